@@ -1,0 +1,15 @@
+"""The class names of ImageNet, for weights that were published without any."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return (names, WordNet ids) of the 1,000 classes of ILSVRC 2012, in index order.
+
+    Two pairs of names are equal (crane, maillot); the ids tell them apart.
+    """
+    text = files("squeezenet.arch").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    pairs = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return tuple(name for _, name in pairs), tuple(wordnet_id for wordnet_id, _ in pairs)

@@ -1,0 +1,108 @@
+"""The record inside every model file: what the network is, what it eats, what it answers.
+
+Written as canonical JSON, so that equal models give equal bytes; no clock, no paths.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from squeezenet.arch.plain import canonical_json, from_plain
+from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
+from squeezenet.errors import SpecError
+
+MAX_NAME_CHARACTERS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """``class_names[i]`` is what output i means; ``class_ids`` are folder names that mean the
+    same (WordNet ids for ImageNet) or empty. ``provenance`` is free JSON: source and its
+    SHA-256, method, settings, measured accuracy."""
+
+    spec: NetworkSpec
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        spec, prep = self.spec, self.preprocessing
+        if len(self.class_names) != spec.num_classes:
+            raise SpecError(
+                f"{spec.name}: {len(self.class_names)} class names, expected {spec.num_classes}"
+            )
+        if self.class_ids and len(set(self.class_ids)) != spec.num_classes:
+            raise SpecError(
+                f"{spec.name}: {len(set(self.class_ids))} different class ids, "
+                f"expected {spec.num_classes} or none"
+            )
+        if not self.class_ids and len(set(self.class_names)) != spec.num_classes:
+            raise SpecError(f"{spec.name}: two classes have the same name and there are no ids")
+        for name in (*self.class_names, *self.class_ids):
+            if not 0 < len(name) <= MAX_NAME_CHARACTERS:
+                raise SpecError(
+                    f"{spec.name}: class name {name[:40]!r} has {len(name)} characters, "
+                    f"expected 1 to {MAX_NAME_CHARACTERS}"
+                )
+        if prep.num_channels != spec.input_channels or prep.crop != spec.input_size:
+            raise SpecError(
+                f"{spec.name}: preprocessing gives {prep.num_channels}x{prep.crop[0]}x"
+                f"{prep.crop[1]}, expected {spec.input_channels}x{spec.input_size[0]}x"
+                f"{spec.input_size[1]}"
+            )
+
+    def to_json(self) -> str:
+        """The canonical text: equal records, equal bytes."""
+        return canonical_json(self)
+
+    @staticmethod
+    def from_json(text: str) -> ModelRecord:
+        """Read ``to_json``'s text.
+
+        Raises:
+            SpecError: it is not such a text, or what it describes cannot exist.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError(f"model record: not JSON ({error})") from None
+        if not isinstance(data, dict):
+            raise SpecError("model record: expected an object")
+        data = dict(data)
+        spec = spec_from_plain(data.pop("spec", None))
+        body = from_plain(_RecordBody, data, "record")
+        return ModelRecord(
+            spec=spec,
+            preprocessing=body.preprocessing,
+            class_names=body.class_names,
+            class_ids=body.class_ids,
+            provenance=body.provenance,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RecordBody:
+    """A record without its spec, whose class depends on its ``family``."""
+
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def spec_from_plain(data: object) -> NetworkSpec:
+    """Build a spec from its plain form; ``family`` tells which kind.
+
+    Raises:
+        SpecError: it is not one.
+    """
+    family = data.get("family") if isinstance(data, dict) else None
+    if family == "squeezenet":
+        return from_plain(SqueezeNetSpec, data, "spec")
+    if family == "alexnet":
+        return from_plain(AlexNetSpec, data, "spec")
+    raise SpecError(f"spec: family is {family!r}, expected squeezenet or alexnet")

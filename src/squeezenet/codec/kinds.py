@@ -1,0 +1,62 @@
+"""What a model argument is, from its content; the ending of its name decides nothing."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from squeezenet.codec import container, han
+from squeezenet.codec.types import CompressedModel
+from squeezenet.errors import TruncatedError, UnknownFormatError, UsageError
+
+
+class ModelKind(Enum):
+    """The kinds of files and folders that hold a model."""
+
+    RUN_FOLDER = "run folder"
+    SQZ = ".sqz"
+    HAN_NET = "Han's .net"
+    SAFETENSORS = ".safetensors"
+    TORCH_PTH = "torch .pth"
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether ``read_compressed`` reads it, without torch."""
+        return self in (ModelKind.SQZ, ModelKind.HAN_NET)
+
+
+def model_kind(path: Path) -> ModelKind:
+    """Tell a model file or run folder by its content.
+
+    Raises:
+        UsageError: there is nothing at ``path``.
+        UnknownFormatError, TruncatedError: it is no model that we know, or too short for one.
+    """
+    if path.is_dir():
+        return ModelKind.RUN_FOLDER
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder")
+    size = path.stat().st_size
+    if size == 0:
+        raise TruncatedError(f"{path}: the file is empty; copy it again")
+    with path.open("rb") as file:
+        head = file.read(256)
+    if container.MAGIC.startswith(head[: len(container.MAGIC)]):
+        return ModelKind.SQZ
+    if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":  # zip archive, or bare pickle
+        return ModelKind.TORCH_PTH
+    header_bytes = int.from_bytes(head[:8], "little")
+    if head[8:10] == b'{"' and 2 <= header_bytes <= 100_000_000:
+        return ModelKind.SAFETENSORS
+    if han.expected_bytes(head) is not None:
+        return ModelKind.HAN_NET
+    raise UnknownFormatError(
+        f"{path}: not a model that squeezenet knows; expected a run folder, .sqz, .safetensors, "
+        "torchvision .pth, or Han's .net"
+    )
+
+
+def read_compressed(path: Path, kind: ModelKind) -> CompressedModel:
+    """Read a file of one of the compressed kinds."""
+    assert kind.is_compressed
+    return container.read_sqz(path) if kind is ModelKind.SQZ else han.read_net(path)

@@ -1,0 +1,134 @@
+"""What is coded: small integers with a codebook or with scales, layer by layer.
+
+Legend: O output channels, I input channels of a group, H W kernel height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.record import ModelRecord
+from squeezenet.errors import WeightsError
+
+Float32Array: TypeAlias = npt.NDArray[np.float32]
+UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+Int8Array: TypeAlias = npt.NDArray[np.int8]
+
+MAX_CODEBOOK = 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CodebookWeights:
+    """The paper's representation: weight = codebook[code], exact to the float32 bit.
+
+    ``codes_OIHW`` uint8; ``codebook`` float32 with at most 256 entries, of which entry 0 is
+    0.0 and means a pruned weight.
+    """
+
+    codes_OIHW: UInt8Array
+    codebook: Float32Array
+
+    def __post_init__(self) -> None:
+        assert self.codes_OIHW.dtype == np.uint8 and self.codes_OIHW.ndim == 4
+        assert self.codebook.dtype == np.float32 and 1 <= self.codebook.size <= MAX_CODEBOOK
+        assert self.codebook[0] == 0.0
+        assert self.codes_OIHW.max(initial=0) < self.codebook.size
+
+    @property
+    def symbols_OIHW(self) -> UInt8Array:
+        """What the entropy coder sees; 0 is a zero weight."""
+        return self.codes_OIHW
+
+    def dequantize(self) -> Float32Array:
+        """Return the weights, float32 OIHW."""
+        return self.codebook[self.codes_OIHW]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LevelWeights:
+    """Integer levels: weight = level * scale of its output channel.
+
+    ``levels_OIHW`` int8; ``scales_O`` float32 above 0.
+    """
+
+    levels_OIHW: Int8Array
+    scales_O: Float32Array
+
+    def __post_init__(self) -> None:
+        assert self.levels_OIHW.dtype == np.int8 and self.levels_OIHW.ndim == 4
+        assert self.scales_O.dtype == np.float32
+        assert self.scales_O.shape == self.levels_OIHW.shape[:1]
+
+    @property
+    def symbols_OIHW(self) -> UInt8Array:
+        """What the entropy coder sees: the levels in two's complement; 0 is a zero weight."""
+        return self.levels_OIHW.view(np.uint8)
+
+    def dequantize(self) -> Float32Array:
+        """Return the weights, float32 OIHW."""
+        return self.levels_OIHW.astype(np.float32) * self.scales_O[:, None, None, None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompressedLayer:
+    """One convolution: ``name`` as in the graph, its weights, its bias (float32, O values)."""
+
+    name: str
+    weights: CodebookWeights | LevelWeights
+    bias_O: Float32Array
+
+    @property
+    def num_weights(self) -> int:
+        return int(self.weights.symbols_OIHW.size)
+
+    @property
+    def num_nonzero(self) -> int:
+        return int(np.count_nonzero(self.weights.symbols_OIHW))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompressedModel:
+    """A record and the layers of its graph, in the graph's order.
+
+    Raises:
+        WeightsError: when the layers are not those of the graph.
+    """
+
+    record: ModelRecord
+    layers: tuple[CompressedLayer, ...]
+
+    def __post_init__(self) -> None:
+        convs = build_graph(self.record.spec).convs
+        if [layer.name for layer in self.layers] != [conv.name for conv in convs]:
+            raise WeightsError(f"{self.record.spec.name}: the layers are not those of the network")
+        for layer, conv in zip(self.layers, convs, strict=True):
+            shape = layer.weights.symbols_OIHW.shape
+            if shape != conv.weight_shape or layer.bias_O.shape != (conv.out_channels,):
+                raise WeightsError(
+                    f"{conv.name}: weight has shape {shape}, expected {conv.weight_shape}"
+                )
+            if not (
+                np.isfinite(layer.weights.dequantize()).all() and np.isfinite(layer.bias_O).all()
+            ):
+                raise WeightsError(f"{conv.name}: a weight or bias is not a finite number")
+
+
+def exact_codebook(weight_OIHW: Float32Array) -> CodebookWeights | None:
+    """Return the codebook form of float32 weights, or None when they have over 255 values
+    besides 0.0. Values are told apart by their bits, so -0.0 and 0.0 stay different."""
+    bits = np.ascontiguousarray(weight_OIHW, dtype=np.float32).view(np.uint32)
+    values, inverse = np.unique(bits, return_inverse=True)
+    if values[0] != 0:
+        values = np.concatenate([np.zeros(1, np.uint32), values])
+        inverse = inverse + 1
+    if values.size > MAX_CODEBOOK:
+        return None
+    return CodebookWeights(
+        codes_OIHW=inverse.reshape(weight_OIHW.shape).astype(np.uint8),
+        codebook=values.view(np.float32),
+    )
