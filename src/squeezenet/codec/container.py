@@ -126,7 +126,9 @@ def _open_envelope(data: bytes, where: str) -> tuple[bytes, bytes]:
         raise UnknownFormatError(f"{where}: does not begin like a .sqz file")
     start = _PREAMBLE.size + _CRC.size
     if len(data) < start + _DIGEST_BYTES:
-        raise TruncatedError(f"{where}: {len(data)} bytes, too short for a .sqz file; copy it again")
+        raise TruncatedError(
+            f"{where}: {len(data)} bytes, too short for a .sqz file; copy it again"
+        )
     _, version, num_layers, num_bytes, record_size, record_crc = _PREAMBLE.unpack_from(data)
     if _CRC.unpack_from(data, _PREAMBLE.size)[0] != zlib.crc32(data[: _PREAMBLE.size]):
         raise ChecksumError(f"{where}: the checksum of its first bytes is wrong; copy it again")
@@ -189,6 +191,8 @@ def _decode_layer(reader: ByteReader, conv: Conv) -> CompressedLayer:
             raise MalformedError(f"{reader.where}: codes and codebook do not fit")
         weights = CodebookWeights(codes_OIHW=symbols_OIHW, codebook=side)
     else:
+        if not (side > 0).all():
+            raise MalformedError(f"{reader.where}: a scale is not above 0")
         weights = LevelWeights(levels_OIHW=symbols_OIHW.view(np.int8), scales_O=side)
     return CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O)
 

@@ -32,12 +32,12 @@ def expected_bytes(head: bytes) -> int | None:
     """Return how long a ``.net`` file that begins so must be, or None if none begins so."""
     if len(head) < _COUNTS_BYTES:
         return None
-    counts = np.frombuffer(head[:_COUNTS_BYTES], "<u4").astype(np.int64)
+    counts: list[int] = np.frombuffer(head[:_COUNTS_BYTES], "<u4").tolist()
     if not all(0 < n <= conv.num_weights for n, conv in zip(counts, _CONVS, strict=True)):
         return None
     per_layer = (
         4 * (_CODEBOOK_ENTRIES + conv.out_channels) + n + (n + 1) // 2
-        for n, conv in zip(counts.tolist(), _CONVS, strict=True)
+        for n, conv in zip(counts, _CONVS, strict=True)
     )
     return _COUNTS_BYTES + sum(per_layer)
 

@@ -88,9 +88,7 @@ def num_bits(frequencies: npt.NDArray[np.int64], lengths: npt.NDArray[np.uint8])
     return int(np.dot(frequencies, lengths.astype(np.int64)))
 
 
-def decode(
-    data: bytes, num_symbols: int, lengths: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
+def decode(data: bytes, num_symbols: int, lengths: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the first ``num_symbols`` symbols of ``encode``'s output.
 
     All of ``data`` must be used up, the padding of the last byte being zeros.
@@ -130,7 +128,9 @@ def decode(
                 raise MalformedError(f"Huffman data: no code begins at bit {position}")
             position += step
         positions[start : start + count] = chain
-    if not total_bits - 8 < position <= total_bits or data[-1] & ((1 << (total_bits - position)) - 1):
+    if not total_bits - 8 < position <= total_bits or data[-1] & (
+        (1 << (total_bits - position)) - 1
+    ):
         raise MalformedError("Huffman data: does not end with its last symbol")
     return symbol_of[windows[positions]]
 

@@ -44,6 +44,11 @@ class CodebookWeights:
         """What the entropy coder sees; 0 is a zero weight."""
         return self.codes_OIHW
 
+    @property
+    def side_values(self) -> Float32Array:
+        """The floats that give the symbols their meaning."""
+        return self.codebook
+
     def dequantize(self) -> Float32Array:
         """Return the weights, float32 OIHW."""
         return self.codebook[self.codes_OIHW]
@@ -68,6 +73,11 @@ class LevelWeights:
     def symbols_OIHW(self) -> UInt8Array:
         """What the entropy coder sees: the levels in two's complement; 0 is a zero weight."""
         return self.levels_OIHW.view(np.uint8)
+
+    @property
+    def side_values(self) -> Float32Array:
+        """The floats that give the symbols their meaning."""
+        return self.scales_O
 
     def dequantize(self) -> Float32Array:
         """Return the weights, float32 OIHW."""
@@ -112,9 +122,8 @@ class CompressedModel:
                 raise WeightsError(
                     f"{conv.name}: weight has shape {shape}, expected {conv.weight_shape}"
                 )
-            if not (
-                np.isfinite(layer.weights.dequantize()).all() and np.isfinite(layer.bias_O).all()
-            ):
+            values = layer.weights.side_values
+            if not (np.isfinite(values).all() and np.isfinite(layer.bias_O).all()):
                 raise WeightsError(f"{conv.name}: a weight or bias is not a finite number")
 
 

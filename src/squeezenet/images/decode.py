@@ -1,0 +1,76 @@
+"""One image file -> RGB pixels, whatever its kind: the only place where Pillow reads.
+
+Palette, grey, alpha (over white, as a page shows it), CMYK, 16-bit and EXIF-rotated images
+come out as a viewer would show them. The first frame of an animation counts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from squeezenet.errors import ImageError
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+MAX_PIXELS = 1 << 27
+"""Largest image, in pixels: 134 megapixels take 400 MB decoded."""
+
+
+def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
+    """Read one image as uint8 RGB of shape (height, width, 3).
+
+    Raises:
+        ImageError: names the file and what is wrong with it.
+    """
+    name = name or str(source)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and odd metadata; our own limit decides.
+            warnings.simplefilter("ignore")
+            with Image.open(source) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{name}: {image.width}x{image.height} pixels, "
+                        f"expected at most {MAX_PIXELS}"
+                    )
+                image.load()
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except Exception as error:
+        # Pillow's plugins raise whatever they like on damaged input (SyntaxError, struct.error,
+        # OSError, ...); to a user all of it means one thing.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: not a readable image ({reason})") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _deep_grey_to_rgb(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits keeps its upper 8; grey floats are taken as 0..1 or 0..255."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("holds values that are not numbers")
+    if image.mode == "F":
+        scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
+    else:
+        scale = 1 / 257 if values.max(initial=0.0) > 255 or image.mode != "I" else 1.0
+    grey = np.clip(np.round(values * scale), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

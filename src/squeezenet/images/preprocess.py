@@ -1,0 +1,51 @@
+"""Pixels -> a network's input, exactly as the model's preprocessing record says.
+
+Legend: N images, C channels, H W height and width.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.images.decode import Pixels
+from squeezenet.images.resize import resize
+
+Float32Array: TypeAlias = npt.NDArray[np.float32]
+
+
+def crop_pixels(pixels_HWC: Pixels, record: Preprocessing) -> Pixels:
+    """Resize the short side of RGB pixels, cut the middle, order the channels: uint8 (H, W, C).
+
+    The long side becomes round(long * resize / short), halves up.
+    """
+    rows, columns = pixels_HWC.shape[:2]
+    short = min(rows, columns)
+    height, width = ((2 * side * record.resize + short) // (2 * short) for side in (rows, columns))
+    # Only rows and columns near the crop are worth resizing in a very long picture, but the
+    # filter is defined on the whole; the cost is bounded by the decoder's pixel limit.
+    resized = resize(pixels_HWC, height, width)
+    top, left = (height - record.crop[0]) // 2, (width - record.crop[1]) // 2
+    cut = resized[top : top + record.crop[0], left : left + record.crop[1]]
+    return np.ascontiguousarray(order_channels(cut, record))
+
+
+def order_channels(pixels_HWC: Pixels, record: Preprocessing) -> Pixels:
+    """RGB -> the record's channels. Luma is (19595 R + 38470 G + 7471 B + 2^15) >> 16."""
+    if record.channels == "RGB":
+        return pixels_HWC
+    if record.channels == "BGR":
+        return pixels_HWC[..., ::-1]
+    luma = pixels_HWC.astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
+    return ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
+
+
+def normalise(pixels_NHWC: Pixels, record: Preprocessing) -> Float32Array:
+    """Cropped uint8 pixels (N, H, W, C) -> float32 input (N, C, H, W)."""
+    mean = np.array(record.mean, np.float32)
+    std = np.array(record.std, np.float32)
+    x_NHWC = (pixels_NHWC.astype(np.float32) - mean) / std
+    return np.ascontiguousarray(x_NHWC.transpose(0, 3, 1, 2))

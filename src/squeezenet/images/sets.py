@@ -1,0 +1,181 @@
+"""Sets of labelled images: a folder of class folders, or arrays in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezenet.arch.record import ModelRecord
+from squeezenet.errors import DataError, UsageError
+from squeezenet.images.decode import IMAGE_SUFFIXES, Pixels, read_image
+
+Labels: TypeAlias = npt.NDArray[np.int64]
+
+SPLITS = ("train", "val", "test")
+
+
+class ImageSet(Protocol):
+    """Images with labels. Must pickle, since worker processes read the pixels."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> Labels:
+        """Index into ``class_names`` of each image."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+
+    def pixels(self, index: int) -> Pixels:
+        """Decode one image: uint8 RGB (H, W, 3); raises ImageError."""
+
+    def subset(self, indices: Sequence[int], labels: Labels | None = None) -> ImageSet:
+        """The images at these indices, relabelled where ``labels`` are given."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FolderImages:
+    """Image files with labels."""
+
+    paths: tuple[Path, ...]
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def pixels(self, index: int) -> Pixels:
+        return read_image(self.paths[index])
+
+    def subset(self, indices: Sequence[int], labels: Labels | None = None) -> FolderImages:
+        return FolderImages(
+            paths=tuple(self.paths[i] for i in indices),
+            labels=self.labels[list(indices)] if labels is None else labels,
+            class_names=self.class_names,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArrayImages:
+    """Images in memory: ``pixels_NHWC`` uint8 RGB."""
+
+    pixels_NHWC: Pixels
+    labels: Labels
+    class_names: tuple[str, ...]
+    title: str
+
+    def __len__(self) -> int:
+        return len(self.pixels_NHWC)
+
+    def name(self, index: int) -> str:
+        return f"{self.title}[{index}]"
+
+    def pixels(self, index: int) -> Pixels:
+        pixels_HWC: Pixels = self.pixels_NHWC[index]
+        return pixels_HWC
+
+    def subset(self, indices: Sequence[int], labels: Labels | None = None) -> ArrayImages:
+        return ArrayImages(
+            pixels_NHWC=self.pixels_NHWC[list(indices)],
+            labels=self.labels[list(indices)] if labels is None else labels,
+            class_names=self.class_names,
+            title=self.title,
+        )
+
+
+def read_class_folders(root: Path) -> FolderImages:
+    """List ``root/<class>/**/*.jpg`` and the like; classes in the order of their names.
+
+    Only names are read here, no image is opened. Hidden files and folders are passed over.
+
+    Raises:
+        UsageError: ``root`` is no folder.
+        DataError: no class folders, no images, or a class without images.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not folders:
+        raise DataError(f"{root}: no class folders inside; expected {root.name}/<class>/<image>")
+    paths: list[Path] = []
+    labels: list[int] = []
+    empty = []
+    for label, folder in enumerate(folders):
+        found = sorted(
+            p
+            for p in folder.rglob("*")
+            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        )
+        if not found:
+            empty.append(folder.name)
+        paths += found
+        labels += [label] * len(found)
+    if not paths:
+        raise DataError(
+            f"{root}: no images inside; expected {root.name}/<class>/<image> with files of type "
+            + ", ".join(sorted(IMAGE_SUFFIXES))
+        )
+    if empty:
+        raise DataError(
+            f"{root}: class {empty[0]!r} has no images ({len(empty)} such of {len(folders)}); "
+            "add images or remove the folder"
+        )
+    return FolderImages(
+        paths=tuple(paths),
+        labels=np.array(labels, np.int64),
+        class_names=tuple(folder.name for folder in folders),
+    )
+
+
+def find_splits(root: Path) -> dict[str, Path]:
+    """Return which of ``train``, ``val``, ``test`` are folders in ``root``."""
+    return {name: root / name for name in SPLITS if (root / name).is_dir()}
+
+
+def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
+    """Read the images to judge a model by: the split asked for, else ``test``, else ``val``,
+    else the folder itself, when it is not split."""
+    splits = find_splits(root) if root.is_dir() else {}
+    if split is not None and split not in splits:
+        raise UsageError(
+            f"{root}: no folder {split!r} inside; found {sorted(splits) or 'no split'}"
+        )
+    chosen = split or next((name for name in ("test", "val") if name in splits), None)
+    return read_class_folders(splits[chosen] if chosen else root)
+
+
+def with_model_labels(images: FolderImages, record: ModelRecord) -> ImageSet:
+    """Return the set with labels that are the model's outputs.
+
+    Folder names must be the model's class names or ids; a folder may be absent, none may be
+    unknown.
+
+    Raises:
+        DataError: names the first class that the model does not have.
+    """
+    outputs: dict[str, int] = {}
+    for names in (record.class_names, record.class_ids):
+        for output, name in enumerate(names):
+            outputs[name] = output
+    unknown = [name for name in images.class_names if name not in outputs]
+    if unknown:
+        raise DataError(
+            f"class {unknown[0]!r} is not one of the model's {len(record.class_names)} classes "
+            f"({len(unknown)} of {len(images.class_names)} folders are not); "
+            f"the model has {', '.join(record.class_names[:5])}, ..."
+        )
+    table = np.array([outputs[name] for name in images.class_names], np.int64)
+    return FolderImages(
+        paths=images.paths, labels=table[images.labels], class_names=record.class_names
+    )

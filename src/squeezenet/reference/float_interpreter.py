@@ -1,0 +1,113 @@
+"""Float32 NumPy interpreter of a compressed model: a line of its graph, a line of work.
+
+Runs codebook and level layers alike, from their dequantised weights. No torch, no compiled
+code of ours; matrix products are NumPy's.
+
+Legend: C channels, H W height and width of one image; O out, I in channels of a group.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezenet.arch.graph import (
+    Add,
+    Conv,
+    GlobalAveragePool,
+    LocalResponseNorm,
+    MaxPool,
+    Tensor,
+    build_graph,
+)
+from squeezenet.codec.types import CompressedModel
+
+Float32Array: TypeAlias = npt.NDArray[np.float32]
+
+
+class FloatInterpreter:
+    """Holds a model's dequantised weights; call it with input to get logits."""
+
+    def __init__(self, model: CompressedModel) -> None:
+        self._graph = build_graph(model.record.spec)
+        self._weights = {
+            layer.name: (layer.weights.dequantize().reshape(len(layer.bias_O), -1), layer.bias_O)
+            for layer in model.layers
+        }
+
+    def __call__(self, x_NCHW: Float32Array) -> Float32Array:
+        """Run a batch, image by image: float32 (N, C, H, W) -> logits (N, K)."""
+        return np.stack([self._run(x_CHW) for x_CHW in x_NCHW])
+
+    def _run(self, x_CHW: Float32Array) -> Float32Array:
+        graph = self._graph
+        values: dict[str, Float32Array] = {graph.input: x_CHW}
+        for op in graph.operations:
+            x_CHW, target = values[op.source], graph.tensors[op.target]
+            if isinstance(op, Conv):
+                out = values.setdefault(op.target, _empty(target))
+                part = out[op.target_start : op.target_start + op.out_channels]
+                convolve(x_CHW, *self._weights[op.name], op, part)
+            elif isinstance(op, MaxPool):
+                values[op.target] = max_pool(x_CHW, op.kernel, op.stride, target)
+            elif isinstance(op, Add):
+                values[op.target] = x_CHW + values[op.other]
+            elif isinstance(op, LocalResponseNorm):
+                values[op.target] = local_response_norm(x_CHW, op)
+            else:
+                assert isinstance(op, GlobalAveragePool)
+                values[op.target] = x_CHW.mean(axis=(1, 2), keepdims=True)
+        return values[graph.output].reshape(-1)
+
+
+def convolve(
+    x_CHW: Float32Array, w_OK: Float32Array, bias_O: Float32Array, op: Conv, out_OHW: Float32Array
+) -> None:
+    """Write a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * width."""
+    if op.padding:
+        pad = (op.padding, op.padding)
+        x_CHW = np.pad(x_CHW, ((0, 0), pad, pad))
+    num_out = op.out_channels // op.groups
+    num_in = op.in_channels // op.groups
+    for group in range(op.groups):
+        rows = slice(group * num_out, (group + 1) * num_out)
+        columns = _columns(x_CHW[group * num_in : (group + 1) * num_in], op)
+        y = w_OK[rows] @ columns
+        y += bias_O[rows, None]
+        if op.relu:
+            np.maximum(y, 0, out=y)
+        out_OHW[rows] = y.reshape(num_out, *out_OHW.shape[1:])
+
+
+def _columns(x_IHW: Float32Array, op: Conv) -> Float32Array:
+    """Gather every kernel window as a column: (I * kernel height * width, positions)."""
+    windows = np.lib.stride_tricks.sliding_window_view(x_IHW, op.kernel, axis=(1, 2))
+    windows = windows[:, :: op.stride, :: op.stride]
+    num_rows = len(x_IHW) * op.kernel[0] * op.kernel[1]
+    return windows.transpose(0, 3, 4, 1, 2).reshape(num_rows, -1)
+
+
+def max_pool(x_CHW: Float32Array, kernel: int, stride: int, target: Tensor) -> Float32Array:
+    """Max pool; windows that overhang the lower or right edge see only what is there."""
+    out = np.full((target.channels, target.height, target.width), -np.inf, np.float32)
+    for dy in range(kernel):
+        for dx in range(kernel):
+            part = x_CHW[:, dy::stride, dx::stride][:, : target.height, : target.width]
+            view = out[:, : part.shape[1], : part.shape[2]]
+            np.maximum(view, part, out=view)
+    return out
+
+
+def local_response_norm(x_CHW: Float32Array, op: LocalResponseNorm) -> Float32Array:
+    """Divide by a power of the mean square of neighbouring channels, as Caffe does."""
+    half = op.size // 2
+    squares = np.pad(x_CHW * x_CHW, ((half, half), (0, 0), (0, 0)))
+    total = sum(squares[i : i + len(x_CHW)] for i in range(op.size))
+    scale = (1 + op.alpha / op.size * total) ** op.beta
+    return (x_CHW / scale).astype(np.float32)
+
+
+def _empty(tensor: Tensor) -> Float32Array:
+    return np.empty((tensor.channels, tensor.height, tensor.width), np.float32)
