@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from squeezenet.arch.spec import MAX_INPUT_SIZE
+from squeezenet.arch.spec import MAX_INPUT_SIZE, NetworkSpec
 from squeezenet.errors import SpecError
 
 ChannelOrder = Literal["RGB", "BGR", "L"]
@@ -74,6 +74,20 @@ def caffe_preprocessing(*, size: int = 227) -> Preprocessing:
     )
 
 
-def grey_preprocessing(*, crop: tuple[int, int]) -> Preprocessing:
-    """One channel of luma, scaled to about -1 .. 1."""
-    return Preprocessing(resize=max(crop), crop=crop, channels="L", mean=(127.5,), std=(127.5,))
+def default_preprocessing(spec: NetworkSpec) -> Preprocessing:
+    """The preprocessing of a network that we train: luma for one input channel, RGB for three.
+
+    Above 64 pixels an eighth of the short side stays outside of the crop, as torchvision has it.
+
+    Raises:
+        SpecError: the network takes another number of channels.
+    """
+    crop = spec.input_size
+    resize = max(crop) if max(crop) <= 64 else round(max(crop) * 256 / 224)
+    if spec.input_channels == 1:
+        return Preprocessing(resize=resize, crop=crop, channels="L", mean=(127.5,), std=(127.5,))
+    if spec.input_channels != 3:
+        raise SpecError(
+            f"{spec.name}: {spec.input_channels} input channels; images have 1 (grey) or 3 (RGB)"
+        )
+    return torchvision_preprocessing(resize=resize, crop=crop)

@@ -20,6 +20,10 @@ _MIN_IMAGES_FOR_WORKERS = 64
 """Starting processes takes longer than decoding fewer images than these."""
 
 
+CACHE_BYTES = 1 << 30
+"""Largest set of cropped images that is kept in memory."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
     """Cropped ``pixels_NHWC`` (uint8), their ``labels``, and their places in the set."""
@@ -53,38 +57,75 @@ class BadImages:
         return len(self.messages)
 
 
-def iter_batches(
-    images: ImageSet,
-    record: Preprocessing,
-    *,
-    batch_size: int,
-    workers: int,
-    bad: BadImages,
-) -> Iterator[Batch]:
-    """Yield the set in order. With ``workers`` 0, or for a few images, decode in this process.
+class EvalBatches:
+    """An image set in order, cropped as a record says; may be gone through many times.
 
-    Raises:
-        DataError: not one image of the set could be read.
-        ImageError: one could not, and ``bad`` is strict.
+    Sets of up to ``CACHE_BYTES`` of pixels are decoded once. ``len`` is the number of images.
+    With ``workers`` 0, or for a few images, this process decodes.
     """
-    num_good = 0
-    for indices, results in _decoded(images, record, batch_size, workers):
-        good = []
-        for index, result in zip(indices, results, strict=True):
-            if isinstance(result, str):
-                bad.add(result)
-            else:
-                good.append((index, result))
-        if good:
-            num_good += len(good)
-            kept = np.array([index for index, _ in good], np.int64)
-            yield Batch(
-                pixels_NHWC=np.stack([pixels for _, pixels in good]),
-                labels=images.labels[kept],
-                indices=kept,
+
+    def __init__(
+        self,
+        images: ImageSet,
+        record: Preprocessing,
+        *,
+        workers: int,
+        batch_size: int = 32,
+        bad: BadImages | None = None,
+    ) -> None:
+        self.images = images
+        self.bad = bad or BadImages()
+        self._record = record
+        self._workers = workers
+        self._batch_size = batch_size
+        self._cache: list[Batch] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches.
+
+        Raises:
+            DataError: not one image of the set could be read.
+            ImageError: one could not, and ``bad`` is strict.
+        """
+        if self._cache is not None:
+            yield from self._cache
+            return
+        image_bytes = self._record.num_channels * self._record.crop[0] * self._record.crop[1]
+        cache: list[Batch] | None = []
+        if image_bytes * len(self.images) > CACHE_BYTES:
+            cache = None
+        num_good = 0
+        for batch in self._decode():
+            num_good += len(batch.labels)
+            if cache is not None:
+                cache.append(batch)
+            yield batch
+        if not num_good:
+            raise DataError(
+                f"none of the {len(self.images)} images could be read; see the messages above"
             )
-    if not num_good:
-        raise DataError(f"none of the {len(images)} images could be read; see the messages above")
+        self._cache = cache
+
+    def _decode(self) -> Iterator[Batch]:
+        for indices, results in _decoded(
+            self.images, self._record, self._batch_size, self._workers
+        ):
+            good = []
+            for index, result in zip(indices, results, strict=True):
+                if isinstance(result, str):
+                    self.bad.add(result)
+                else:
+                    good.append((index, result))
+            if good:
+                kept = np.array([index for index, _ in good], np.int64)
+                yield Batch(
+                    pixels_NHWC=np.stack([pixels for _, pixels in good]),
+                    labels=self.images.labels[kept],
+                    indices=kept,
+                )
 
 
 def _decoded(

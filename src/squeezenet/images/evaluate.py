@@ -11,7 +11,7 @@ import numpy as np
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError
-from squeezenet.images.batches import BadImages, iter_batches
+from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import Float32Array, normalise
 from squeezenet.images.sets import ImageSet
 from squeezenet.images.topk import kl_divergence, num_in_top_k, top_k
@@ -51,24 +51,18 @@ class Comparison:
 def evaluate(
     network: Network,
     record: ModelRecord,
-    images: ImageSet,
+    batches: EvalBatches,
     *,
-    batch_size: int = 16,
-    workers: int = 2,
-    bad: BadImages | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Judge a network on a set labelled with its outputs.
+    """Judge a network on batches labelled with its outputs.
 
     Raises:
-        DataError, ImageError: see ``iter_batches``.
+        DataError, ImageError: see ``EvalBatches``.
     """
-    bad = bad or BadImages()
     num_images = num_top1 = num_top5 = 0
-    with (progress or SilentProgress()).task("evaluate", total=len(images), unit="img") as task:
-        for batch in iter_batches(
-            images, record.preprocessing, batch_size=batch_size, workers=workers, bad=bad
-        ):
+    with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:
+        for batch in batches:
             logits_NK = network(normalise(batch.pixels_NHWC, record.preprocessing))
             num_images += len(logits_NK)
             num_top1 += num_in_top_k(logits_NK, batch.labels, 1)
@@ -78,7 +72,7 @@ def evaluate(
         top1=100 * num_top1 / num_images,
         top5=100 * num_top5 / num_images,
         images=num_images,
-        skipped=len(bad),
+        skipped=len(batches.bad),
     )
 
 
@@ -89,8 +83,7 @@ def compare(
     other_record: ModelRecord,
     images: ImageSet,
     *,
-    batch_size: int = 16,
-    workers: int = 2,
+    workers: int,
     progress: Progress | None = None,
 ) -> Comparison:
     """Set a network beside another, each with its own preprocessing, on the same images.
@@ -111,13 +104,7 @@ def compare(
     labels: list[int] = []
     with (progress or SilentProgress()).task("compare", total=2 * len(images), unit="img") as task:
         for i, (side, side_record) in enumerate(sides):
-            for batch in iter_batches(
-                images,
-                side_record.preprocessing,
-                batch_size=batch_size,
-                workers=workers,
-                bad=BadImages(),
-            ):
+            for batch in EvalBatches(images, side_record.preprocessing, workers=workers):
                 logits[i].append(side(normalise(batch.pixels_NHWC, side_record.preprocessing)))
                 task.advance(len(batch.labels))
                 if i == 0:

@@ -1,0 +1,138 @@
+"""Random changes to training images: the crop on each image, the rest on batches of tensors.
+
+Every draw comes from a generator seeded by the run's seed and the image's or batch's place in the
+run, so a resumed run sees what an uninterrupted one would have seen.
+Legend: N images, C channels, H W height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.errors import SpecError
+from squeezenet.images.decode import Pixels
+from squeezenet.images.preprocess import order_channels
+from squeezenet.images.resize import resize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What may be done to a training image.
+
+    crop "random_resized": a rectangle of ``min_area``..1 of the image's area and an aspect ratio
+    within ``max_aspect``, resized to the input size. crop "random": the short side resized to
+    ``zoom`` times the input size, ``padding`` pixels of the mean colour around it, and a piece of
+    the input size cut out. ``colour``: brightness, contrast and saturation change by up to this
+    fraction. ``cutout``: a square of this fraction of the input's side is blanked.
+    """
+
+    crop: Literal["random_resized", "random"] = "random_resized"
+    min_area: float = 0.35
+    max_aspect: float = 4 / 3
+    zoom: float = 1.0
+    padding: int = 0
+    flip: bool = True
+    colour: float = 0.2
+    cutout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_area <= 1 or not self.max_aspect >= 1 or not self.zoom >= 1:
+            raise SpecError(
+                f"augmentation: min_area {self.min_area}, max_aspect {self.max_aspect}, zoom "
+                f"{self.zoom}; expected 0 < min_area <= 1, max_aspect >= 1, zoom >= 1"
+            )
+        if not 0 <= self.colour < 1 or not 0 <= self.cutout < 1 or self.padding < 0:
+            raise SpecError(
+                f"augmentation: colour {self.colour}, cutout {self.cutout}, padding "
+                f"{self.padding}; expected 0 <= colour, cutout < 1 and padding >= 0"
+            )
+
+
+def random_crop(
+    pixels_HWC: Pixels, augmentation: Augmentation, record: Preprocessing, rng: np.random.Generator
+) -> Pixels:
+    """Cut a random piece of RGB pixels to the record's crop size and channels: uint8 (H, W, C)."""
+    if augmentation.crop == "random_resized":
+        top, left, height, width = _random_rectangle(pixels_HWC.shape, augmentation, record, rng)
+        piece = pixels_HWC[top : top + height, left : left + width]
+        return order_channels(resize(piece, *record.crop), record)
+    rows, columns = pixels_HWC.shape[:2]
+    scale = max(record.crop[0] / rows, record.crop[1] / columns) * augmentation.zoom
+    height = max(record.crop[0], round(rows * scale))
+    width = max(record.crop[1], round(columns * scale))
+    image = order_channels(resize(pixels_HWC, height, width), record)
+    if augmentation.padding:
+        pad = augmentation.padding
+        padded = np.empty((height + 2 * pad, width + 2 * pad, image.shape[2]), np.uint8)
+        padded[:] = np.round(record.mean)
+        padded[pad:-pad, pad:-pad] = image
+        image = padded
+    top = int(rng.integers(image.shape[0] - record.crop[0] + 1))
+    left = int(rng.integers(image.shape[1] - record.crop[1] + 1))
+    return image[top : top + record.crop[0], left : left + record.crop[1]]
+
+
+def _random_rectangle(
+    shape: tuple[int, ...], augmentation: Augmentation, record: Preprocessing,
+    rng: np.random.Generator,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """Top, left, height, width of a random piece; the largest central one when luck runs out."""
+    rows, columns = shape[:2]
+    target = record.crop[1] / record.crop[0]
+    spread = math.log(augmentation.max_aspect)
+    for _ in range(10):
+        area = rows * columns * rng.uniform(augmentation.min_area, 1.0)
+        aspect = target * math.exp(rng.uniform(-spread, spread))
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < width <= columns and 0 < height <= rows:
+            top = int(rng.integers(rows - height + 1))
+            left = int(rng.integers(columns - width + 1))
+            return top, left, height, width
+    width = max(1, min(columns, round(rows * target)))
+    height = max(1, min(rows, round(columns / target)))
+    return (rows - height) // 2, (columns - width) // 2, height, width
+
+
+def augment_batch(
+    pixels_NHWC: torch.Tensor, augmentation: Augmentation, record: Preprocessing, seed: int
+) -> torch.Tensor:
+    """Flip, change colours, cut out and normalise: uint8 (N, H, W, C) -> float32 (N, C, H, W).
+
+    The result lies on the input's device in channels-last order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = pixels_NHWC.device
+    num, height, width, channels = pixels_NHWC.shape
+
+    def draw(low: float, high: float) -> torch.Tensor:
+        values = torch.rand(num, generator=generator) * (high - low) + low
+        return values.to(device)[:, None, None, None]
+
+    x = pixels_NHWC.to(torch.float32)
+    if augmentation.flip:
+        x = torch.where(draw(0, 1) < 0.5, x.flip(2), x)
+    if augmentation.colour:
+        low, high = 1 - augmentation.colour, 1 + augmentation.colour
+        x = x * draw(low, high)
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        x = mean + (x - mean) * draw(low, high)
+        if channels == 3:
+            grey = x.mean(dim=3, keepdim=True)
+            x = grey + (x - grey) * draw(low, high)
+        x = x.clamp(0, 255)
+    mean = torch.tensor(record.mean, device=device)
+    std = torch.tensor(record.std, device=device)
+    x = (x - mean) / std
+    if augmentation.cutout:
+        half = augmentation.cutout / 2
+        rows = (torch.arange(height, device=device) + 0.5)[None, :, None, None] / height
+        columns = (torch.arange(width, device=device) + 0.5)[None, None, :, None] / width
+        inside = ((rows - draw(0, 1)).abs() < half) & ((columns - draw(0, 1)).abs() < half)
+        x = x.masked_fill(inside, 0.0)
+    return x.permute(0, 3, 1, 2)

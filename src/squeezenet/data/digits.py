@@ -1,0 +1,39 @@
+"""The embedded data: scikit-learn's 1,797 handwritten digits of 8x8 pixels."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from squeezenet.data.split import stratified_split
+from squeezenet.images.sets import ArrayImages
+
+DIGITS = "digits"
+"""The word that stands for this data where a folder could."""
+_TEST_FRACTION = 0.25
+_VAL_FRACTION = 0.1
+_SPLIT_SEED = 0
+
+
+@lru_cache(maxsize=1)
+def load_digits() -> dict[str, ArrayImages]:
+    """Return ``train``, ``val`` and ``test``: 65, 10 and 25% of each class, always the same."""
+    from sklearn.datasets import load_digits as load
+
+    bunch = load()
+    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    images = ArrayImages(
+        pixels_NHWC=np.repeat(grey[..., None], 3, axis=3),
+        labels=bunch.target.astype(np.int64),
+        class_names=tuple(str(digit) for digit in range(10)),
+        title=DIGITS,
+    )
+    rest, test = stratified_split(images.labels, _TEST_FRACTION, _SPLIT_SEED)
+    val_share = _VAL_FRACTION / (1 - _TEST_FRACTION)
+    train, val = stratified_split(images.labels[rest], val_share, _SPLIT_SEED)
+    return {
+        "train": images.subset(rest[train].tolist()),
+        "val": images.subset(rest[val].tolist()),
+        "test": images.subset(test.tolist()),
+    }

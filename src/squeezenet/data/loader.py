@@ -1,0 +1,145 @@
+"""Batches of randomly cropped training images, in an order that a resumed run repeats.
+
+Which images make batch ``step``, and how each is cropped, depends on (seed, step) alone; worker
+processes and interruptions change nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.data.augment import Augmentation, random_crop
+from squeezenet.errors import DataError, ImageError
+from squeezenet.images.batches import BadImages
+from squeezenet.images.decode import Pixels
+from squeezenet.images.sets import ImageSet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainBatch:
+    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read."""
+
+    step: int
+    pixels_NHWC: torch.Tensor
+    labels: torch.Tensor
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Full batches in an epoch; a set smaller than a batch makes one."""
+    return max(1, num_images // batch_size)
+
+
+def iter_train_batches(
+    images: ImageSet,
+    record: Preprocessing,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    workers: int,
+    bad: BadImages,
+) -> Iterator[TrainBatch]:
+    """Yield batches ``first_step`` .. ``last_step`` - 1.
+
+    Raises:
+        DataError: all images of a batch are bad.
+        ImageError: one is, and ``bad`` is strict.
+    """
+    sampler = _StepSampler(len(images), batch_size, seed, first_step, last_step)
+    loader: DataLoader[_Item] = DataLoader(
+        _Crops(images, record, augmentation, seed),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_start_worker,
+        # "spawn": a forked child of a process with BLAS or torch threads may hang.
+        multiprocessing_context="spawn" if workers else None,
+    )
+    for step, items in zip(range(first_step, last_step), loader, strict=True):
+        good = []
+        for item in items:
+            if item.error is not None:
+                bad.add(item.error)
+            else:
+                good.append(item)
+        if not good:
+            raise DataError(f"none of a batch's {len(items)} images could be read")
+        yield TrainBatch(
+            step=step,
+            pixels_NHWC=torch.from_numpy(np.stack([item.pixels_HWC for item in good])),
+            labels=torch.tensor([item.label for item in good], dtype=torch.int64),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Item:
+    """A cropped image, or the message of what is wrong with it."""
+
+    label: int
+    pixels_HWC: Pixels | None = None
+    error: str | None = None
+
+
+class _Crops(Dataset[_Item]):
+    """Randomly cropped images; the index is (epoch, place in the set)."""
+
+    def __init__(
+        self, images: ImageSet, record: Preprocessing, augmentation: Augmentation, seed: int
+    ) -> None:
+        self._images = images
+        self._record = record
+        self._augmentation = augmentation
+        self._seed = seed
+
+    def __getitem__(self, index: tuple[int, int]) -> _Item:
+        epoch, place = index
+        label = int(self._images.labels[place])
+        try:
+            pixels = self._images.pixels(place)
+        except ImageError as error:
+            return _Item(label=label, error=str(error))
+        rng = np.random.default_rng([self._seed, epoch, place])
+        return _Item(
+            label=label, pixels_HWC=random_crop(pixels, self._augmentation, self._record, rng)
+        )
+
+
+class _StepSampler(Sampler[list[tuple[int, int]]]):
+    """The indices of each batch; every epoch is a new permutation."""
+
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int, first_step: int, last_step: int
+    ) -> None:
+        self._num_images = num_images
+        self._batch_size = batch_size
+        self._seed = seed
+        self._steps = range(first_step, last_step)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        per_epoch = steps_per_epoch(self._num_images, self._batch_size)
+        known_epoch, order = -1, np.zeros(0, np.int64)
+        for step in self._steps:
+            epoch, within = divmod(step, per_epoch)
+            if epoch != known_epoch:
+                order = np.random.default_rng([self._seed, epoch]).permutation(self._num_images)
+                known_epoch = epoch
+            start = within * self._batch_size
+            yield [(epoch, int(i)) for i in order[start : start + self._batch_size]]
+
+
+def _start_worker(worker_id: int) -> None:
+    # Ctrl-C reaches every process of the terminal; only the parent shall act on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

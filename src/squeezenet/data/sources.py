@@ -1,0 +1,72 @@
+"""A DATA argument -> the sets to train on and to validate with. ``test`` is never opened here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from squeezenet.data.digits import DIGITS, load_digits
+from squeezenet.data.split import stratified_split
+from squeezenet.errors import DataError
+from squeezenet.images.sets import ImageSet, find_splits, read_class_folders
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """``train`` and ``val`` share their classes. ``fingerprint`` is equal for equal data."""
+
+    train: ImageSet
+    val: ImageSet
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.train.class_names
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for images in (self.train, self.val):
+            digest.update(images.labels.tobytes())
+            for i in range(len(images)):
+                digest.update(Path(images.name(i)).name.encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()[:16]
+
+
+def open_training_data(source: str, *, val_fraction: float = 0.1, seed: int = 0) -> TrainingData:
+    """Open ``digits``, a folder with ``train/`` (and perhaps ``val/``), or one of class folders.
+
+    Without ``val/``, ``val_fraction`` of each class is kept aside, chosen by the seed.
+
+    Raises:
+        UsageError, DataError: no such folder, no images, one class only, a class without
+            images, or classes of ``val/`` that ``train/`` does not have.
+    """
+    if source == DIGITS:
+        digits = load_digits()
+        return TrainingData(train=digits["train"], val=digits["val"])
+    root = Path(source)
+    splits = find_splits(root) if root.is_dir() else {}
+    train = read_class_folders(splits.get("train", root))
+    if len(train.class_names) < 2:
+        raise DataError(
+            f"{splits.get('train', root)}: only one class, {train.class_names[0]!r}; "
+            "a classifier needs two class folders or more"
+        )
+    if "train" in splits and "val" in splits:
+        val = read_class_folders(splits["val"])
+        unknown = sorted(set(val.class_names) - set(train.class_names))
+        if unknown:
+            raise DataError(
+                f"{splits['val']}: class {unknown[0]!r} is not in {splits['train']}; "
+                "both must have the same class folders"
+            )
+        table = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
+        relabelled = val.subset(range(len(val)), table[val.labels])
+        return TrainingData(train=train, val=relabelled)
+    first, second = stratified_split(train.labels, val_fraction, seed)
+    if len(second) == 0:
+        raise DataError(f"{root}: one image a class cannot be split; add images or a val/ folder")
+    return TrainingData(train=train.subset(first.tolist()), val=train.subset(second.tolist()))

@@ -1,0 +1,50 @@
+"""A model argument, whatever its kind -> a ``LoadedModel``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from squeezenet.arch.graph import build_graph
+from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
+from squeezenet.codec.types import CompressedModel
+from squeezenet.errors import UsageError
+from squeezenet.model.loaded import LoadedModel, from_state
+from squeezenet.model.safetensors_file import load_safetensors
+from squeezenet.model.torchvision_pth import load_pth
+
+BEST_WEIGHTS = "best.safetensors"
+LAST_WEIGHTS = "last.safetensors"
+"""The weights of a run folder."""
+
+
+def load_model(path: Path, arch: str | None = None) -> LoadedModel:
+    """Read a run folder (its best weights), ``.safetensors``, ``.pth``, ``.sqz`` or ``.net``.
+
+    ``arch`` matters for a ``.pth`` alone.
+
+    Raises:
+        SqueezeNetError: of the kind that fits; see the readers.
+    """
+    kind = model_kind(path)
+    if kind is ModelKind.RUN_FOLDER:
+        best = path / BEST_WEIGHTS
+        if not best.is_file():
+            raise UsageError(f"{path}: no {BEST_WEIGHTS} inside; expected the folder of a run")
+        return load_safetensors(best)
+    if kind is ModelKind.SAFETENSORS:
+        return load_safetensors(path)
+    if kind is ModelKind.TORCH_PTH:
+        return load_pth(path, arch)
+    return from_compressed(read_compressed(path, kind))
+
+
+def from_compressed(model: CompressedModel) -> LoadedModel:
+    """Dequantise a compressed model into a torch module."""
+    state = {}
+    convs = build_graph(model.record.spec).convs
+    for conv, layer in zip(convs, model.layers, strict=True):
+        state[f"{conv.key}.weight"] = torch.from_numpy(layer.weights.dequantize())
+        state[f"{conv.key}.bias"] = torch.from_numpy(layer.bias_O.copy())
+    return from_state(model.record, state, "compressed model")

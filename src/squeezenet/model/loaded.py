@@ -1,0 +1,103 @@
+"""A record with its torch module: what training, compression and evaluation pass around."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.errors import ClassCountError, WeightsError
+from squeezenet.model.init import initialise_head
+from squeezenet.model.network import build_module
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """``module`` computes what ``record.spec`` describes."""
+
+    record: ModelRecord
+    module: nn.Module
+
+    def logits(self, x_NCHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Run NumPy input through the module as inference does: (N, C, H, W) -> (N, K)."""
+        self.module.eval()
+        device = next(self.module.parameters()).device
+        with torch.inference_mode():
+            x = torch.from_numpy(x_NCHW).to(device, memory_format=torch.channels_last)
+            return np.asarray(self.module(x).float().cpu().numpy(), np.float32)
+
+
+def from_state(
+    record: ModelRecord, state: Mapping[str, torch.Tensor], where: str, advice: str = ""
+) -> LoadedModel:
+    """Build a record's network and fill it from a state_dict.
+
+    Raises:
+        WeightsError: names the first layer that is missing, left over or of another shape;
+            ``advice`` ends the message.
+    """
+    module = build_module(record.spec)
+    own = module.state_dict()
+    names = {conv.key: conv.name for conv in build_graph(record.spec).convs}
+    advice = f"; {advice}" if advice else ""
+
+    def readable(key: str) -> str:
+        prefix, _, part = key.rpartition(".")
+        return f"{names.get(prefix, prefix)}: {part}"
+
+    for key, tensor in own.items():
+        if key not in state:
+            raise WeightsError(f"{where}: {readable(key)} is missing (key {key!r}){advice}")
+        if tuple(state[key].shape) != tuple(tensor.shape):
+            raise WeightsError(
+                f"{where}: {readable(key)} has shape {tuple(state[key].shape)}, "
+                f"expected {tuple(tensor.shape)}{advice}"
+            )
+    unknown = sorted(set(state) - set(own))
+    if unknown:
+        raise WeightsError(f"{where}: key {unknown[0]!r} is not part of {record.spec.name}{advice}")
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{where}: {readable(key)} holds values that are not finite")
+    module.load_state_dict(dict(state))
+    return LoadedModel(record=record, module=module)
+
+
+def with_classes(
+    model: LoadedModel, class_names: tuple[str, ...], *, new_head: bool, seed: int
+) -> LoadedModel:
+    """Return the model answering with ``class_names``, its head drawn anew when asked to.
+
+    A new head has no ReLU behind it: fine-tuning through that ReLU is known to fall 20 points
+    short.
+
+    Raises:
+        ClassCountError: the classes are others and ``new_head`` is False.
+    """
+    record = model.record
+    if not new_head:
+        if class_names in (record.class_names, record.class_ids):
+            return model
+        raise ClassCountError(
+            f"the model {record.spec.name} has {len(record.class_names)} classes "
+            f"({', '.join(record.class_names[:3])}, ...) and the data has {len(class_names)} "
+            f"({', '.join(class_names[:3])}, ...); pass --new-head to learn the last layer anew"
+        )
+    spec = dataclasses.replace(record.spec, num_classes=len(class_names))
+    if isinstance(spec, SqueezeNetSpec):
+        spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, last_relu=False))
+    new_record = dataclasses.replace(record, spec=spec, class_names=class_names, class_ids=())
+    module = build_module(spec)
+    head = build_graph(spec).convs[-1].key
+    kept = {k: v for k, v in model.module.state_dict().items() if not k.startswith(head + ".")}
+    module.load_state_dict(kept, strict=False)
+    initialise_head(module, spec, seed)
+    return LoadedModel(record=new_record, module=module)

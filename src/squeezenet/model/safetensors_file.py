@@ -1,0 +1,53 @@
+"""Our ``.safetensors``: weights under torchvision's keys, the record in the metadata.
+
+The metadata has one key, ``squeezenet``, holding the record's canonical JSON: safetensors
+writes several keys in no fixed order, and equal models must give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from squeezenet.arch.record import ModelRecord
+from squeezenet.errors import MalformedError, SpecError, TruncatedError, UnknownFormatError
+from squeezenet.files import write_bytes_atomically
+from squeezenet.model.loaded import LoadedModel, from_state
+
+_METADATA_KEY = "squeezenet"
+
+
+def save_safetensors(path: Path, record: ModelRecord, state: Mapping[str, torch.Tensor]) -> None:
+    """Write a record and a state_dict; all or nothing."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    write_bytes_atomically(path, save(tensors, {_METADATA_KEY: record.to_json()}))
+
+
+def load_safetensors(path: Path) -> LoadedModel:
+    """Read what ``save_safetensors`` wrote.
+
+    Raises:
+        TruncatedError, UnknownFormatError, MalformedError, WeightsError: each as it says.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise TruncatedError(
+            f"{path}: not a whole .safetensors file ({error}); copy it again"
+        ) from None
+    if _METADATA_KEY not in metadata:
+        raise UnknownFormatError(
+            f"{path}: a .safetensors file without squeezenet's record in its metadata; expected "
+            "one that squeezenet wrote"
+        )
+    try:
+        record = ModelRecord.from_json(metadata[_METADATA_KEY])
+    except SpecError as error:
+        raise MalformedError(f"{path}: {error}") from None
+    return from_state(record, state, str(path))

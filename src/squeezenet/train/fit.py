@@ -1,0 +1,302 @@
+"""The training loop: steps, checkpoints, validation, and a clean stop. Knows no task.
+
+``squeezenet train`` and the retraining steps of compression both run it; they differ in the
+module, the loss, and what must hold after each step. A run that was killed at any moment and
+called again with the same arguments ends with the same weights, bit for bit, on the same
+machine with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.data.augment import augment_batch
+from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
+from squeezenet.errors import InterruptedRunError, SqueezeNetError
+from squeezenet.images.batches import BadImages
+from squeezenet.images.evaluate import Evaluation
+from squeezenet.images.sets import ImageSet
+from squeezenet.progress import Progress, SilentProgress, Task
+from squeezenet.train.checkpoint import load_latest, save_checkpoint
+from squeezenet.train.ema import MovingAverage
+from squeezenet.train.hardware import Hardware, choose_hardware
+from squeezenet.train.metrics import MetricsLog
+from squeezenet.train.recipe import Recipe
+from squeezenet.train.run_folder import RunFolder
+from squeezenet.train.schedule import learning_rate
+from squeezenet.train.stop import StopSignals
+
+_LOG_EVERY_STEPS = 20
+_SEED_STRIDE = 1_000_003
+"""Prime; keeps the seeds of steps and of runs with neighbouring seeds apart."""
+
+
+class Loss(Protocol):
+    """Mean loss of a piece of a batch."""
+
+    def __call__(
+        self, logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor: ...
+
+
+class Validate(Protocol):
+    """Judges a module; called at the end of every epoch."""
+
+    def __call__(self, module: nn.Module) -> Evaluation: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What does not change the result: where it runs and how often it saves."""
+
+    hardware: Hardware | None = None
+    workers: int = 0
+    checkpoint_seconds: float = 60.0
+    bad: BadImages | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """``best_top1`` in percent on the validation set, at the end of epoch ``best_epoch``."""
+
+    steps: int
+    epochs: float
+    best_top1: float
+    best_epoch: int
+    last_top1: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """One training job; ``run`` does it.
+
+    ``module`` ends as the last weights (the moving average, where the recipe has one).
+    ``save_weights(path, module)`` writes what ``run_folder`` calls best and last weights.
+    ``after_step(module)`` restores what must hold, such as the zeros of pruned weights.
+    """
+
+    module: nn.Module
+    recipe: Recipe
+    preprocessing: Preprocessing
+    images: ImageSet
+    loss: Loss
+    validate: Validate
+    save_weights: Callable[[Any, nn.Module], None]
+    folder: RunFolder
+    seed: int = 0
+    after_step: Callable[[nn.Module], None] | None = None
+    options: FitOptions = FitOptions()
+
+    def run(self) -> FitResult:
+        """Train to the end, going on from the folder's newest checkpoint.
+
+        Raises:
+            InterruptedRunError: a signal came; a checkpoint was written.
+            CheckpointError: one could not be written; the earlier one is kept.
+            DataError, ImageError: see ``iter_train_batches``.
+        """
+        return _Loop(self).run()
+
+
+class _Loop:
+    """The moving parts of a ``Fit``."""
+
+    def __init__(self, job: Fit) -> None:
+        recipe = job.recipe
+        self.job = job
+        self.hardware = job.options.hardware or choose_hardware()
+        self.progress = job.options.progress or SilentProgress()
+        self.steps_an_epoch = steps_per_epoch(len(job.images), recipe.batch_size)
+        self.total_steps = recipe.max_steps or recipe.epochs * self.steps_an_epoch
+        self.module = job.module.to(self.hardware.device)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = _optimizer(self.module, recipe)
+        self.average = MovingAverage(self.module, recipe.ema_decay) if recipe.ema_decay else None
+        self.step = 0
+        self.best_top1, self.best_epoch, self.last_top1 = -1.0, 0, -1.0
+        self.seconds = 0.0
+
+    @property
+    def judged(self) -> nn.Module:
+        """The module whose weights count."""
+        return self.average.module if self.average else self.module
+
+    def run(self) -> FitResult:
+        job = self.job
+        self._resume()
+        epoch_images = self.steps_an_epoch * min(job.recipe.batch_size, len(job.images))
+        images_a_step = epoch_images // self.steps_an_epoch
+        started = time.monotonic()
+        earlier_seconds = self.seconds
+        with (
+            StopSignals() as stop,
+            MetricsLog(job.folder.metrics, job.folder.tensorboard, self.step) as log,
+            self.progress.task(
+                "train",
+                total=self.total_steps * images_a_step,
+                unit="img",
+                done=self.step * images_a_step,
+            ) as task,
+        ):
+            saved_at = started
+            try:
+                for batch in self._batches():
+                    loss = self._train_step(batch)
+                    self.step += 1
+                    self.seconds = earlier_seconds + time.monotonic() - started
+                    self._report(task, log, loss, len(batch.labels))
+                    ends_epoch = self.step % self.steps_an_epoch == 0
+                    if ends_epoch or self.step == self.total_steps:
+                        self._validate(log)
+                    now = time.monotonic()
+                    if stop.received is not None:
+                        self._save()
+                        raise self._interrupted(stop.received)
+                    if ends_epoch or now - saved_at >= job.options.checkpoint_seconds:
+                        self._save()
+                        saved_at = now
+            except SqueezeNetError:
+                raise
+            except (RuntimeError, OSError):
+                # A signal to the whole process group ends the worker processes first.
+                if stop.received is None:
+                    raise
+                self._save()
+                raise self._interrupted(stop.received) from None
+        job.module.load_state_dict(self.judged.state_dict())
+        job.save_weights(job.folder.last, job.module)
+        return FitResult(
+            steps=self.step,
+            epochs=self.step / self.steps_an_epoch,
+            best_top1=self.best_top1,
+            best_epoch=self.best_epoch,
+            last_top1=self.last_top1,
+            seconds=round(self.seconds, 1),
+        )
+
+    def _batches(self) -> Any:
+        job = self.job
+        return iter_train_batches(
+            job.images,
+            job.preprocessing,
+            job.recipe.augmentation,
+            batch_size=job.recipe.batch_size,
+            seed=job.seed,
+            first_step=self.step,
+            last_step=self.total_steps,
+            workers=job.options.workers,
+            bad=job.options.bad or BadImages(),
+        )
+
+    def _train_step(self, batch: TrainBatch) -> float:
+        job, recipe, device = self.job, self.job.recipe, self.hardware.device
+        rate = learning_rate(recipe, self.step, self.total_steps, self.steps_an_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seed = (job.seed * _SEED_STRIDE + self.step) % 2**63
+        torch.manual_seed(seed)  # dropout
+        pixels = batch.pixels_NHWC.to(device, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True)
+        x_NCHW = augment_batch(pixels, recipe.augmentation, job.preprocessing, seed)
+        self.module.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=device)
+        for start in range(0, len(labels), recipe.micro_batch):
+            piece = slice(start, start + recipe.micro_batch)
+            with self.hardware.autocast():
+                loss = job.loss(self.module(x_NCHW[piece]), x_NCHW[piece], labels[piece])
+            share = len(labels[piece]) / len(labels)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() * share
+        if recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        if job.after_step is not None:
+            job.after_step(self.module)
+        if self.average is not None:
+            self.average.update(self.module, self.step)
+        return float(total)
+
+    def _report(self, task: Task, log: MetricsLog, loss: float, num_images: int) -> None:
+        epoch = self.step / self.steps_an_epoch
+        epochs = self.total_steps / self.steps_an_epoch
+        note = f"epoch {epoch:.1f}/{epochs:.0f} loss {loss:.3f}"
+        if self.last_top1 >= 0:
+            note += f" val {self.last_top1:.1f}%"
+        task.advance(num_images, note)
+        if self.step % _LOG_EVERY_STEPS == 0 or self.step == self.total_steps:
+            rate = self.optimizer.param_groups[0]["lr"]
+            log.write("train", self.step, {"epoch": epoch, "loss": loss, "learning_rate": rate})
+
+    def _validate(self, log: MetricsLog) -> None:
+        result = self.job.validate(self.judged)
+        epoch = -(-self.step // self.steps_an_epoch)
+        log.write("val", self.step, {"epoch": epoch, "top1": result.top1, "top5": result.top5})
+        self.last_top1 = result.top1
+        # Of equals the latest: on a small validation set many epochs tie, and later ones, at a
+        # lower learning rate, generalise better.
+        if result.top1 >= self.best_top1:
+            self.best_top1, self.best_epoch = result.top1, epoch
+            self.job.save_weights(self.job.folder.best, self.judged)
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.job.folder.checkpoints,
+            self.step,
+            {
+                "step": self.step,
+                "module": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.module.state_dict() if self.average else None,
+                "best_top1": self.best_top1,
+                "best_epoch": self.best_epoch,
+                "last_top1": self.last_top1,
+                "seconds": self.seconds,
+            },
+        )
+
+    def _resume(self) -> None:
+        state = load_latest(self.job.folder.checkpoints)
+        if state is None:
+            return
+        self.step = state["step"]
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.best_top1, self.best_epoch = state["best_top1"], state["best_epoch"]
+        self.last_top1, self.seconds = state["last_top1"], state["seconds"]
+        self.progress.log(f"resumed {self.job.folder.path} at step {self.step}")
+
+    def _interrupted(self, signal_number: int) -> InterruptedRunError:
+        return InterruptedRunError(
+            f"stopped at step {self.step} of {self.total_steps}; a checkpoint is in "
+            f"{self.job.folder.checkpoints}; run the same command to go on",
+            signal_number,
+        )
+
+
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (decayed if recipe.decay_all or parameter.ndim > 1 else free).append(parameter)
+    return torch.optim.SGD(
+        [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+    )

@@ -1,0 +1,54 @@
+"""Metrics of a run, as JSON lines and as TensorBoard curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+
+from squeezenet.files import write_bytes_atomically
+
+
+class MetricsLog:
+    """Appends to ``file`` and ``tensorboard``; what a killed run wrote behind ``first_step`` is
+    dropped, since the resumed run writes it again."""
+
+    def __init__(self, file: Path, tensorboard: Path, first_step: int) -> None:
+        _truncate(file, first_step)
+        self._file = file.open("a", encoding="utf-8")
+        self._writer = SummaryWriter(str(tensorboard), purge_step=first_step or None)
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._writer.close()
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """Log values after ``step`` steps; ``kind`` is "train" or "val"."""
+        line = {"kind": kind, "step": step, **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+
+def _truncate(file: Path, first_step: int) -> None:
+    if not file.is_file():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= first_step and first_step > 0:
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue  # half a line, from a kill while writing
+    write_bytes_atomically(file, "".join(line + "\n" for line in kept).encode())

@@ -1,0 +1,194 @@
+"""What ``squeezenet train`` does: a network, data and a recipe to a finished run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from squeezenet.arch.plain import to_plain
+from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
+from squeezenet.arch.presets import preset
+from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.data.digits import DIGITS
+from squeezenet.data.sources import TrainingData
+from squeezenet.data.split import class_weights
+from squeezenet.errors import UsageError
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.evaluate import Evaluation, evaluate
+from squeezenet.model.init import initialise
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.model.network import build_module
+from squeezenet.model.safetensors_file import save_safetensors
+from squeezenet.progress import Progress
+from squeezenet.train.fit import Fit, FitOptions, Loss
+from squeezenet.train.recipe import Recipe, recipe_named
+from squeezenet.train.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkChoice:
+    """Which network to train from scratch; what is None is left to the preset and the recipe."""
+
+    arch: str
+    input_size: int | None = None
+    input_channels: int | None = None
+    batch_norm: bool | None = None
+
+
+def default_recipe(source: str, *, input_size: tuple[int, int], fine_tunes: bool) -> Recipe:
+    """The recipe for data of which nothing is said: by its kind and the network's input."""
+    if fine_tunes:
+        return recipe_named("finetune")
+    if source == DIGITS:
+        return recipe_named("digits")
+    return recipe_named("small" if max(input_size) <= 64 else "default")
+
+
+def new_model(
+    choice: NetworkChoice, recipe: Recipe, class_names: tuple[str, ...], seed: int
+) -> LoadedModel:
+    """Build a network for the classes and draw its first weights.
+
+    Raises:
+        UnknownNameError, SpecError: the choice makes no network.
+    """
+    size = choice.input_size
+    batch_norm = choice.batch_norm
+    if batch_norm is None and recipe.batch_norm and choice.arch != "alexnet":
+        batch_norm = True
+    spec = preset(
+        choice.arch,
+        num_classes=len(class_names),
+        input_channels=choice.input_channels,
+        input_size=(size, size) if size else None,
+        batch_norm=batch_norm,
+    )
+    if isinstance(spec, SqueezeNetSpec) and recipe.last_relu:
+        spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, last_relu=True))
+    if recipe.name == "paper" and spec.input_size == (227, 227):
+        preprocessing = caffe_preprocessing()
+    else:
+        preprocessing = default_preprocessing(spec)
+    record = ModelRecord(
+        spec=spec,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        provenance={"method": "trained", "recipe": recipe.name, "seed": seed},
+    )
+    module = build_module(spec)
+    initialise(module, spec, recipe.init, seed)
+    return LoadedModel(record=record, module=module)
+
+
+def train_run(
+    model: LoadedModel,
+    data: TrainingData,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    seed: int = 0,
+    options: FitOptions | None = None,
+) -> dict[str, Any]:
+    """Train ``model`` on ``data`` into ``folder``; return the result that ``result.json`` holds.
+
+    Resumes what the folder holds; a finished run is not run again.
+
+    Raises:
+        CheckpointError: the folder holds a run with other settings, or cannot be written.
+        InterruptedRunError, DataError, ImageError: see ``Fit.run``.
+    """
+    options = options or FitOptions()
+    if model.record.class_names != data.class_names:
+        raise UsageError("the model's classes are not the data's")
+    run = RunFolder(folder)
+    run.open(
+        {
+            "architecture": model.record.spec.name,
+            "spec": model.record.spec,
+            "preprocessing": model.record.preprocessing,
+            "start": model.record.provenance,
+            "recipe": recipe,
+            "data": data.fingerprint,
+            "seed": seed,
+        }
+    )
+    finished = run.read_result()
+    if finished is not None:
+        if options.progress is not None:
+            options.progress.log(f"{folder}: this run is finished already")
+        return finished
+    job = Fit(
+        module=model.module,
+        recipe=recipe,
+        preprocessing=model.record.preprocessing,
+        images=data.train,
+        loss=cross_entropy(recipe, data),
+        validate=validator(model.record, data, options),
+        save_weights=lambda path, module: save_safetensors(path, model.record, module.state_dict()),
+        folder=run,
+        seed=seed,
+        options=options,
+    )
+    fitted = job.run()
+    result = {
+        "arch": model.record.spec.name,
+        "recipe": recipe.name,
+        "seed": seed,
+        **to_plain(fitted),
+        "train_images": len(data.train),
+        "val_images": len(data.val),
+        "classes": len(data.class_names),
+    }
+    run.write_result(result)
+    return result
+
+
+def cross_entropy(recipe: Recipe, data: TrainingData) -> Loss:
+    """The recipe's loss: label smoothing, and class weights where classes differ in size."""
+    weights = None
+    if recipe.balance:
+        weights = torch.from_numpy(class_weights(data.train.labels, len(data.class_names)))
+        if bool((weights == weights[0]).all()):
+            weights = None
+
+    def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(
+            logits_NK.float(),
+            labels,
+            weight=None if weights is None else weights.to(logits_NK.device),
+            label_smoothing=recipe.label_smoothing,
+        )
+
+    return loss
+
+
+def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> _Validator:
+    """Judge modules on the validation set, prepared exactly as a client would."""
+    batches = EvalBatches(
+        data.val,
+        record.preprocessing,
+        workers=options.workers,
+        batch_size=128,
+        **({"bad": options.bad} if options.bad is not None else {}),
+    )
+    return _Validator(record, batches, None)
+
+
+class _Validator:
+    def __init__(
+        self, record: ModelRecord, batches: EvalBatches, progress: Progress | None
+    ) -> None:
+        self._record = record
+        self._batches = batches
+        self._progress = progress
+
+    def __call__(self, module: nn.Module) -> Evaluation:
+        model = LoadedModel(record=self._record, module=module)
+        return evaluate(model.logits, self._record, self._batches, progress=self._progress)
