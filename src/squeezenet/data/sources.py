@@ -64,7 +64,7 @@ def open_training_data(source: str, *, val_fraction: float = 0.1, seed: int = 0)
                 "both must have the same class folders"
             )
         table = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
-        relabelled = val.subset(range(len(val)), table[val.labels])
+        relabelled = val.subset(range(len(val)), table[val.labels], train.class_names)
         return TrainingData(train=train, val=relabelled)
     first, second = stratified_split(train.labels, val_fraction, seed)
     if len(second) == 0:

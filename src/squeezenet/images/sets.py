@@ -37,8 +37,13 @@ class ImageSet(Protocol):
     def pixels(self, index: int) -> Pixels:
         """Decode one image: uint8 RGB (H, W, 3); raises ImageError."""
 
-    def subset(self, indices: Sequence[int], labels: Labels | None = None) -> ImageSet:
-        """The images at these indices, relabelled where ``labels`` are given."""
+    def subset(
+        self,
+        indices: Sequence[int],
+        labels: Labels | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> ImageSet:
+        """The images at these indices, with other labels and classes where they are given."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,11 +63,16 @@ class FolderImages:
     def pixels(self, index: int) -> Pixels:
         return read_image(self.paths[index])
 
-    def subset(self, indices: Sequence[int], labels: Labels | None = None) -> FolderImages:
+    def subset(
+        self,
+        indices: Sequence[int],
+        labels: Labels | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> FolderImages:
         return FolderImages(
             paths=tuple(self.paths[i] for i in indices),
             labels=self.labels[list(indices)] if labels is None else labels,
-            class_names=self.class_names,
+            class_names=class_names or self.class_names,
         )
 
 
@@ -85,11 +95,16 @@ class ArrayImages:
         pixels_HWC: Pixels = self.pixels_NHWC[index]
         return pixels_HWC
 
-    def subset(self, indices: Sequence[int], labels: Labels | None = None) -> ArrayImages:
+    def subset(
+        self,
+        indices: Sequence[int],
+        labels: Labels | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> ArrayImages:
         return ArrayImages(
             pixels_NHWC=self.pixels_NHWC[list(indices)],
             labels=self.labels[list(indices)] if labels is None else labels,
-            class_names=self.class_names,
+            class_names=class_names or self.class_names,
             title=self.title,
         )
 
@@ -112,11 +127,7 @@ def read_class_folders(root: Path) -> FolderImages:
     labels: list[int] = []
     empty = []
     for label, folder in enumerate(folders):
-        found = sorted(
-            p
-            for p in folder.rglob("*")
-            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-        )
+        found = _images_under(folder)
         if not found:
             empty.append(folder.name)
         paths += found
@@ -155,7 +166,33 @@ def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
     return read_class_folders(splits[chosen] if chosen else root)
 
 
-def with_model_labels(images: FolderImages, record: ModelRecord) -> ImageSet:
+def read_unlabelled(root: Path) -> FolderImages:
+    """List all images under a folder, whatever its folders mean; every label is 0.
+
+    Raises:
+        UsageError: ``root`` is no folder.
+        DataError: it holds no image.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    paths = _images_under(root)
+    if not paths:
+        raise DataError(f"{root}: no images inside; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return FolderImages(
+        paths=tuple(paths), labels=np.zeros(len(paths), np.int64), class_names=("unlabelled",)
+    )
+
+
+def _images_under(folder: Path) -> list[Path]:
+    """Image files by their endings, in the order of their names; hidden ones are passed over."""
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+
+
+def with_model_labels(images: ImageSet, record: ModelRecord) -> ImageSet:
     """Return the set with labels that are the model's outputs.
 
     Folder names must be the model's class names or ids; a folder may be absent, none may be
@@ -176,6 +213,4 @@ def with_model_labels(images: FolderImages, record: ModelRecord) -> ImageSet:
             f"the model has {', '.join(record.class_names[:5])}, ..."
         )
     table = np.array([outputs[name] for name in images.class_names], np.int64)
-    return FolderImages(
-        paths=images.paths, labels=table[images.labels], class_names=record.class_names
-    )
+    return images.subset(range(len(images)), table[images.labels], record.class_names)

@@ -8,8 +8,8 @@ import torch
 
 from squeezenet.arch.graph import build_graph
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
-from squeezenet.codec.types import CompressedModel
-from squeezenet.errors import UsageError
+from squeezenet.codec.types import MAX_CODEBOOK, CompressedLayer, CompressedModel, exact_codebook
+from squeezenet.errors import LossyConversionError, UsageError
 from squeezenet.model.loaded import LoadedModel, from_state
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.model.torchvision_pth import load_pth
@@ -48,3 +48,29 @@ def from_compressed(model: CompressedModel) -> LoadedModel:
         state[f"{conv.key}.weight"] = torch.from_numpy(layer.weights.dequantize())
         state[f"{conv.key}.bias"] = torch.from_numpy(layer.bias_O.copy())
     return from_state(model.record, state, "compressed model")
+
+
+def to_compressed(model: LoadedModel, where: str) -> CompressedModel:
+    """Write a model in codebooks, exact to the bit.
+
+    Raises:
+        LossyConversionError: it has batch normalisation, or a layer of too many different weights.
+    """
+    advice = "use squeezenet compress, which is allowed to change weights"
+    layers = []
+    for conv in build_graph(model.record.spec).convs:
+        if conv.norm_key is not None:
+            raise LossyConversionError(
+                f"{where}: {conv.name}: has batch normalisation, which .sqz does not hold; {advice}"
+            )
+        layer = model.module.get_submodule(conv.key)
+        weight_OIHW = torch.as_tensor(layer.weight).detach().numpy()
+        weights = exact_codebook(weight_OIHW)
+        if weights is None:
+            raise LossyConversionError(
+                f"{where}: {conv.name}: over {MAX_CODEBOOK - 1} different weights, more than a "
+                f"codebook holds; {advice}"
+            )
+        bias_O = torch.as_tensor(layer.bias).detach().numpy().copy()
+        layers.append(CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O))
+    return CompressedModel(record=model.record, layers=tuple(layers))

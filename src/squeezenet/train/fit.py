@@ -9,9 +9,10 @@ machine with the same number of threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -80,7 +81,8 @@ class Fit:
     """One training job; ``run`` does it.
 
     ``module`` ends as the last weights (the moving average, where the recipe has one).
-    ``save_weights(path, module)`` writes what ``run_folder`` calls best and last weights.
+    ``save_weights(path, module)`` writes what ``run_folder`` calls best and last weights; best
+    is what ``validate`` finds so.
     ``after_step(module)`` restores what must hold, such as the zeros of pruned weights.
     """
 
@@ -89,9 +91,9 @@ class Fit:
     preprocessing: Preprocessing
     images: ImageSet
     loss: Loss
-    validate: Validate
-    save_weights: Callable[[Any, nn.Module], None]
     folder: RunFolder
+    validate: Validate | None = None
+    save_weights: Callable[[Path, nn.Module], None] | None = None
     seed: int = 0
     after_step: Callable[[nn.Module], None] | None = None
     options: FitOptions = FitOptions()
@@ -173,7 +175,8 @@ class _Loop:
                 self._save()
                 raise self._interrupted(stop.received) from None
         job.module.load_state_dict(self.judged.state_dict())
-        job.save_weights(job.folder.last, job.module)
+        if job.save_weights is not None:
+            job.save_weights(job.folder.last, job.module)
         return FitResult(
             steps=self.step,
             epochs=self.step / self.steps_an_epoch,
@@ -183,7 +186,7 @@ class _Loop:
             seconds=round(self.seconds, 1),
         )
 
-    def _batches(self) -> Any:
+    def _batches(self) -> Iterator[TrainBatch]:
         job = self.job
         return iter_train_batches(
             job.images,
@@ -238,6 +241,8 @@ class _Loop:
             log.write("train", self.step, {"epoch": epoch, "loss": loss, "learning_rate": rate})
 
     def _validate(self, log: MetricsLog) -> None:
+        if self.job.validate is None:
+            return
         result = self.job.validate(self.judged)
         epoch = -(-self.step // self.steps_an_epoch)
         log.write("val", self.step, {"epoch": epoch, "top1": result.top1, "top5": result.top5})
@@ -246,7 +251,8 @@ class _Loop:
         # lower learning rate, generalise better.
         if result.top1 >= self.best_top1:
             self.best_top1, self.best_epoch = result.top1, epoch
-            self.job.save_weights(self.job.folder.best, self.judged)
+            if self.job.save_weights is not None:
+                self.job.save_weights(self.job.folder.best, self.judged)
 
     def _save(self) -> None:
         save_checkpoint(

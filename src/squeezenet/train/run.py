@@ -19,17 +19,21 @@ from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import TrainingData
 from squeezenet.data.split import class_weights
-from squeezenet.errors import UsageError
+from squeezenet.errors import ImageError, WeightsError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import Evaluation, evaluate
+from squeezenet.images.sets import ImageSet
 from squeezenet.model.init import initialise
-from squeezenet.model.loaded import LoadedModel
+from squeezenet.model.load import load_model
+from squeezenet.model.loaded import LoadedModel, with_classes
 from squeezenet.model.network import build_module
 from squeezenet.model.safetensors_file import save_safetensors
 from squeezenet.progress import Progress
 from squeezenet.train.fit import Fit, FitOptions, Loss
 from squeezenet.train.recipe import Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
+
+_SMALL = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,52 @@ class NetworkChoice:
     input_size: int | None = None
     input_channels: int | None = None
     batch_norm: bool | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input in pixels."""
+        if self.input_size is None:
+            return preset(self.arch).input_size
+        return (self.input_size, self.input_size)
+
+
+def suggest_input_size(arch: str, images: ImageSet) -> int | None:
+    """Return the images' own size, where a network made for large ones meets 32 pixels or fewer.
+
+    Looks at a few images across the set; ones that cannot be read are passed over here.
+    """
+    if max(preset(arch).input_size) <= _SMALL:
+        return None
+    sides = []
+    for i in range(0, len(images), max(1, len(images) // 16)):
+        try:
+            sides.append(min(images.pixels(i).shape[:2]))
+        except ImageError:
+            continue
+    if not sides or max(sides) > _SMALL:
+        return None
+    return max(sides)
+
+
+def start_from(
+    path: Path, arch: str | None, class_names: tuple[str, ...], *, new_head: bool, seed: int
+) -> LoadedModel:
+    """Open the model to fine-tune, with the data's classes.
+
+    Raises:
+        ClassCountError: it has other classes, and ``new_head`` is False.
+        WeightsError: it is not the architecture that was asked for.
+    """
+    model = load_model(path, arch)
+    if arch is not None and model.record.spec.name != arch:
+        raise WeightsError(
+            f"{path}: is {model.record.spec.name}, --arch says {arch}; leave --arch out"
+        )
+    source = {"method": "fine-tuned", "source": model.record.provenance, "seed": seed}
+    model = with_classes(model, class_names, new_head=new_head, seed=seed)
+    return LoadedModel(
+        record=dataclasses.replace(model.record, provenance=source), module=model.module
+    )
 
 
 def default_recipe(source: str, *, input_size: tuple[int, int], fine_tunes: bool) -> Recipe:
@@ -59,7 +109,6 @@ def new_model(
     Raises:
         UnknownNameError, SpecError: the choice makes no network.
     """
-    size = choice.input_size
     batch_norm = choice.batch_norm
     if batch_norm is None and recipe.batch_norm and choice.arch != "alexnet":
         batch_norm = True
@@ -67,7 +116,7 @@ def new_model(
         choice.arch,
         num_classes=len(class_names),
         input_channels=choice.input_channels,
-        input_size=(size, size) if size else None,
+        input_size=choice.size if choice.input_size else None,
         batch_norm=batch_norm,
     )
     if isinstance(spec, SqueezeNetSpec) and recipe.last_relu:
@@ -105,8 +154,7 @@ def train_run(
         InterruptedRunError, DataError, ImageError: see ``Fit.run``.
     """
     options = options or FitOptions()
-    if model.record.class_names != data.class_names:
-        raise UsageError("the model's classes are not the data's")
+    assert data.class_names in (model.record.class_names, model.record.class_ids)
     run = RunFolder(folder)
     run.open(
         {

@@ -1,0 +1,176 @@
+"""``squeezenet compress``: a trained network to a ``.sqz`` file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from squeezenet.cli.display import make_progress, plain, print_json, print_table
+from squeezenet.cli.options import (
+    DIGITS,
+    ArchOption,
+    JsonOption,
+    ModelArgument,
+    StrictOption,
+    WorkersOption,
+    bad_images,
+    num_workers,
+    tell_skipped,
+)
+from squeezenet.codec.kinds import ModelKind, model_kind
+from squeezenet.errors import UsageError
+from squeezenet.extras import require_extra
+from squeezenet.files import require_writable_folder
+
+if TYPE_CHECKING:
+    from squeezenet.compress.run import CompressionReport
+
+
+def compress(
+    model: ModelArgument,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="File to write.")],
+    method: Annotated[
+        Literal["deep-compression"], Parameter(help="The paper's: prune, share, Huffman.")
+    ] = "deep-compression",
+    data: Annotated[
+        str | None, Parameter(help="Labelled images to retrain with: a folder or digits.")
+    ] = None,
+    calib: Annotated[
+        str | None,
+        Parameter(help="Images without labels: retrains towards the original's answers."),
+    ] = None,
+    val: Annotated[
+        str | None,
+        Parameter(help="Labelled images to measure with; else part of --data or --calib."),
+    ] = None,
+    bits: Annotated[int, Parameter(help="Bits a code: 2^bits - 1 weights are shared.")] = 6,
+    density: Annotated[
+        float | None, Parameter(help="Share of weights kept in every layer; else scanned for.")
+    ] = None,
+    layer_density: Annotated[
+        list[str] | None,
+        Parameter(help="Share for one layer, as fire2/expand3x3=0.33; may be repeated."),
+    ] = None,
+    scan_budget: Annotated[
+        float, Parameter(help="Points of accuracy that pruning one layer may cost in the scan.")
+    ] = 1.0,
+    target_bytes: Annotated[
+        int | None, Parameter(help="Lower --bits until the file is this small.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        Parameter(help="Exit 3 if the file loses more points of top-1 (of agreement, by --calib)."),
+    ] = None,
+    prune_epochs: Annotated[int, Parameter(help="Retraining with the mask held.")] = 10,
+    share_epochs: Annotated[int, Parameter(help="Fine-tuning of the shared weights.")] = 4,
+    learning_rate: Annotated[float, Parameter(help="Of the retraining.")] = 0.01,
+    arch: ArchOption = None,
+    seed: Annotated[int, Parameter(help="All that is random follows from it.")] = 0,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    strict: StrictOption = False,
+    workers: WorkersOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compress a model; every stage's size and accuracy is shown."""
+    require_extra("train", "compressing")
+    require_writable_folder(out)
+    densities = dict(_layer_density(text) for text in layer_density or ())
+    from squeezenet.compress.deep_compression import DeepCompressionSettings
+    from squeezenet.compress.images import open_compression_images
+    from squeezenet.compress.run import compress_model
+    from squeezenet.model.load import BEST_WEIGHTS, load_model
+    from squeezenet.train.fit import FitOptions
+    from squeezenet.train.hardware import choose_hardware
+    from squeezenet.train.run import default_recipe
+
+    progress = make_progress()
+    loaded = load_model(model, arch)
+    images = open_compression_images(loaded.record, data=data, calib=calib, val=val, seed=seed)
+    bad = bad_images(progress, strict=strict)
+    settings = DeepCompressionSettings(
+        bits=bits,
+        density=density,
+        densities=densities,
+        scan_budget=scan_budget,
+        prune_epochs=prune_epochs,
+        share_epochs=share_epochs,
+        learning_rate=learning_rate,
+        target_bytes=target_bytes,
+    )
+    source = model / BEST_WEIGHTS if model_kind(model) is ModelKind.RUN_FOLDER else model
+    report = compress_model(
+        loaded,
+        images,
+        out,
+        settings,
+        default_recipe(
+            data or calib or "", input_size=loaded.record.spec.input_size, fine_tunes=False
+        ),
+        source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+        seed=seed,
+        max_drop=max_drop,
+        options=FitOptions(
+            hardware=choose_hardware(device),
+            workers=0 if (data or calib) == DIGITS else num_workers(workers),
+            bad=bad,
+            progress=progress,
+        ),
+    )
+    tell_skipped(bad, progress)
+    show_report(report, out, as_json=json, skipped=len(bad))
+    report.require_quality()
+
+
+def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped: int) -> None:
+    """Print the stage table, or all that was measured as JSON."""
+    before, after = report.stages[0], report.stages[-1]
+    if as_json:
+        print_json(
+            plain(
+                {
+                    "out": str(out),
+                    **dataclasses.asdict(report),
+                    "before": {"top1": before.top1, "top5": before.top5},
+                    "after": {"top1": after.top1, "top5": after.top5},
+                    "skipped": skipped,
+                }
+            )
+        )
+        return
+    print_table(
+        f"Deep Compression, accuracy on {report.measured_images} images",
+        ["stage", "density %", "bits/weight", "bits/gap", "bytes", "smaller", "top-1", "top-5"],
+        [
+            (
+                row.stage,
+                row.density,
+                row.bits_a_weight,
+                row.bits_a_gap,
+                row.bytes,
+                f"{before.bytes / row.bytes:.1f}x",
+                row.top1,
+                row.top5,
+            )
+            for row in report.stages
+        ],
+    )
+    print(
+        f"\n{out}: {report.file_bytes:,} bytes; {report.comparison.agreement:.1f}% of answers as "
+        f"before, KL {report.comparison.kl:.4f} nats"
+    )
+
+
+def _layer_density(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise UsageError(
+            f"--layer-density {text!r}, expected LAYER=SHARE such as fire2/expand3x3=0.33"
+        ) from None

@@ -1,0 +1,56 @@
+"""``squeezenet convert``: from one kind of model file to another, losing nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from squeezenet.cli.display import print_json
+from squeezenet.cli.options import ArchOption, JsonOption, ModelArgument
+from squeezenet.codec.container import encode
+from squeezenet.codec.kinds import model_kind, read_compressed
+from squeezenet.codec.types import CompressedModel
+from squeezenet.errors import UsageError
+from squeezenet.extras import require_extra
+from squeezenet.files import require_writable_folder, write_bytes_atomically
+
+
+def convert(
+    model: ModelArgument,
+    out: Annotated[Path, Parameter(help="File to write; its ending is .sqz or .safetensors.")],
+    /,
+    *,
+    arch: ArchOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Convert a model file; every weight stays as it is, or the conversion is refused."""
+    require_writable_folder(out)
+    kind = model_kind(model)
+    if out.suffix == ".sqz":
+        compressed = (
+            read_compressed(model, kind) if kind.is_compressed else _with_codebooks(model, arch)
+        )
+        write_bytes_atomically(out, encode(compressed))
+    elif out.suffix == ".safetensors":
+        require_extra("train", "writing a .safetensors")
+        from squeezenet.model.load import load_model
+        from squeezenet.model.safetensors_file import save_safetensors
+
+        loaded = load_model(model, arch)
+        save_safetensors(out, loaded.record, loaded.module.state_dict())
+    else:
+        raise UsageError(f"{out}: ending {out.suffix!r}, expected .sqz or .safetensors")
+    file_bytes = out.stat().st_size
+    if json:
+        print_json({"out": str(out), "file_bytes": file_bytes, "source_kind": kind.value})
+    else:
+        print(f"{out}: {file_bytes:,} bytes")
+
+
+def _with_codebooks(model: Path, arch: str | None) -> CompressedModel:
+    require_extra("train", "reading this kind of model")
+    from squeezenet.model.load import load_model, to_compressed
+
+    return to_compressed(load_model(model, arch), str(model))

@@ -1,0 +1,83 @@
+"""``squeezenet eval``: how often a model is right."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.options import (
+    ArchOption,
+    JsonOption,
+    ModelArgument,
+    StrictOption,
+    WorkersOption,
+    bad_images,
+    num_workers,
+    open_eval_images,
+    open_model,
+    tell_skipped,
+)
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.evaluate import compare, evaluate
+
+
+def eval_command(
+    model: ModelArgument,
+    data: Annotated[
+        str,
+        Parameter(
+            help="Folder of class folders named by the model's classes or their WordNet ids "
+            "(of a split folder test/, else val/), or the word digits."
+        ),
+    ],
+    /,
+    *,
+    against: Annotated[
+        Path | None, Parameter(help="Another model: report agreement with it and KL from it.")
+    ] = None,
+    split: Annotated[str | None, Parameter(help="Which of train, val, test to use.")] = None,
+    arch: ArchOption = None,
+    strict: StrictOption = False,
+    workers: WorkersOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure top-1 and top-5 accuracy on labelled images."""
+    progress = make_progress()
+    opened = open_model(model, arch)
+    other = open_model(against, arch) if against is not None else None
+    images = open_eval_images(data, opened.record, split)
+    bad = bad_images(progress, strict=strict)
+    batches = EvalBatches(
+        images, opened.record.preprocessing, workers=num_workers(workers), bad=bad
+    )
+    measured = evaluate(opened.network, opened.record, batches, progress=progress)
+    result = dataclasses.asdict(measured) | {"file_bytes": opened.file_bytes}
+    if other is not None:
+        comparison = compare(
+            opened.network,
+            opened.record,
+            other.network,
+            other.record,
+            images,
+            workers=num_workers(workers),
+            progress=progress,
+        )
+        result |= dataclasses.asdict(comparison)
+    tell_skipped(bad, progress)
+    if json:
+        print_json(plain(result))
+        return
+    print(
+        f"top-1 {measured.top1:.1f}%  top-5 {measured.top5:.1f}%  on {measured.images} images"
+        f"  ({opened.file_bytes:,} bytes)"
+    )
+    if other is not None:
+        print(
+            f"against {against}: agreement {comparison.agreement:.1f}%, KL {comparison.kl:.4f} nats, "
+            f"top-1 {comparison.top1_difference:+.2f} ± {comparison.top1_standard_error:.2f}, "
+            f"top-5 {comparison.top5_difference:+.2f} ± {comparison.top5_standard_error:.2f}"
+        )

@@ -1,0 +1,94 @@
+"""Arguments that several commands share, and what they open."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from cyclopts import Parameter
+
+from squeezenet.arch.record import ModelRecord
+from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
+from squeezenet.extras import require_extra
+from squeezenet.images.batches import BadImages
+from squeezenet.images.evaluate import Network
+from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
+from squeezenet.progress import Progress
+from squeezenet.reference.float_interpreter import FloatInterpreter
+
+DIGITS = "digits"
+"""As ``data.digits.DIGITS``, which is not to be imported before it is known to be needed."""
+
+ModelArgument: TypeAlias = Annotated[
+    Path,
+    Parameter(help="Run folder, .sqz, .safetensors, torchvision .pth, or Han's .net."),
+]
+JsonOption: TypeAlias = Annotated[
+    bool, Parameter(name="--json", negative=(), help="Print one JSON object on stdout.")
+]
+ArchOption: TypeAlias = Annotated[
+    str | None, Parameter(help="Architecture of a .pth; told from its shapes if not given.")
+]
+StrictOption: TypeAlias = Annotated[
+    bool, Parameter(negative=(), help="An image that cannot be read is an error.")
+]
+WorkersOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(help="Processes that decode images; by default one a core, at most 4.", show=True),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenModel:
+    """A model argument ready to run; ``file_bytes`` is what it takes on disk."""
+
+    record: ModelRecord
+    network: Network
+    file_bytes: int
+
+
+def open_model(path: Path, arch: str | None = None) -> OpenModel:
+    """Open a model argument, compressed ones without torch."""
+    kind = model_kind(path)
+    if kind.is_compressed:
+        model = read_compressed(path, kind)
+        return OpenModel(
+            record=model.record,
+            network=FloatInterpreter(model),
+            file_bytes=path.stat().st_size,
+        )
+    require_extra("train", f"reading a {kind.value}")
+    from squeezenet.model.load import BEST_WEIGHTS, load_model
+
+    loaded = load_model(path, arch)
+    file = path / BEST_WEIGHTS if kind is ModelKind.RUN_FOLDER else path
+    return OpenModel(record=loaded.record, network=loaded.logits, file_bytes=file.stat().st_size)
+
+
+def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:
+    """Open the images to judge a model by: a folder, or ``digits`` (its test part)."""
+    if source == DIGITS:
+        require_extra("train", "the data set digits")
+        from squeezenet.data.digits import load_digits
+
+        return with_model_labels(load_digits()[split or "test"], record)
+    return with_model_labels(read_eval_folder(Path(source), split), record)
+
+
+def num_workers(workers: int | None) -> int:
+    """Processes that decode images."""
+    return min(4, os.cpu_count() or 1) if workers is None else max(0, workers)
+
+
+def bad_images(progress: Progress, *, strict: bool) -> BadImages:
+    """Bad images are told as they come."""
+    return BadImages(strict=strict, report=progress.log)
+
+
+def tell_skipped(bad: BadImages, progress: Progress) -> None:
+    """End a run with the count of what it skipped."""
+    if len(bad):
+        plural = "s" if len(bad) > 1 else ""
+        progress.log(f"{len(bad)} image{plural} could not be read and were skipped")

@@ -1,0 +1,149 @@
+"""``squeezenet train``: labelled images to a trained network."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.options import (
+    DIGITS,
+    JsonOption,
+    StrictOption,
+    WorkersOption,
+    bad_images,
+    num_workers,
+    tell_skipped,
+)
+from squeezenet.errors import UsageError
+from squeezenet.extras import require_extra
+
+
+def train(
+    data: Annotated[
+        str,
+        Parameter(
+            help="Folder train/<class>/* (val/ beside it is used, test/ never read), folder "
+            "<class>/* that is split, or the word digits."
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder for the run; an interrupted run goes on in it.")],
+    arch: Annotated[str | None, Parameter(help="Architecture, see squeezenet info.")] = None,
+    from_: Annotated[
+        Path | None, Parameter(name="--from", help="Model to start from (fine-tuning).")
+    ] = None,
+    new_head: Annotated[
+        bool,
+        Parameter(negative=(), help="With --from: learn the last layer anew, for other classes."),
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        Parameter(
+            help="default, small, digits, finetune or paper; chosen by the data if not given."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, Parameter(help="Instead of the recipe's.")] = None,
+    max_steps: Annotated[int | None, Parameter(help="Optimiser steps, instead of epochs.")] = None,
+    batch_size: Annotated[int | None, Parameter(help="Images an optimiser step.")] = None,
+    micro_batch: Annotated[
+        int | None, Parameter(help="Images at a time in memory; gradients add up to a batch.")
+    ] = None,
+    learning_rate: Annotated[float | None, Parameter(help="Instead of the recipe's.")] = None,
+    input_size: Annotated[
+        int | None, Parameter(help="Pixels a side; small images choose the small-input form.")
+    ] = None,
+    input_channels: Annotated[int | None, Parameter(help="1 for grey, 3 for colour.")] = None,
+    batch_norm: Annotated[bool | None, Parameter(help="Instead of the recipe's choice.")] = None,
+    val_fraction: Annotated[
+        float, Parameter(help="Share of each class kept aside where there is no val/.")
+    ] = 0.1,
+    seed: Annotated[int, Parameter(help="All that is random follows from it.")] = 0,
+    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Parameter(help="auto: bfloat16 where the hardware multiplies in it."),
+    ] = "auto",
+    threads: Annotated[int | None, Parameter(help="CPU threads that compute.")] = None,
+    checkpoint_every: Annotated[float, Parameter(help="Seconds; also at each epoch's end.")] = 60.0,
+    strict: StrictOption = False,
+    workers: WorkersOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train or fine-tune a network; resumes where it was stopped."""
+    require_extra("train", "training")
+    if not 0 < val_fraction < 1:
+        raise UsageError(f"--val-fraction {val_fraction}, expected between 0 and 1")
+    if from_ is None and arch is None:
+        raise UsageError("give --arch NAME to train from scratch, or --from MODEL to fine-tune")
+    import torch
+
+    from squeezenet.data.sources import open_training_data
+    from squeezenet.train.fit import FitOptions
+    from squeezenet.train.hardware import choose_hardware
+    from squeezenet.train.recipe import recipe_named
+    from squeezenet.train.run import (
+        NetworkChoice,
+        default_recipe,
+        new_model,
+        start_from,
+        suggest_input_size,
+        train_run,
+    )
+
+    if threads is not None:
+        torch.set_num_threads(max(1, threads))
+    progress = make_progress()
+    bad = bad_images(progress, strict=strict)
+    images = open_training_data(data, val_fraction=val_fraction, seed=seed)
+    changes = {
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "micro_batch": micro_batch,
+        "learning_rate": learning_rate,
+    }
+    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    start = None
+    if from_ is not None:
+        start = start_from(from_, arch, images.class_names, new_head=new_head, seed=seed)
+        size = start.record.spec.input_size
+    else:
+        assert arch is not None
+        if input_size is None:
+            input_size = suggest_input_size(arch, images.train)
+        choice = NetworkChoice(
+            arch=arch,
+            input_size=input_size,
+            input_channels=input_channels,
+            batch_norm=batch_norm,
+        )
+        size = choice.size
+    chosen = (
+        recipe_named(recipe)
+        if recipe
+        else default_recipe(data, input_size=size, fine_tunes=start is not None)
+    )
+    chosen = dataclasses.replace(chosen, **given)
+    model = start or new_model(choice, chosen, images.class_names, seed)
+    options = FitOptions(
+        hardware=choose_hardware(device, precision),
+        workers=0 if data == DIGITS else num_workers(workers),
+        checkpoint_seconds=checkpoint_every,
+        bad=bad,
+        progress=progress,
+    )
+    result = train_run(model, images, chosen, out, seed=seed, options=options)
+    tell_skipped(bad, progress)
+    if json:
+        print_json(plain({"out": str(out), **result, "skipped": len(bad)}))
+        return
+    print(
+        f"{out}: best top-1 {result['best_top1']:.1f}% at epoch {result['best_epoch']} on "
+        f"{result['val_images']} validation images; {result['train_images']} training images, "
+        f"{result['steps']} steps, {result['seconds']:.0f} s"
+    )

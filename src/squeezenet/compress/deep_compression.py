@@ -1,0 +1,252 @@
+"""Deep Compression (arXiv 1510.00149) in order: fold, prune, retrain, share, fine-tune.
+
+Huffman coding, its third step, is the codec's. Every long part goes on where it was killed: the
+two retraining steps from their checkpoints in the work folder, the scan's result from a file.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from squeezenet.arch.graph import Graph, build_graph
+from squeezenet.codec.container import encode
+from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
+from squeezenet.compress.images import CompressionImages
+from squeezenet.compress.prune import layer_densities, magnitude_masks, mask_holder
+from squeezenet.compress.sensitivity import scan_densities
+from squeezenet.compress.share import SharedNetwork, share_network
+from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
+from squeezenet.data.loader import steps_per_epoch
+from squeezenet.errors import QualityError, SpecError
+from squeezenet.files import write_bytes_atomically
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.evaluate import Evaluation
+from squeezenet.images.preprocess import normalise
+from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.load import from_compressed
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import Progress, SilentProgress
+from squeezenet.train.fit import Fit, FitOptions, Loss
+from squeezenet.train.recipe import Recipe
+from squeezenet.train.run_folder import RunFolder
+
+_MIN_STEPS = 200
+"""A small set is gone through more often, so that a retraining has at least these steps."""
+_SCAN_IMAGES = 1000
+_TEMPERATURE = 2.0
+"""Softens the original's answers in distillation (arXiv 1503.02531)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepCompressionSettings:
+    """``density`` of all layers, or ``densities`` of some; with neither, a sensitivity scan
+    allows each layer to cost ``scan_budget`` points of accuracy before retraining.
+
+    ``bits`` a code (at most 2^bits - 1 shared values a layer). ``target_bytes`` lowers ``bits``
+    until the file fits. Epochs of 0 leave a retraining out.
+    """
+
+    bits: int = 6
+    density: float | None = None
+    densities: Mapping[str, float] = field(default_factory=dict)
+    scan_budget: float = 1.0
+    prune_epochs: int = 10
+    share_epochs: int = 4
+    learning_rate: float = 0.01
+    target_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise SpecError(f"Deep Compression: {self.bits} bits a code, expected 2 to 8")
+        if self.prune_epochs < 0 or self.share_epochs < 0 or self.learning_rate <= 0:
+            raise SpecError(
+                f"Deep Compression: epochs {self.prune_epochs} and {self.share_epochs}, learning "
+                f"rate {self.learning_rate}; expected no epochs below 0 and a rate above 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DeepCompression:
+    """One compression job; ``measure`` judges a module, or is None."""
+
+    model: LoadedModel
+    images: CompressionImages
+    settings: DeepCompressionSettings
+    base_recipe: Recipe
+    measure: Callable[[LoadedModel], Evaluation | None]
+    work: Path
+    seed: int
+    options: FitOptions
+
+    def run(self) -> tuple[CompressedModel, list[StageRow]]:
+        """Compress; return the model and the rows of all stages before the file.
+
+        Raises:
+            InterruptedRunError: a signal came; the work folder holds what was done.
+            QualityError: ``target_bytes`` cannot be reached.
+        """
+        settings = self.settings
+        original = fold_batch_norm(self.model)
+        graph = build_graph(original.record.spec)
+        rows = [float_row(_as_layers(original, graph), self.measure(original))]
+
+        teacher = _copy(original)
+        student = _copy(original)
+        masks = magnitude_masks(student.module, graph, self._densities(original, graph))
+        hold = mask_holder(graph, masks)
+        hold(student.module)
+        self._retrain("prune", student.module, teacher, settings.prune_epochs, hold)
+        rows.append(pruned_row(_as_layers(student, graph), self.measure(student)))
+
+        bits, layers = self._share(student, graph)
+        if settings.share_epochs:
+            shared = SharedNetwork(student.module, graph, layers)
+            self._retrain("share", shared, teacher, settings.share_epochs, None)
+            layers = shared.layers()
+        result = CompressedModel(record=original.record, layers=layers)
+        rows.append(shared_row(layers, bits, self.measure(from_compressed(result))))
+        return result, rows
+
+    @property
+    def _progress(self) -> Progress:
+        return self.options.progress or SilentProgress()
+
+    def _densities(self, model: LoadedModel, graph: Graph) -> dict[str, float]:
+        settings = self.settings
+        if settings.density is not None or settings.densities:
+            return layer_densities(graph, settings.density, settings.densities)
+        cache = self.work / "densities.json"
+        if cache.is_file():
+            found: dict[str, float] = json.loads(cache.read_text(encoding="utf-8"))
+            return found
+        x_NCHW, targets = self._scan_images(model)
+        chosen = scan_densities(
+            model, graph, x_NCHW, targets, budget=settings.scan_budget, progress=self._progress
+        )
+        write_bytes_atomically(cache, json.dumps(chosen, indent=1).encode())
+        return chosen
+
+    def _scan_images(self, model: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images of the retraining set (never of those that measure) and the answers wanted:
+        their labels, or without labels what the original says."""
+        images = self.images.retrain
+        if len(images) > _SCAN_IMAGES:
+            order = np.random.default_rng(self.seed).permutation(len(images))[:_SCAN_IMAGES]
+            images = images.subset(sorted(order.tolist()))
+        prep = model.record.preprocessing
+        batches = EvalBatches(images, prep, workers=self.options.workers)
+        parts = [(normalise(b.pixels_NHWC, prep), b.labels) for b in batches]
+        x_NCHW = np.concatenate([x for x, _ in parts])
+        if self.images.labelled:
+            targets = np.concatenate([labels for _, labels in parts])
+        else:
+            targets = np.concatenate([model.logits(x).argmax(axis=1) for x, _ in parts])
+        return torch.from_numpy(x_NCHW), torch.from_numpy(targets)
+
+    def _retrain(
+        self,
+        stage: str,
+        module: nn.Module,
+        teacher: LoadedModel,
+        epochs: int,
+        hold: Callable[[nn.Module], None] | None,
+    ) -> None:
+        if epochs == 0:
+            return
+        recipe = self._recipe(stage, epochs)
+        folder = RunFolder(self.work / stage)
+        folder.open({"stage": stage, "recipe": recipe, "settings": self.settings})
+        self._progress.log(f"{stage}: retraining for {recipe.epochs} epochs")
+        Fit(
+            module=module,
+            recipe=recipe,
+            preprocessing=self.model.record.preprocessing,
+            images=self.images.retrain,
+            loss=_cross_entropy if self.images.labelled else distillation(teacher),
+            folder=folder,
+            seed=self.seed,
+            after_step=hold,
+            options=self.options,
+        ).run()
+
+    def _recipe(self, stage: str, epochs: int) -> Recipe:
+        per_epoch = steps_per_epoch(len(self.images.retrain), self.base_recipe.batch_size)
+        return dataclasses.replace(
+            self.base_recipe,
+            name=f"deep-compression/{stage}",
+            epochs=max(epochs, -(-_MIN_STEPS // per_epoch)),
+            max_steps=None,
+            learning_rate=self.settings.learning_rate * (1.0 if stage == "prune" else 0.3),
+            warmup_epochs=0.5,
+            # A centroid's distance from its k-means value must not decay to zero.
+            weight_decay=self.base_recipe.weight_decay if stage == "prune" else 0.0,
+            ema_decay=0.0,
+            clip_norm=1.0,
+        )
+
+    def _share(self, student: LoadedModel, graph: Graph) -> tuple[int, tuple[CompressedLayer, ...]]:
+        """Cluster with the bits asked for, or the most that ``target_bytes`` allows."""
+        state, target = student.module.state_dict(), self.settings.target_bytes
+        size = 0
+        for bits in range(self.settings.bits, 1, -1):
+            layers = share_network(state, graph, bits)
+            if target is None:
+                return bits, layers
+            size = len(encode(CompressedModel(record=student.record, layers=layers)))
+            if size <= target:
+                return bits, layers
+        raise QualityError(
+            f"--target-bytes {target}: {size} bytes even with 2 bits a code; prune more with "
+            "--density"
+        )
+
+
+def distillation(teacher: LoadedModel) -> Loss:
+    """Loss without labels: KL divergence from the original's softened answers."""
+    network = teacher.module.eval()
+
+    def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            wanted = network.to(x_NCHW.device)(x_NCHW).float() / _TEMPERATURE
+        answer = functional.log_softmax(logits_NK.float() / _TEMPERATURE, dim=1)
+        kl = functional.kl_div(
+            answer, functional.log_softmax(wanted, dim=1), reduction="batchmean", log_target=True
+        )
+        return kl * _TEMPERATURE**2
+
+    return loss
+
+
+def _cross_entropy(
+    logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    return functional.cross_entropy(logits_NK.float(), labels)
+
+
+def _copy(model: LoadedModel) -> LoadedModel:
+    return LoadedModel(record=model.record, module=copy.deepcopy(model.module))
+
+
+def _as_layers(model: LoadedModel, graph: Graph) -> tuple[CompressedLayer, ...]:
+    """Stand-ins for counting: which weights are zero, not what they are."""
+    layers = []
+    state = model.module.state_dict()
+    for conv in graph.convs:
+        weight = state[f"{conv.key}.weight"].cpu().numpy()
+        bias_O = state[f"{conv.key}.bias"].cpu().numpy()
+        levels = LevelWeights(
+            levels_OIHW=(weight != 0).astype(np.int8),
+            scales_O=np.ones(conv.out_channels, np.float32),
+        )
+        layers.append(CompressedLayer(name=conv.name, weights=levels, bias_O=bias_O))
+    return tuple(layers)

@@ -1,0 +1,67 @@
+"""How sparse may each layer be? Prune one layer at a time and watch the accuracy.
+
+Without retraining, as in section 3 of arXiv 1506.02626. The answer is a density a layer such
+that this layer alone costs no more than the budget; retraining makes up for the sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from squeezenet.arch.graph import Graph
+from squeezenet.compress.prune import magnitude_mask
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import Progress
+
+DENSITIES = (0.1, 0.15, 0.2, 0.25, 0.33, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
+"""Densities that are tried, from the paper's range."""
+_BATCH = 64
+
+
+def scan_densities(
+    model: LoadedModel,
+    graph: Graph,
+    x_NCHW: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    budget: float,
+    progress: Progress,
+) -> dict[str, float]:
+    """Return for each layer the smallest of ``DENSITIES`` that costs at most ``budget`` points.
+
+    ``x_NCHW`` is network input, ``targets`` the right answers to it. A binary search a layer:
+    accuracy is taken to fall as weights go.
+    """
+    chosen = {}
+    baseline = _accuracy(model.module, x_NCHW, targets)
+    with progress.task("sensitivity scan", total=len(graph.convs), unit="layer") as task:
+        for conv in graph.convs:
+            layer = model.module.get_submodule(conv.key)
+            assert isinstance(layer, nn.Conv2d)
+            original = layer.weight.detach().clone()
+            low, high = 0, len(DENSITIES) - 1  # DENSITIES[high] is known to be good
+            while low < high:
+                middle = (low + high) // 2
+                mask = magnitude_mask(original, DENSITIES[middle])
+                with torch.no_grad():
+                    layer.weight.copy_(original * mask)
+                if baseline - _accuracy(model.module, x_NCHW, targets) <= budget:
+                    high = middle
+                else:
+                    low = middle + 1
+            with torch.no_grad():
+                layer.weight.copy_(original)
+            chosen[conv.name] = DENSITIES[high]
+            task.advance(1, f"{conv.name} {DENSITIES[high]:.0%}")
+    return chosen
+
+
+def _accuracy(module: nn.Module, x_NCHW: torch.Tensor, targets: torch.Tensor) -> float:
+    module.eval()
+    with torch.inference_mode():
+        right = 0
+        for start in range(0, len(targets), _BATCH):
+            piece = slice(start, start + _BATCH)
+            right += int((module(x_NCHW[piece]).argmax(dim=1) == targets[piece]).sum())
+    return 100 * right / len(targets)
