@@ -71,8 +71,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("SQUEEZENET_DEBUG"):
             traceback.print_exc()
         return _fail(
-            f"internal error: {type(error).__name__}: {' '.join(str(error).split())}; please report "
-            "it, with the traceback that SQUEEZENET_DEBUG=1 shows",
+            f"internal error: {type(error).__name__}: {' '.join(str(error).split())}; "
+            "please report it, with the traceback that SQUEEZENET_DEBUG=1 shows",
             EXIT_FAILED,
         )
     return 0

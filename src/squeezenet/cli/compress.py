@@ -59,7 +59,7 @@ def compress(
     ] = None,
     scan_budget: Annotated[
         float, Parameter(help="Points of accuracy that pruning one layer may cost in the scan.")
-    ] = 1.0,
+    ] = 0.5,
     target_bytes: Annotated[
         int | None, Parameter(help="Lower --bits until the file is this small.")
     ] = None,
@@ -69,7 +69,7 @@ def compress(
     ] = None,
     prune_epochs: Annotated[int, Parameter(help="Retraining with the mask held.")] = 10,
     share_epochs: Annotated[int, Parameter(help="Fine-tuning of the shared weights.")] = 4,
-    learning_rate: Annotated[float, Parameter(help="Of the retraining.")] = 0.01,
+    learning_rate: Annotated[float, Parameter(help="Of the retraining.")] = 0.02,
     arch: ArchOption = None,
     seed: Annotated[int, Parameter(help="All that is random follows from it.")] = 0,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",

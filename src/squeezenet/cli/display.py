@@ -138,11 +138,8 @@ class _LineTask:
         rate = (self._done - self._first) / (now - self._started)
         left = _duration((self._total - self._done) / rate) if rate else "?"
         share = 100 * self._done / max(1, self._total)
-        print(
-            f"{self._title} {share:.0f}% {_amount(rate, self._unit)}/s, {left} left {note}".rstrip(),
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{self._title} {share:.0f}% {_amount(rate, self._unit)}/s, {left} left {note}"
+        print(line.rstrip(), file=sys.stderr, flush=True)
 
 
 def _amount(value: float, unit: str) -> str:

@@ -77,7 +77,8 @@ def eval_command(
     )
     if other is not None:
         print(
-            f"against {against}: agreement {comparison.agreement:.1f}%, KL {comparison.kl:.4f} nats, "
+            f"against {against}: agreement {comparison.agreement:.1f}%, "
+            f"KL {comparison.kl:.4f} nats, "
             f"top-1 {comparison.top1_difference:+.2f} ± {comparison.top1_standard_error:.2f}, "
             f"top-5 {comparison.top5_difference:+.2f} ± {comparison.top5_standard_error:.2f}"
         )

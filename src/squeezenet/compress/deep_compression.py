@@ -38,9 +38,10 @@ from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.fit import Fit, FitOptions, Loss
 from squeezenet.train.recipe import Recipe
+from squeezenet.train.run import cross_entropy
 from squeezenet.train.run_folder import RunFolder
 
-_MIN_STEPS = 200
+_MIN_STEPS = {"prune": 500, "share": 300}
 """A small set is gone through more often, so that a retraining has at least these steps."""
 _SCAN_IMAGES = 1000
 _TEMPERATURE = 2.0
@@ -59,10 +60,10 @@ class DeepCompressionSettings:
     bits: int = 6
     density: float | None = None
     densities: Mapping[str, float] = field(default_factory=dict)
-    scan_budget: float = 1.0
+    scan_budget: float = 0.5
     prune_epochs: int = 10
     share_epochs: int = 4
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     target_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -172,7 +173,11 @@ class DeepCompression:
             recipe=recipe,
             preprocessing=self.model.record.preprocessing,
             images=self.images.retrain,
-            loss=_cross_entropy if self.images.labelled else distillation(teacher),
+            loss=(
+                cross_entropy(recipe, self.images.retrain)
+                if self.images.labelled
+                else distillation(teacher)
+            ),
             folder=folder,
             seed=self.seed,
             after_step=hold,
@@ -184,7 +189,7 @@ class DeepCompression:
         return dataclasses.replace(
             self.base_recipe,
             name=f"deep-compression/{stage}",
-            epochs=max(epochs, -(-_MIN_STEPS // per_epoch)),
+            epochs=max(epochs, -(-_MIN_STEPS[stage] // per_epoch)),
             max_steps=None,
             learning_rate=self.settings.learning_rate * (1.0 if stage == "prune" else 0.3),
             warmup_epochs=0.5,
@@ -225,12 +230,6 @@ def distillation(teacher: LoadedModel) -> Loss:
         return kl * _TEMPERATURE**2
 
     return loss
-
-
-def _cross_entropy(
-    logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    return functional.cross_entropy(logits_NK.float(), labels)
 
 
 def _copy(model: LoadedModel) -> LoadedModel:

@@ -61,9 +61,9 @@ class CompressionReport:
                 "points of top-1 lost" if self.measured_labelled else "percent of answers changed"
             )
             raise QualityError(
-                f"the file is written, but {self.drop:.2f} {what} on {self.measured_images} images, "
-                f"expected at most {self.max_drop:g}; keep more weights (--density), use more "
-                "--bits, or retrain longer (--prune-epochs)"
+                f"the file is written, but {self.drop:.2f} {what} on "
+                f"{self.measured_images} images, expected at most {self.max_drop:g}; keep more "
+                "weights (--density), use more --bits, or retrain longer (--prune-epochs)"
             )
 
 

@@ -60,7 +60,7 @@ def suggest_input_size(arch: str, images: ImageSet) -> int | None:
     """
     if max(preset(arch).input_size) <= _SMALL:
         return None
-    sides = []
+    sides: list[int] = []
     for i in range(0, len(images), max(1, len(images) // 16)):
         try:
             sides.append(min(images.pixels(i).shape[:2]))
@@ -177,7 +177,7 @@ def train_run(
         recipe=recipe,
         preprocessing=model.record.preprocessing,
         images=data.train,
-        loss=cross_entropy(recipe, data),
+        loss=cross_entropy(recipe, data.train),
         validate=validator(model.record, data, options),
         save_weights=lambda path, module: save_safetensors(path, model.record, module.state_dict()),
         folder=run,
@@ -198,11 +198,11 @@ def train_run(
     return result
 
 
-def cross_entropy(recipe: Recipe, data: TrainingData) -> Loss:
+def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
     """The recipe's loss: label smoothing, and class weights where classes differ in size."""
     weights = None
     if recipe.balance:
-        weights = torch.from_numpy(class_weights(data.train.labels, len(data.class_names)))
+        weights = torch.from_numpy(class_weights(images.labels, len(images.class_names)))
         if bool((weights == weights[0]).all()):
             weights = None
 
