@@ -27,7 +27,7 @@ from squeezenet.images.sets import ImageSet
 from squeezenet.progress import Progress, SilentProgress, Task
 from squeezenet.train.checkpoint import load_latest, save_checkpoint
 from squeezenet.train.ema import MovingAverage
-from squeezenet.train.hardware import Hardware, choose_hardware
+from squeezenet.train.hardware import Hardware, choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
@@ -116,6 +116,8 @@ class _Loop:
         recipe = job.recipe
         self.job = job
         self.hardware = job.options.hardware or choose_hardware()
+        if self.hardware.device.type == "cpu":
+            keep_freed_memory()
         self.progress = job.options.progress or SilentProgress()
         self.steps_an_epoch = steps_per_epoch(len(job.images), recipe.batch_size)
         self.total_steps = recipe.max_steps or recipe.epochs * self.steps_an_epoch
