@@ -86,10 +86,10 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
         MalformedError, LimitError: each as its name says.
     """
     record_bytes, body = _open_envelope(data, where)
-    record = _read_record(record_bytes, where)
+    record, convs = _read_record(record_bytes, where)
     reader = ByteReader(body, where)
     layers = []
-    for conv in build_graph(record.spec).convs:
+    for conv in convs:
         num_bytes, crc = reader.unpack(_SECTION.format)
         payload = reader.take(num_bytes)
         if zlib.crc32(payload) != crc:
@@ -152,7 +152,8 @@ def _open_envelope(data: bytes, where: str) -> tuple[bytes, bytes]:
     return record, data[start + record_size : -_DIGEST_BYTES]
 
 
-def _read_record(data: bytes, where: str) -> ModelRecord:
+def _read_record(data: bytes, where: str) -> tuple[ModelRecord, tuple[Conv, ...]]:
+    """Return the record and the layers that its network must have."""
     inflate = zlib.decompressobj()
     try:
         text = inflate.decompress(data, MAX_RECORD_BYTES)
@@ -163,7 +164,8 @@ def _read_record(data: bytes, where: str) -> ModelRecord:
     if not inflate.eof or inflate.unused_data:
         raise MalformedError(f"{where}: the record does not end where it should")
     try:
-        return ModelRecord.from_json(text.decode())
+        record = ModelRecord.from_json(text.decode())
+        return record, build_graph(record.spec).convs
     except (SpecError, UnicodeDecodeError) as error:
         raise MalformedError(f"{where}: {error}") from None
 

@@ -114,6 +114,11 @@ class CompressedModel:
 
     def __post_init__(self) -> None:
         convs = build_graph(self.record.spec).convs
+        if any(conv.norm_key is not None for conv in convs):
+            raise WeightsError(
+                f"{self.record.spec.name}: has batch normalisation, expected it folded into the "
+                "convolutions"
+            )
         if [layer.name for layer in self.layers] != [conv.name for conv in convs]:
             raise WeightsError(f"{self.record.spec.name}: the layers are not those of the network")
         for layer, conv in zip(self.layers, convs, strict=True):

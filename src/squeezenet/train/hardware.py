@@ -30,9 +30,7 @@ class Hardware:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
-def choose_hardware(device: str = "auto", precision: _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-
-Precision = "auto") -> Hardware:
+def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hardware:
     """Pick CUDA, then Apple's GPU, then the CPU; bfloat16 where the hardware multiplies in it.
 
     Raises:
