@@ -123,7 +123,7 @@ def compress(
         ),
     )
     tell_skipped(bad, progress)
-    show_report(report, out, as_json=json, skipped=len(bad))
+    show_report(report, out, as_json=json, skipped=bad.count)
     report.require_quality()
 
 

@@ -89,6 +89,6 @@ def bad_images(progress: Progress, *, strict: bool) -> BadImages:
 
 def tell_skipped(bad: BadImages, progress: Progress) -> None:
     """End a run with the count of what it skipped."""
-    if len(bad):
-        plural = "s" if len(bad) > 1 else ""
-        progress.log(f"{len(bad)} image{plural} could not be read and were skipped")
+    if bad.count:
+        what, was = ("image", "was") if bad.count == 1 else ("images", "were")
+        progress.log(f"{bad.count} {what} could not be read and {was} skipped")

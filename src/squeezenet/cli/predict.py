@@ -68,7 +68,7 @@ def predict(
             print(json_module.dumps(plain(answers[-1]), ensure_ascii=False), flush=True)
     tell_skipped(bad, progress)
     if json:
-        print_json(plain({"predictions": answers, "skipped": len(bad)}))
+        print_json(plain({"predictions": answers, "skipped": bad.count}))
     elif format == "csv":
         _print_csv(answers)
     elif format == "table" and answers:

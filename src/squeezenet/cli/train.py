@@ -140,7 +140,7 @@ def train(
     result = train_run(model, images, chosen, out, seed=seed, options=options)
     tell_skipped(bad, progress)
     if json:
-        print_json(plain({"out": str(out), **result, "skipped": len(bad)}))
+        print_json(plain({"out": str(out), **result, "skipped": bad.count}))
         return
     print(
         f"{out}: best top-1 {result['best_top1']:.1f}% at epoch {result['best_epoch']} on "

@@ -53,7 +53,9 @@ class BadImages:
             self.messages.append(message)
             self.report(f"skipped {message}")
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many different images were bad."""
         return len(self.messages)
 
 
@@ -74,7 +76,7 @@ class EvalBatches:
         bad: BadImages | None = None,
     ) -> None:
         self.images = images
-        self.bad = bad or BadImages()
+        self.bad = bad if bad is not None else BadImages()
         self._record = record
         self._workers = workers
         self._batch_size = batch_size

@@ -72,7 +72,7 @@ def evaluate(
         top1=100 * num_top1 / num_images,
         top5=100 * num_top5 / num_images,
         images=num_images,
-        skipped=len(batches.bad),
+        skipped=batches.bad.count,
     )
 
 

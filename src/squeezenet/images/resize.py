@@ -2,9 +2,9 @@
 
 Antialiased triangle filter. Output place i of m looks at input places j of n with weight
 max(0, S - |(2j+1)m - (2i+1)n|), S = 2 max(m, n): a triangle around the same point of the
-picture, as wide as the larger of the two pixel pitches. Weights are scaled to a sum of 2^14,
-rounded to nearest (halves up), and the rounding's remainder is added to the largest (the first of
-equals). Columns are resized before rows; each pass rounds to uint8 by (sum + 2^13) >> 14.
+picture, as wide as the larger of the two pixel pitches. To make integers that sum to 2^14, the
+running sums of the weights are scaled by 2^14 / total and rounded (halves up), and their
+differences taken. Columns are resized before rows; each pass rounds by (sum + 2^13) >> 14.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def filter_weights(n: int, m: int) -> npt.NDArray[np.int64]:
     i = np.arange(m, dtype=np.int64)[:, None]
     j = np.arange(n, dtype=np.int64)[None, :]
     raw = np.maximum(0, 2 * max(m, n) - np.abs((2 * j + 1) * m - (2 * i + 1) * n))
-    total = raw.sum(axis=1, keepdims=True)
-    scaled: npt.NDArray[np.int64] = ((raw << (_BITS + 1)) + total) // (2 * total)
-    scaled[np.arange(m), scaled.argmax(axis=1)] += (1 << _BITS) - scaled.sum(axis=1)
+    running = raw.cumsum(axis=1)
+    total = running[:, -1:]
+    rounded = ((running << (_BITS + 1)) + total) // (2 * total)
+    scaled: npt.NDArray[np.int64] = np.diff(rounded, axis=1, prepend=0)
     scaled.flags.writeable = False
     return scaled
 

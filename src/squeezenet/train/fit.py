@@ -199,7 +199,7 @@ class _Loop:
             first_step=self.step,
             last_step=self.total_steps,
             workers=job.options.workers,
-            bad=job.options.bad or BadImages(),
+            bad=job.options.bad if job.options.bad is not None else BadImages(),
         )
 
     def _train_step(self, batch: TrainBatch) -> float:

@@ -1,0 +1,87 @@
+"""The resize against its own definition, and the preprocessing against the record."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from squeezenet.arch.preprocessing import (
+    Preprocessing,
+    caffe_preprocessing,
+    torchvision_preprocessing,
+)
+from squeezenet.images.preprocess import crop_pixels, normalise, order_channels
+from squeezenet.images.resize import filter_weights, resize
+
+
+def slow_resize_rows(pixels: np.ndarray, m: int) -> np.ndarray:
+    """The definition in the module's text, a number at a time, in Python integers."""
+    n = len(pixels)
+    if n == m:
+        return pixels
+    out = np.zeros((m, *pixels.shape[1:]), np.uint8)
+    for i in range(m):
+        raw = [max(0, 2 * max(m, n) - abs((2 * j + 1) * m - (2 * i + 1) * n)) for j in range(n)]
+        total = sum(raw)
+        running = [(2 * sum(raw[:j]) * 2**14 + total) // (2 * total) for j in range(n + 1)]
+        weights = [b - a for a, b in pairwise(running)]
+        for place in np.ndindex(*pixels.shape[1:]):
+            value = sum(w * int(pixels[(j, *place)]) for j, w in enumerate(weights))
+            out[(i, *place)] = (value + 2**13) >> 14
+    return out
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 12),
+    st.integers(0, 2**31),
+)  # fmt: skip
+@settings(deadline=None, max_examples=40)
+def test_resize_is_its_definition(h: int, w: int, height: int, width: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    columns_first = slow_resize_rows(pixels.swapaxes(0, 1), width).swapaxes(0, 1)
+    expected = slow_resize_rows(columns_first, height)
+    np.testing.assert_array_equal(resize(pixels, height, width), expected)
+
+
+@given(st.integers(1, 3000), st.integers(1, 300))
+@settings(deadline=None, max_examples=60)
+def test_weights_sum_to_one(n: int, m: int) -> None:
+    weights = filter_weights(n, m)
+    assert (weights.sum(axis=1) == 1 << 14).all()
+    assert weights.min() >= 0
+
+
+def test_close_to_pillows_antialiased_bilinear() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (299, 431, 3), dtype=np.uint8)
+    pillow = np.asarray(Image.fromarray(pixels).resize((327, 227), Image.Resampling.BILINEAR))
+    assert np.abs(resize(pixels, 227, 327).astype(int) - pillow).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(20, 10), (10, 20), (10, 10), (1, 300), (5, 5)])
+def test_crop_of_any_aspect(shape: tuple[int, int]) -> None:
+    record = torchvision_preprocessing(resize=16, crop=(14, 14))
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert crop_pixels(pixels, record).shape == (14, 14, 3)
+
+
+def test_channels() -> None:
+    pixels = np.array([[[10, 20, 30]]], np.uint8)
+    assert order_channels(pixels, caffe_preprocessing()).tolist() == [[[30, 20, 10]]]
+    luma = Preprocessing(resize=1, crop=(1, 1), channels="L", mean=(0.0,), std=(1.0,))
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert order_channels(pixels, luma)[..., 0].tolist() == expected.tolist()
+
+
+def test_normalise() -> None:
+    record = torchvision_preprocessing(resize=2, crop=(2, 2))
+    pixels = np.array([[[255, 0, 128]] * 2] * 2, np.uint8)[None]
+    x_NCHW = normalise(pixels, record)
+    assert x_NCHW.shape == (1, 3, 2, 2) and x_NCHW.dtype == np.float32
+    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (128 / 255 - 0.406) / 0.225]
+    np.testing.assert_allclose(x_NCHW[0, :, 0, 0], expected, rtol=1e-5)

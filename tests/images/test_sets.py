@@ -1,0 +1,137 @@
+"""Folders of images, batches from worker processes, and what is right among the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from squeezenet.arch.preprocessing import torchvision_preprocessing
+from squeezenet.arch.presets import preset
+from squeezenet.arch.record import ModelRecord
+from squeezenet.errors import ClassCountError, DataError, ImageError, UsageError
+from squeezenet.images.batches import BadImages, EvalBatches
+from squeezenet.images.evaluate import compare, evaluate
+from squeezenet.images.sets import (
+    read_class_folders,
+    read_eval_folder,
+    read_unlabelled,
+    with_model_labels,
+)
+from squeezenet.images.topk import kl_divergence, num_in_top_k, softmax, top_k
+from tests.conftest import record_of
+
+MakeFolder = Callable[..., Path]
+RECORD = torchvision_preprocessing(resize=8, crop=(8, 8))
+
+
+def test_class_folders(image_folder: MakeFolder) -> None:
+    root = image_folder(cat=3, dog=2)
+    (root / "cat" / "notes.txt").write_text("x")
+    (root / ".hidden").mkdir()
+    images = read_class_folders(root)
+    assert images.class_names == ("cat", "dog")
+    assert images.labels.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_folders_that_cannot_be_used(image_folder: MakeFolder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        read_class_folders(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no class folders inside"):
+        read_class_folders(tmp_path / "empty")
+    root = image_folder(cat=3, dog=2)
+    (root / "bird").mkdir()
+    with pytest.raises(DataError, match="class 'bird' has no images"):
+        read_class_folders(root)
+    (tmp_path / "flat" / "a").mkdir(parents=True)
+    with pytest.raises(DataError, match="no images inside"):
+        read_class_folders(tmp_path / "flat")
+
+
+def test_splits(image_folder: MakeFolder, tmp_path: Path) -> None:
+    root = tmp_path / "split"
+    image_folder(root / "val", a=1, b=1)
+    assert len(read_eval_folder(root)) == 2
+    image_folder(root / "test", a=2, b=2)
+    assert len(read_eval_folder(root)) == 4
+    assert len(read_eval_folder(root, "val")) == 2
+    with pytest.raises(UsageError, match="no folder 'train'"):
+        read_eval_folder(root, "train")
+    assert len(read_unlabelled(root)) == 6
+
+
+def test_labels_of_the_model(image_folder: MakeFolder) -> None:
+    spec = preset("squeezenet1_1", num_classes=3, input_size=(8, 8))
+    base = record_of(spec)  # type: ignore[arg-type]
+    record = ModelRecord(
+        spec=spec,
+        preprocessing=base.preprocessing,
+        class_names=("tench", "crane", "crane"),
+        class_ids=("n1", "n2", "n3"),
+    )
+    images = with_model_labels(read_class_folders(image_folder(n3=1, tench=2)), record)
+    assert images.labels.tolist() == [2, 0, 0]
+    other = image_folder(Path(images.name(0)).parents[2] / "other", zebra=1, n1=1)
+    with pytest.raises(DataError, match="class 'zebra' is not one of the model's 3 classes"):
+        with_model_labels(read_class_folders(other), record)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_are_skipped_and_counted(image_folder: MakeFolder, workers: int) -> None:
+    images = read_class_folders(image_folder(a=40, b=40))
+    images.paths[3].write_bytes(b"no image")
+    told: list[str] = []
+    batches = EvalBatches(
+        images, RECORD, workers=workers, batch_size=7, bad=BadImages(report=told.append)
+    )
+    for _ in range(2):  # decoded, then from memory
+        seen = [index for batch in batches for index in batch.indices.tolist()]
+        assert seen == [i for i in range(80) if i != 3]
+    assert batches.bad.count == 1 and "003.png: not a readable image" in told[0]
+    strict = EvalBatches(images, RECORD, workers=workers, bad=BadImages(strict=True))
+    with pytest.raises(ImageError, match="003.png"):
+        list(strict)
+
+
+def test_all_images_bad(image_folder: MakeFolder) -> None:
+    images = read_class_folders(image_folder(a=2, b=1))
+    for path in images.paths:
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 3 images"):
+        list(EvalBatches(images, RECORD, workers=0))
+
+
+def test_top_k_and_kl() -> None:
+    logits = np.array([[0.0, 2.0, 1.0], [3.0, 3.0, 0.0]], np.float32)
+    assert top_k(logits, 2).tolist() == [[1, 2], [0, 1]]
+    labels = np.array([2, 1])
+    assert (num_in_top_k(logits, labels, 1), num_in_top_k(logits, labels, 2)) == (0, 2)
+    np.testing.assert_allclose(softmax(logits).sum(axis=1), 1)
+    assert kl_divergence(logits, logits).tolist() == [0, 0]
+    far = np.array([[1000.0, 0.0, 0.0]], np.float32)
+    assert np.isfinite(kl_divergence(far, -far)).all()
+
+
+def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
+    spec = preset("squeezenet1_1", num_classes=3, input_size=(8, 8))
+    record = record_of(spec)  # type: ignore[arg-type]
+    images = with_model_labels(read_class_folders(image_folder(c0=6, c1=6, c2=6)), record)
+
+    def by_colour(x_NCHW: np.ndarray) -> np.ndarray:
+        return np.asarray(x_NCHW.mean(axis=(2, 3)), np.float32)
+
+    def always_first(x_NCHW: np.ndarray) -> np.ndarray:
+        return np.tile(np.float32([1, 0, 0]), (len(x_NCHW), 1))
+
+    batches = EvalBatches(images, record.preprocessing, workers=0)
+    assert evaluate(by_colour, record, batches).top1 == 100.0
+    result = compare(always_first, record, by_colour, record, images, workers=0)
+    assert result.agreement == pytest.approx(100 / 3)
+    assert result.top1_difference == pytest.approx(-200 / 3)
+    assert result.top1_standard_error > 0 and result.top5_difference == 0 and result.kl > 0
+    other = record_of(preset("squeezenet1_1", num_classes=4, input_size=(8, 8)))  # type: ignore[arg-type]
+    with pytest.raises(ClassCountError, match="different classes"):
+        compare(by_colour, record, by_colour, other, images, workers=0)

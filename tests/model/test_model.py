@@ -1,0 +1,235 @@
+"""Modules, weights in and out, folding, heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from squeezenet.arch.presets import preset
+from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.codec import container
+from squeezenet.errors import (
+    ClassCountError,
+    LossyConversionError,
+    MalformedError,
+    TruncatedError,
+    UnknownFormatError,
+    WeightsError,
+)
+from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.init import initialise
+from squeezenet.model.load import from_compressed, load_model, to_compressed
+from squeezenet.model.loaded import LoadedModel, from_state, with_classes
+from squeezenet.model.network import build_module
+from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
+from squeezenet.model.torchvision_pth import load_pth
+from tests.conftest import random_model, record_of
+
+
+def tiny_model(seed: int = 0) -> LoadedModel:
+    record = record_of(preset("squeezenet_tiny"))  # type: ignore[arg-type]
+    module = build_module(record.spec)
+    initialise(module, record.spec, "he", seed)
+    return LoadedModel(record=record, module=module)
+
+
+def torchvision_state(name: str, num_classes: int = 12) -> dict[str, torch.Tensor]:
+    module = build_module(preset(name, num_classes=num_classes))
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def test_init_is_seeded_and_scaled() -> None:
+    spec = preset("squeezenet1_1", num_classes=10)
+    module = build_module(spec)
+    initialise(module, spec, "he", 3)
+    first = {key: value.clone() for key, value in module.state_dict().items()}
+    weight = first["features.12.expand3x3.weight"]
+    assert float(weight.std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert float(first["classifier.1.weight"].std()) == pytest.approx(0.01, rel=0.1)
+    assert not first["classifier.1.bias"].any()
+    initialise(module, spec, "he", 3)
+    assert all(torch.equal(first[key], value) for key, value in module.state_dict().items())
+    initialise(module, spec, "xavier", 3)
+    bound = (3 / (64 * 9)) ** 0.5
+    weight = module.state_dict()["features.12.expand3x3.weight"]
+    assert 0.98 * bound < float(weight.abs().max()) <= bound
+
+
+def test_folding_keeps_the_answers() -> None:
+    model = tiny_model()
+    with torch.no_grad():  # statistics and gains as after training
+        for part in model.module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                assert part.running_mean is not None and part.running_var is not None
+                part.running_mean.normal_(0, 0.5)
+                part.running_var.uniform_(0.2, 3)
+                part.weight.uniform_(-1, 2)
+                part.bias.normal_()
+    folded = fold_batch_norm(model)
+    x = np.random.default_rng(0).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(folded.logits(x), model.logits(x), rtol=1e-3, atol=1e-5)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.module.modules())
+    assert fold_batch_norm(folded) is folded
+
+
+def test_safetensors_round_trip(tmp_path: Path) -> None:
+    model = tiny_model()
+    for name in ("a", "b"):
+        save_safetensors(tmp_path / name, model.record, model.module.state_dict())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    again = load_model(tmp_path / "a")
+    assert again.record == model.record
+    for key, value in model.module.state_dict().items():
+        assert torch.equal(value, again.module.state_dict()[key])
+
+
+def test_damaged_safetensors(tmp_path: Path) -> None:
+    model = tiny_model()
+    path = tmp_path / "x.safetensors"
+    save_safetensors(path, model.record, model.module.state_dict())
+    data = path.read_bytes()
+    for length in (9, 200, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises((TruncatedError, UnknownFormatError), match=r"x\.safetensors"):
+            load_safetensors(path)
+    path.write_bytes(data.replace(b"squeezenet_tiny", b"squeezenet_tinx"))
+    assert load_safetensors(path).record.spec.name == "squeezenet_tinx"
+    path.write_bytes(data.replace(rb"\"batch_norm\":true", rb"\"batch_norm\":null"))
+    with pytest.raises(MalformedError, match="batch_norm: found null"):
+        load_safetensors(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(UnknownFormatError, match="without squeezenet's record"):
+        load_safetensors(path)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_torchvision_pth(tmp_path: Path, name: str, wrapped: bool) -> None:
+    state = torchvision_state(name)
+    saved: object = state
+    if wrapped:
+        saved = {"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}
+    path = tmp_path / "x.pth"
+    torch.save(saved, path)
+    model = load_model(path)
+    assert model.record.spec.name == name
+    assert isinstance(model.record.spec, SqueezeNetSpec) and model.record.spec.head.last_relu
+    assert (model.record.preprocessing.resize, model.record.preprocessing.crop) == (256, (224, 224))
+    assert model.record.class_names[:2] == ("class0", "class1")
+    for key, value in model.module.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_pth_of_another_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(torchvision_state("squeezenet1_0"), path)
+    with pytest.raises(
+        WeightsError, match=r"conv1: weight has shape .*is it --arch squeezenet1_0\?"
+    ):
+        load_pth(path, "squeezenet1_1")
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    with pytest.raises(WeightsError, match="another network"):
+        load_pth(path)
+
+
+def test_torchvisions_alexnet_is_refused_by_name(tmp_path: Path) -> None:
+    shapes = {
+        "features.0.weight": (64, 3, 11, 11),
+        "features.10.weight": (2, 2, 3, 3),
+        "classifier.6.weight": (10, 4),
+    }
+    path = tmp_path / "alexnet.pth"
+    torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, path)
+    with pytest.raises(WeightsError, match="torchvision's alexnet.*no groups"):
+        load_pth(path)
+
+
+class Attack:
+    """A pickle that runs a command when it is read carelessly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_pickle_attack_does_nothing(tmp_path: Path, bare: bool) -> None:
+    path, proof = tmp_path / "x.pth", tmp_path / "attacked"
+    if bare:
+        path.write_bytes(pickle.dumps(Attack(proof)))
+    else:
+        torch.save({"a": Attack(proof)}, path)
+    with pytest.raises(MalformedError, match="something else than tensors, which may be an attack"):
+        load_model(path)
+    assert not proof.exists()
+
+
+def test_truncated_pth(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save(torchvision_state("squeezenet1_1"), path)
+    data = path.read_bytes()
+    for length in (10, 5000, len(data) - 100):
+        path.write_bytes(data[:length])
+        with pytest.raises(MalformedError, match=r"x\.pth: not a \.pth file that can be read"):
+            load_model(path)
+
+
+def test_state_errors_name_the_layer() -> None:
+    model = tiny_model()
+    state = dict(model.module.state_dict())
+    missing = {k: v for k, v in state.items() if k != "features.2.squeeze.weight"}
+    with pytest.raises(WeightsError, match="fire2/squeeze: weight is missing"):
+        from_state(model.record, missing, "x")
+    with pytest.raises(WeightsError, match="'extra' is not part of squeezenet_tiny"):
+        from_state(model.record, state | {"extra": torch.zeros(1)}, "x")
+    nan = state | {"classifier.1.bias": torch.full((10,), float("nan"))}
+    with pytest.raises(WeightsError, match="conv10: bias holds values that are not finite"):
+        from_state(model.record, nan, "x")
+
+
+def test_other_classes_need_a_new_head() -> None:
+    model = tiny_model()
+    assert with_classes(model, model.record.class_names, new_head=False, seed=0) is model
+    with pytest.raises(ClassCountError, match="has 10 classes .* data has 2 .*pass --new-head"):
+        with_classes(model, ("x", "y"), new_head=False, seed=0)
+    spec = dataclasses.replace(
+        preset("squeezenet1_1", num_classes=10, input_size=(32, 32)), batch_norm=False
+    )
+    assert isinstance(spec, SqueezeNetSpec)
+    spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, last_relu=True))
+    record = record_of(spec)
+    before = from_compressed(random_model(record))
+    after = with_classes(before, ("x", "y"), new_head=True, seed=0)
+    assert isinstance(after.record.spec, SqueezeNetSpec)
+    assert not after.record.spec.head.last_relu and after.record.class_names == ("x", "y")
+    old, new = before.module.state_dict(), after.module.state_dict()
+    for key, value in new.items():
+        assert key.startswith("classifier") or torch.equal(value, old[key])
+
+
+def test_codebooks_to_torch_and_back(tiny_record: ModelRecord) -> None:
+    model = random_model(tiny_record)
+    loaded = from_compressed(model)
+    again = to_compressed(loaded, "x")
+    for a, b in zip(model.layers, again.layers, strict=True):
+        np.testing.assert_array_equal(a.weights.dequantize(), b.weights.dequantize())
+    assert container.encode(to_compressed(loaded, "x")) == container.encode(again)
+
+
+def test_what_codebooks_cannot_hold() -> None:
+    with pytest.raises(LossyConversionError, match="conv1: has batch normalisation.*compress"):
+        to_compressed(tiny_model(), "x")
+    with pytest.raises(LossyConversionError, match="conv1: over 255 different weights"):
+        to_compressed(fold_batch_norm(tiny_model()), "x")
