@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from squeezenet.arch.preprocessing import default_preprocessing
@@ -18,6 +19,10 @@ from squeezenet.arch.presets import squeezenet_tiny
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.codec.types import CodebookWeights, CompressedLayer, CompressedModel
+
+# One thread: the networks here are tiny, and two programs at once would fight over the cores.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("SQUEEZENET_SHARED", REPOSITORY.parent / "shared")) / "data"

@@ -133,9 +133,7 @@ def test_torchvision_pth(tmp_path: Path, name: str, wrapped: bool) -> None:
 def test_pth_of_another_architecture(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     torch.save(torchvision_state("squeezenet1_0"), path)
-    with pytest.raises(
-        WeightsError, match=r"conv1: weight has shape .*is it --arch squeezenet1_0\?"
-    ):
+    with pytest.raises(WeightsError, match=r"conv1: weight has shape .*--arch squeezenet1_0"):
         load_pth(path, "squeezenet1_1")
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
     with pytest.raises(WeightsError, match="another network"):

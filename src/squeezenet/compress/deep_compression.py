@@ -127,15 +127,18 @@ class DeepCompression:
         if settings.density is not None or settings.densities:
             return layer_densities(graph, settings.density, settings.densities)
         cache = self.work / "densities.json"
-        if cache.is_file():
-            found: dict[str, float] = json.loads(cache.read_text(encoding="utf-8"))
-            return found
+        known = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
         x_NCHW, targets = self._scan_images(model)
-        chosen = scan_densities(
-            model, graph, x_NCHW, targets, budget=settings.scan_budget, progress=self._progress
+        return scan_densities(
+            model,
+            graph,
+            x_NCHW,
+            targets,
+            budget=settings.scan_budget,
+            progress=self._progress,
+            known=known,
+            save=lambda chosen: write_bytes_atomically(cache, json.dumps(chosen).encode()),
         )
-        write_bytes_atomically(cache, json.dumps(chosen, indent=1).encode())
-        return chosen
 
     def _scan_images(self, model: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
         """Images of the retraining set (never of those that measure) and the answers wanted:

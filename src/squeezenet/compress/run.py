@@ -23,6 +23,7 @@ from squeezenet.images.evaluate import Comparison, Evaluation, Network, compare,
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.train.fit import FitOptions
+from squeezenet.train.hardware import keep_freed_memory
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
@@ -88,6 +89,7 @@ def compress_model(
         InterruptedRunError: a signal came; the same call goes on.
     """
     options = options or FitOptions()
+    keep_freed_memory()
     work = RunFolder(out.with_name(out.name + ".work"))
     work.open(
         {

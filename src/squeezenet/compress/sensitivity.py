@@ -7,6 +7,8 @@ does not find back: so all layers are then pruned together, and keep more until 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import nn
 
@@ -30,14 +32,19 @@ def scan_densities(
     *,
     budget: float,
     progress: Progress,
+    known: Mapping[str, float] | None = None,
+    save: Callable[[dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
     """Return for each layer one of ``DENSITIES``: the smallest that costs at most ``budget``
     points alone, or as many steps above it as keep the sum within ``TOGETHER`` budgets.
 
     ``x_NCHW`` is network input, ``targets`` the right answers to it. A binary search a layer:
-    accuracy is taken to fall as weights go.
+    accuracy is taken to fall as weights go. ``save`` is told the layers done so far, and
+    ``known`` gives them back to a scan that goes on.
     """
+    known = known or {}
     chosen: dict[str, int] = {}
+    x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
     baseline = _accuracy(model.module, x_NCHW, targets)
     with progress.task("sensitivity scan", total=len(graph.convs), unit="layer") as task:
         for conv in graph.convs:
@@ -45,6 +52,8 @@ def scan_densities(
             assert isinstance(layer, nn.Conv2d)
             original = layer.weight.detach().clone()
             low, high = 0, len(DENSITIES) - 1  # DENSITIES[high] is known to be good
+            if conv.name in known:
+                low = high = DENSITIES.index(known[conv.name])
             while low < high:
                 middle = (low + high) // 2
                 mask = magnitude_mask(original, DENSITIES[middle])
@@ -57,6 +66,8 @@ def scan_densities(
             with torch.no_grad():
                 layer.weight.copy_(original)
             chosen[conv.name] = high
+            if save is not None:
+                save({name: DENSITIES[place] for name, place in chosen.items()})
             task.advance(1, f"{conv.name} {DENSITIES[high]:.0%}")
     original_state = {k: v.clone() for k, v in model.module.state_dict().items()}
     while True:

@@ -207,12 +207,14 @@ def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
             weights = None
 
     def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # The mean over images, not over weights: else the pieces of a batch would not add up.
         return functional.cross_entropy(
             logits_NK.float(),
             labels,
             weight=None if weights is None else weights.to(logits_NK.device),
             label_smoothing=recipe.label_smoothing,
-        )
+            reduction="none",
+        ).mean()
 
     return loss
 
