@@ -37,7 +37,12 @@ _STDIN = "-"
 def predict(
     model: ModelArgument,
     /,
-    *images: Annotated[str, Parameter(help="Files, folders, globs, or - for one image on stdin.")],
+    *images: Annotated[
+        str,
+        Parameter(
+            help="Files, folders, globs, or - for one image on stdin.", allow_leading_hyphen=True
+        ),
+    ],
     top: Annotated[int, Parameter(help="How many classes to tell.")] = 3,
     min_probability: Annotated[
         float, Parameter(help="Answer 'unsure' where the best class has less (0 to 1).")
@@ -82,6 +87,8 @@ def _expand(arguments: tuple[str, ...]) -> list[str]:
     names: list[str] = []
     for argument in arguments:
         path = Path(argument)
+        if argument.startswith("-") and argument != _STDIN and not path.exists():
+            raise UsageError(f"unknown option {argument}; see squeezenet predict --help")
         if path.is_dir():
             names += map(str, read_unlabelled(path).paths)
         elif argument != _STDIN and not path.exists() and glob.has_magic(argument):
