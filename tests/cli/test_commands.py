@@ -171,13 +171,19 @@ def test_help_and_version(capsys: Capture) -> None:
         assert "Usage" in output(capsys, command, "--help")
 
 
-def test_run_folder_as_a_model(capsys: Capture, tmp_path: Path, tiny_record: ModelRecord) -> None:
+def test_run_folder_as_a_model(
+    capsys: Capture,
+    tmp_path: Path,
+    tiny_record: ModelRecord,
+    image_folder: Callable[..., Path],
+) -> None:
     model = from_compressed(random_model(tiny_record))
     run = tmp_path / "run"
     run.mkdir()
     save_safetensors(run / "best.safetensors", model.record, model.module.state_dict())
     assert as_json(capsys, "info", run)["parameters"] == 16_058
-    assert as_json(capsys, "eval", run / "best.safetensors", "digits")["images"] == 451
+    folder = image_folder(c0=2, c9=3)
+    assert as_json(capsys, "eval", run / "best.safetensors", folder)["images"] == 5
 
 
 def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

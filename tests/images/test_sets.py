@@ -13,7 +13,7 @@ from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError, DataError, ImageError, UsageError
 from squeezenet.images.batches import BadImages, EvalBatches
-from squeezenet.images.evaluate import compare, evaluate
+from squeezenet.images.evaluate import answer, compare, evaluate, require_same_classes
 from squeezenet.images.sets import (
     read_class_folders,
     read_eval_folder,
@@ -128,10 +128,11 @@ def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
 
     batches = EvalBatches(images, record.preprocessing, workers=0)
     assert evaluate(by_colour, record, batches).top1 == 100.0
-    result = compare(always_first, record, by_colour, record, images, workers=0)
+    first, right = (answer(network, record, batches) for network in (always_first, by_colour))
+    result = compare(first, right)
     assert result.agreement == pytest.approx(100 / 3)
     assert result.top1_difference == pytest.approx(-200 / 3)
     assert result.top1_standard_error > 0 and result.top5_difference == 0 and result.kl > 0
     other = record_of(preset("squeezenet1_1", num_classes=4, input_size=(8, 8)))  # type: ignore[arg-type]
     with pytest.raises(ClassCountError, match="different classes"):
-        compare(by_colour, record, by_colour, other, images, workers=0)
+        require_same_classes(record, other)

@@ -22,7 +22,7 @@ from squeezenet.cli.options import (
     tell_skipped,
 )
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import compare, evaluate
+from squeezenet.images.evaluate import answer, compare, require_same_classes, score
 
 
 def eval_command(
@@ -49,23 +49,22 @@ def eval_command(
     progress = make_progress()
     opened = open_model(model, arch)
     other = open_model(against, arch) if against is not None else None
+    if other is not None:
+        require_same_classes(opened.record, other.record)
     images = open_eval_images(data, opened.record, split)
     bad = bad_images(progress, strict=strict)
     batches = EvalBatches(
         images, opened.record.preprocessing, workers=num_workers(workers), bad=bad
     )
-    measured = evaluate(opened.network, opened.record, batches, progress=progress)
+    answers = answer(opened.network, opened.record, batches, progress=progress)
+    measured = score(answers)
     result = dataclasses.asdict(measured) | {"file_bytes": opened.file_bytes}
     if other is not None:
-        comparison = compare(
-            opened.network,
-            opened.record,
-            other.network,
-            other.record,
-            images,
-            workers=num_workers(workers),
-            progress=progress,
+        other_batches = EvalBatches(
+            images, other.record.preprocessing, workers=num_workers(workers)
         )
+        others = answer(other.network, other.record, other_batches, progress=progress)
+        comparison = compare(answers, others)
         result |= dataclasses.asdict(comparison)
     tell_skipped(bad, progress)
     if json:

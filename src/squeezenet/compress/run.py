@@ -19,7 +19,15 @@ from squeezenet.compress.stage_table import StageRow, coded_row, layer_rows
 from squeezenet.errors import QualityError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import Comparison, Evaluation, Network, compare, evaluate
+from squeezenet.images.evaluate import (
+    Answers,
+    Comparison,
+    Evaluation,
+    Network,
+    answer,
+    compare,
+    score,
+)
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.train.fit import FitOptions
@@ -106,10 +114,11 @@ def compress_model(
         images.measure, model.record.preprocessing, workers=options.workers, batch_size=128
     )
 
+    def ask(network: Network) -> Answers:
+        return answer(network, model.record, batches, progress=options.progress)
+
     def measure(network: Network) -> Evaluation | None:
-        if not images.measure_labelled:
-            return None
-        return evaluate(network, model.record, batches, progress=options.progress)
+        return score(ask(network)) if images.measure_labelled else None
 
     job = DeepCompression(
         model=model,
@@ -127,17 +136,9 @@ def compress_model(
     # with what it measured, which changes the record and no layer.
     record = _record(compressed, model, source_sha256, settings, seed)
     data = encode(dataclasses.replace(compressed, record=record))
-    interpreter = FloatInterpreter(decode(data, str(out)))
-    measured = measure(interpreter)
-    comparison = compare(
-        interpreter,
-        record,
-        model.logits,
-        model.record,
-        images.measure,
-        workers=options.workers,
-        progress=options.progress,
-    )
+    answers = ask(FloatInterpreter(decode(data, str(out))))
+    measured = score(answers) if images.measure_labelled else None
+    comparison = compare(answers, ask(model.logits))
     record.provenance["measured"] = {
         "images": len(images.measure),
         **({"top1": measured.top1, "top5": measured.top5} if measured else {}),

@@ -13,7 +13,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import Float32Array, normalise
-from squeezenet.images.sets import ImageSet
+from squeezenet.images.sets import Labels
 from squeezenet.images.topk import kl_divergence, num_in_top_k, top_k
 from squeezenet.progress import Progress, SilentProgress
 
@@ -48,6 +48,59 @@ class Comparison:
     top5_standard_error: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What a network said: ``logits_NK`` of the images at places ``indices`` of a set, their
+    ``labels``, and how many images were skipped."""
+
+    logits_NK: Float32Array
+    labels: Labels
+    indices: Labels
+    skipped: int
+
+
+def answer(
+    network: Network,
+    record: ModelRecord,
+    batches: EvalBatches,
+    *,
+    progress: Progress | None = None,
+) -> Answers:
+    """Run a network over batches labelled with its outputs.
+
+    Raises:
+        DataError, ImageError: see ``EvalBatches``.
+    """
+    logits, labels, indices = [], [], []
+    num_images = num_top1 = 0
+    with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:
+        for batch in batches:
+            logits_NK = network(normalise(batch.pixels_NHWC, record.preprocessing))
+            logits.append(logits_NK)
+            labels.append(batch.labels)
+            indices.append(batch.indices)
+            num_images += len(logits_NK)
+            num_top1 += num_in_top_k(logits_NK, batch.labels, 1)
+            task.advance(len(logits_NK), f"top-1 {100 * num_top1 / num_images:.1f}%")
+    return Answers(
+        logits_NK=np.concatenate(logits),
+        labels=np.concatenate(labels),
+        indices=np.concatenate(indices),
+        skipped=batches.bad.count,
+    )
+
+
+def score(answers: Answers) -> Evaluation:
+    """Count how often answers are right."""
+    num_images = len(answers.labels)
+    return Evaluation(
+        top1=100 * num_in_top_k(answers.logits_NK, answers.labels, 1) / num_images,
+        top5=100 * num_in_top_k(answers.logits_NK, answers.labels, 5) / num_images,
+        images=num_images,
+        skipped=answers.skipped,
+    )
+
+
 def evaluate(
     network: Network,
     record: ModelRecord,
@@ -55,73 +108,40 @@ def evaluate(
     *,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Judge a network on batches labelled with its outputs.
+    """``score`` what ``answer`` gives."""
+    return score(answer(network, record, batches, progress=progress))
+
+
+def require_same_classes(record: ModelRecord, other: ModelRecord) -> None:
+    """Refuse to compare networks that do not answer with the same classes.
 
     Raises:
-        DataError, ImageError: see ``EvalBatches``.
+        ClassCountError: they do not.
     """
-    num_images = num_top1 = num_top5 = 0
-    with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:
-        for batch in batches:
-            logits_NK = network(normalise(batch.pixels_NHWC, record.preprocessing))
-            num_images += len(logits_NK)
-            num_top1 += num_in_top_k(logits_NK, batch.labels, 1)
-            num_top5 += num_in_top_k(logits_NK, batch.labels, 5)
-            task.advance(len(logits_NK), f"top-1 {100 * num_top1 / num_images:.1f}%")
-    return Evaluation(
-        top1=100 * num_top1 / num_images,
-        top5=100 * num_top5 / num_images,
-        images=num_images,
-        skipped=batches.bad.count,
-    )
-
-
-def compare(
-    network: Network,
-    record: ModelRecord,
-    other: Network,
-    other_record: ModelRecord,
-    images: ImageSet,
-    *,
-    workers: int,
-    progress: Progress | None = None,
-) -> Comparison:
-    """Set a network beside another, each with its own preprocessing, on the same images.
-
-    Images that cannot be read are left out of both.
-
-    Raises:
-        ClassCountError: the two do not answer with the same classes.
-    """
-    if record.class_names != other_record.class_names:
+    if record.class_names != other.class_names:
         raise ClassCountError(
-            f"{record.spec.name} and {other_record.spec.name} have different classes "
-            f"({len(record.class_names)} and {len(other_record.class_names)}); "
+            f"{record.spec.name} and {other.spec.name} have different classes "
+            f"({len(record.class_names)} and {len(other.class_names)}); "
             "only networks of the same classes can be compared"
         )
-    sides: list[tuple[Network, ModelRecord]] = [(network, record), (other, other_record)]
-    logits: list[list[Float32Array]] = [[], []]
-    labels: list[int] = []
-    with (progress or SilentProgress()).task("compare", total=2 * len(images), unit="img") as task:
-        for i, (side, side_record) in enumerate(sides):
-            for batch in EvalBatches(images, side_record.preprocessing, workers=workers):
-                logits[i].append(side(normalise(batch.pixels_NHWC, side_record.preprocessing)))
-                task.advance(len(batch.labels))
-                if i == 0:
-                    labels += batch.labels.tolist()
-    these_NK, others_NK = (np.concatenate(parts) for parts in logits)
-    label_array = np.array(labels, np.int64)[:, None]
+
+
+def compare(these: Answers, others: Answers) -> Comparison:
+    """Set a network's answers beside another's, on the same images."""
+    assert np.array_equal(these.indices, others.indices)
+    labels = these.labels[:, None]
     differences = []
     for k in (1, 5):
         right, other_right = (
-            (top_k(x, k) == label_array).any(axis=1).astype(np.float64)
-            for x in (these_NK, others_NK)
+            (top_k(side.logits_NK, k) == labels).any(axis=1).astype(np.float64)
+            for side in (these, others)
         )
         paired = 100 * (right - other_right)
         differences += [float(paired.mean()), float(paired.std() / math.sqrt(len(paired)))]
+    same = top_k(these.logits_NK, 1) == top_k(others.logits_NK, 1)
     return Comparison(
-        agreement=float(100 * (top_k(these_NK, 1) == top_k(others_NK, 1)).mean()),
-        kl=float(kl_divergence(others_NK, these_NK).mean()),
+        agreement=float(100 * same.mean()),
+        kl=float(kl_divergence(others.logits_NK, these.logits_NK).mean()),
         top1_difference=differences[0],
         top1_standard_error=differences[1],
         top5_difference=differences[2],
