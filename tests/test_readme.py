@@ -14,7 +14,7 @@ from squeezenet.data.digits import load_digits
 from tests.conftest import REPOSITORY
 
 
-def tested_blocks(language: str) -> list[str]:
+def examples(language: str) -> list[str]:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     return re.findall(rf"<!-- tested -->\n```{language}\n(.*?)```", text, re.DOTALL)
 
@@ -22,7 +22,7 @@ def tested_blocks(language: str) -> list[str]:
 def test_examples_run(tmp_path: Path) -> None:
     Image.fromarray(load_digits()["test"].pixels(0)).save(tmp_path / "digit.png")
     python = f'"{sys.executable}"'
-    (shell,), (program,) = tested_blocks("sh"), tested_blocks("python")
+    (shell,), (program,) = examples("sh"), tested_blocks("python")
     for line in shell.splitlines():
         command = line.replace("squeezenet", f"{python} -m squeezenet", 1)
         command = command.replace("train digits", "train digits --epochs 15")
