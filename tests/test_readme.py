@@ -22,7 +22,7 @@ def examples(language: str) -> list[str]:
 def test_examples_run(tmp_path: Path) -> None:
     Image.fromarray(load_digits()["test"].pixels(0)).save(tmp_path / "digit.png")
     python = f'"{sys.executable}"'
-    (shell,), (program,) = examples("sh"), tested_blocks("python")
+    (shell,), (program,) = examples("sh"), examples("python")
     for line in shell.splitlines():
         command = line.replace("squeezenet", f"{python} -m squeezenet", 1)
         command = command.replace("train digits", "train digits --epochs 15")
