@@ -29,6 +29,7 @@ app = App(
     version=__version__,
     help_epilogue="Exit codes: 0 done, 1 failed, 2 wrong use, 3 a quality target was missed, "
     "130 interrupted, 143 terminated.",
+    help_format="plaintext",  # <class> is no markup
     suppress_keyboard_interrupt=False,
 )
 for command, name in (

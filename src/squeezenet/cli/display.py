@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.progress import Task as RichTask
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from squeezenet.arch.plain import to_plain
@@ -84,10 +84,10 @@ class _BarTask:
     def __init__(self, console: Console, title: str, total: int, unit: str, done: int) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(),
-            TextColumn("{task.fields[note]}"),
+            _Rate(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
             speed_estimate_period=60,

@@ -234,7 +234,7 @@ class _Loop:
     def _report(self, task: Task, log: MetricsLog, loss: float, num_images: int) -> None:
         epoch = self.step / self.steps_an_epoch
         epochs = self.total_steps / self.steps_an_epoch
-        note = f"epoch {epoch:.1f}/{epochs:.0f} loss {loss:.3f}"
+        note = f"epoch {epoch:.1f}/{epochs:.3g} loss {loss:.3f}"
         if self.last_top1 >= 0:
             note += f" val {self.last_top1:.1f}%"
         task.advance(num_images, note)
