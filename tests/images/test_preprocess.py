@@ -16,7 +16,7 @@ from squeezenet.arch.preprocessing import (
     torchvision_preprocessing,
 )
 from squeezenet.images.preprocess import crop_pixels, normalise, order_channels
-from squeezenet.images.resize import filter_weights, resize
+from squeezenet.images.resize import filter_taps, resize
 
 
 def slow_resize_rows(pixels: np.ndarray, m: int) -> np.ndarray:
@@ -51,9 +51,32 @@ def test_resize_is_its_definition(h: int, w: int, height: int, width: int, seed:
 @given(st.integers(1, 3000), st.integers(1, 300))
 @settings(deadline=None, max_examples=60)
 def test_weights_sum_to_one(n: int, m: int) -> None:
-    weights = filter_weights(n, m)
+    firsts, weights = filter_taps(n, m, 0, m)
     assert (weights.sum(axis=1) == 1 << 14).all()
-    assert weights.min() >= 0
+    assert weights.min() >= 0 and (np.diff(firsts) >= 0).all()
+
+
+def test_a_window_is_a_part_of_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        h, w, height, width = rng.integers(1, 60, 4).tolist()
+        pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        top, left = int(rng.integers(height)), int(rng.integers(width))
+        rows, columns = (
+            int(rng.integers(1, height - top + 1)),
+            int(rng.integers(1, width - left + 1)),
+        )
+        whole = resize(pixels, height, width)[top : top + rows, left : left + columns]
+        np.testing.assert_array_equal(
+            resize(pixels, height, width, (top, left, rows, columns)), whole
+        )
+
+
+def test_a_very_long_picture_costs_little() -> None:
+    record = torchvision_preprocessing()
+    pixels = np.zeros((40_000, 4, 3), np.uint8)
+    assert crop_pixels(pixels, record).shape == (224, 224, 3)
+    assert crop_pixels(pixels.swapaxes(0, 1), record).shape == (224, 224, 3)
 
 
 def test_close_to_pillows_antialiased_bilinear() -> None:

@@ -66,16 +66,24 @@ def random_crop(
     scale = max(record.crop[0] / rows, record.crop[1] / columns) * augmentation.zoom
     height = max(record.crop[0], round(rows * scale))
     width = max(record.crop[1], round(columns * scale))
-    image = order_channels(resize(pixels_HWC, height, width), record)
-    if augmentation.padding:
-        pad = augmentation.padding
-        padded = np.empty((height + 2 * pad, width + 2 * pad, image.shape[2]), np.uint8)
-        padded[:] = np.round(record.mean)
-        padded[pad:-pad, pad:-pad] = image
-        image = padded
-    top = int(rng.integers(image.shape[0] - record.crop[0] + 1))
-    left = int(rng.integers(image.shape[1] - record.crop[1] + 1))
-    return image[top : top + record.crop[0], left : left + record.crop[1]]
+    # The piece's place in the resized image; with padding it may begin or end outside.
+    pad = augmentation.padding
+    top = int(rng.integers(-pad, height + pad - record.crop[0] + 1))
+    left = int(rng.integers(-pad, width + pad - record.crop[1] + 1))
+    inner_top, inner_left = max(0, top), max(0, left)
+    rows_inside = min(height, top + record.crop[0]) - inner_top
+    columns_inside = min(width, left + record.crop[1]) - inner_left
+    out = np.empty((*record.crop, record.num_channels), np.uint8)
+    out[:] = np.round(record.mean)
+    if rows_inside > 0 and columns_inside > 0:
+        window = (inner_top, inner_left, rows_inside, columns_inside)
+        image = order_channels(resize(pixels_HWC, height, width, window), record)
+        place = (
+            slice(inner_top - top, inner_top - top + rows_inside),
+            slice(inner_left - left, inner_left - left + columns_inside),
+        )
+        out[place] = image
+    return out
 
 
 def _random_rectangle(

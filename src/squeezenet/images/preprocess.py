@@ -25,11 +25,8 @@ def crop_pixels(pixels_HWC: Pixels, record: Preprocessing) -> Pixels:
     rows, columns = pixels_HWC.shape[:2]
     short = min(rows, columns)
     height, width = ((2 * side * record.resize + short) // (2 * short) for side in (rows, columns))
-    # Only rows and columns near the crop are worth resizing in a very long picture, but the
-    # filter is defined on the whole; the cost is bounded by the decoder's pixel limit.
-    resized = resize(pixels_HWC, height, width)
     top, left = (height - record.crop[0]) // 2, (width - record.crop[1]) // 2
-    cut = resized[top : top + record.crop[0], left : left + record.crop[1]]
+    cut = resize(pixels_HWC, height, width, (top, left, *record.crop))
     return np.ascontiguousarray(order_channels(cut, record))
 
 

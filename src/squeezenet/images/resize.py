@@ -5,60 +5,96 @@ max(0, S - |(2j+1)m - (2i+1)n|), S = 2 max(m, n): a triangle around the same poi
 picture, as wide as the larger of the two pixel pitches. To make integers that sum to 2^14, the
 running sums of the weights are scaled by 2^14 / total and rounded (halves up), and their
 differences taken. Columns are resized before rows; each pass rounds by (sum + 2^13) >> 14.
+
+Only the part of the output that is asked for is worked out, from the input that it needs, so that
+even a very long picture costs little.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from squeezenet.images.decode import Pixels
 
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
 _BITS = 14
 
 
-@lru_cache(maxsize=256)
-def filter_weights(n: int, m: int) -> npt.NDArray[np.int64]:
-    """Return the integer weights of shape (m, n); each row sums to 2^14."""
-    i = np.arange(m, dtype=np.int64)[:, None]
-    j = np.arange(n, dtype=np.int64)[None, :]
-    raw = np.maximum(0, 2 * max(m, n) - np.abs((2 * j + 1) * m - (2 * i + 1) * n))
+@lru_cache(maxsize=64)
+def filter_taps(n: int, m: int, start: int, stop: int) -> tuple[IntArray, IntArray]:
+    """Return the filters of output places ``start`` .. ``stop`` - 1 when n places become m.
+
+    First: input place of each filter's first tap (count). Second: its integer weights
+    (count, taps), which sum to 2^14 a row; taps outside of the input weigh 0.
+    """
+    i = np.arange(start, stop, dtype=np.int64)
+    support = 2 * max(m, n)
+    centres = (2 * i + 1) * n
+    firsts = (centres - support - m) // (2 * m) + 1  # the first j with a weight above 0
+    num_taps = 2 * max(m, n) // m + 1
+    j = firsts[:, None] + np.arange(num_taps, dtype=np.int64)
+    raw = np.maximum(0, support - np.abs((2 * j + 1) * m - centres[:, None]))
+    raw[(j < 0) | (j >= n)] = 0
     running = raw.cumsum(axis=1)
     total = running[:, -1:]
     rounded = ((running << (_BITS + 1)) + total) // (2 * total)
-    scaled: npt.NDArray[np.int64] = np.diff(rounded, axis=1, prepend=0)
-    scaled.flags.writeable = False
-    return scaled
+    weights = np.diff(rounded, axis=1, prepend=0)
+    firsts.flags.writeable = weights.flags.writeable = False
+    return firsts, weights
 
 
-def resize(pixels_HWC: Pixels, height: int, width: int) -> Pixels:
-    """Resize uint8 pixels (H, W, C) to (height, width, C)."""
-    rows, columns = pixels_HWC.shape[:2]
-    if columns != width:
-        pixels_HWC = _apply(filter_weights(columns, width), pixels_HWC.swapaxes(0, 1))
-        pixels_HWC = pixels_HWC.swapaxes(0, 1)
-    if rows != height:
-        pixels_HWC = _apply(filter_weights(rows, height), pixels_HWC)
+def resize(
+    pixels_HWC: Pixels,
+    height: int,
+    width: int,
+    window: tuple[int, int, int, int] | None = None,
+) -> Pixels:
+    """Resize uint8 pixels (H, W, C) to (height, width, C).
+
+    With ``window`` (top, left, rows, columns) return that part of the result alone.
+    """
+    top, left, rows, columns = window or (0, 0, height, width)
+    in_rows, in_columns = pixels_HWC.shape[:2]
+    if in_rows == height:
+        pixels_HWC, offset = pixels_HWC[top : top + rows], 0
+    else:
+        firsts, weights = filter_taps(in_rows, height, top, top + rows)
+        offset = max(0, int(firsts[0]))
+        pixels_HWC = pixels_HWC[offset : int(firsts[-1]) + weights.shape[1]]
+    if in_columns == width:
+        pixels_HWC = pixels_HWC[:, left : left + columns]
+    else:
+        taps = filter_taps(in_columns, width, left, left + columns)
+        pixels_HWC = _apply(*taps, 0, pixels_HWC.swapaxes(0, 1)).swapaxes(0, 1)
+    if in_rows != height:
+        pixels_HWC = _apply(firsts, weights, offset, pixels_HWC)
     return np.ascontiguousarray(pixels_HWC)
 
 
-def _apply(weights_mn: npt.NDArray[np.int64], pixels: Pixels) -> Pixels:
-    """Resize the first axis of pixels (n, ...) to m.
+def _apply(firsts: IntArray, weights: IntArray, offset: int, pixels: Pixels) -> Pixels:
+    """Resize the first axis of pixels, whose first place is input place ``offset``.
 
     Products and sums stay under 2^22, so float32 matrix products are exact, and fast.
     """
-    m = len(weights_mn)
-    out = np.empty((m, *pixels.shape[1:]), np.uint8)
-    # Weights form a band: a block of output rows touches few input rows.
-    block = max(16, m // 16)
-    for start in range(0, m, block):
-        part = weights_mn[start : start + block]
-        touched = np.flatnonzero(part.any(axis=0))
-        low, high = int(touched[0]), int(touched[-1]) + 1
+    count, num_taps = weights.shape
+    out = np.empty((count, *pixels.shape[1:]), np.uint8)
+    # Filters of neighbouring places overlap: a block of them is a small dense matrix.
+    block = max(8, count // 16)
+    for start in range(0, count, block):
+        part = slice(start, min(start + block, count))
+        low = max(0, int(firsts[part][0]) - offset)
+        high = min(len(pixels), int(firsts[part][-1]) - offset + num_taps)
+        places = firsts[part, None] - offset - low + np.arange(num_taps)
+        dense = np.zeros((part.stop - part.start, high - low), np.float32)
+        inside = (places >= 0) & (places < high - low)
+        lines = np.broadcast_to(np.arange(len(dense))[:, None], places.shape)
+        dense[lines[inside], places[inside]] = weights[part][inside]
         source = pixels[low:high].astype(np.float32).reshape(high - low, -1)
-        sums = part[:, low:high].astype(np.float32) @ source
-        rounded = (sums.astype(np.int32) + (1 << (_BITS - 1))) >> _BITS
-        out[start : start + block] = rounded.reshape(-1, *pixels.shape[1:]).astype(np.uint8)
+        rounded = ((dense @ source).astype(np.int32) + (1 << (_BITS - 1))) >> _BITS
+        out[part] = rounded.reshape(-1, *pixels.shape[1:]).astype(np.uint8)
     return out
