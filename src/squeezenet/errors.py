@@ -50,6 +50,10 @@ class CheckpointError(SqueezeNetError):
     """A run folder cannot be written, or cannot be resumed with these settings."""
 
 
+class DivergenceError(SqueezeNetError):
+    """Training has left the numbers that floating point can hold."""
+
+
 class FetchError(SqueezeNetError):
     """A published file could not be downloaded or is not the published one."""
 

@@ -37,6 +37,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what ``write_atomically`` leaves in a folder when its process is killed."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """``write_atomically`` for bytes at hand."""
     write_atomically(path, lambda file: file.write(data))

@@ -211,6 +211,10 @@ def test_wrong_use(capsys: Capture, tmp_path: Path, sqz: Path) -> None:
         ["train", "digits", "--arch", "squeezenet_tiny", "--out", "x", "--val-fraction", "1"],
         ["train", "digits", "--arch", "squeezenet_tiny", "--out", "x", "--device", "abacus"],
         ["train", "digits", "--arch", "squeezenet_tiny", "--out", "x", "--epochs", "many"],
+        ["train", "digits", "--arch", "squeezenet_tiny", "--out", "x", "--seed", "-1"],
+        ["train", "digits", "--arch", "squeezenet_tiny", "--out", "x", "--new-head"],
+        ["train", "digits", "--from", sqz, "--out", "x", "--input-size", "8"],
+        ["eval", sqz, "digits", "--split", "all"],
         ["fetch", "nothing"],
     ):
         failure(capsys, 2, *arguments)

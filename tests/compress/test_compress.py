@@ -153,7 +153,7 @@ def test_distillation_is_zero_for_the_teacher() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(SpecError, match="9 bits a code"):
         DeepCompressionSettings(bits=9)
-    with pytest.raises(SpecError, match="epochs -1"):
+    with pytest.raises(SpecError, match="prune_epochs is -1"):
         DeepCompressionSettings(prune_epochs=-1)
 
 
@@ -198,7 +198,7 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
 def test_target_bytes(tmp_path: Path) -> None:
     _, free = run(tmp_path / "a.sqz", bits=8)
     _, report = run(tmp_path / "b.sqz", bits=8, target_bytes=free.file_bytes - 2500)
-    assert report.file_bytes <= free.file_bytes - 2000
+    assert report.file_bytes <= free.file_bytes - 2500
     with pytest.raises(QualityError, match="--target-bytes 100: .* even with 2 bits"):
         run(tmp_path / "c.sqz", target_bytes=100)
 

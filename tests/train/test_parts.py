@@ -39,7 +39,7 @@ def test_the_papers_protocol() -> None:
     assert (paper.batch_size, paper.max_steps, paper.learning_rate) == (512, 170_000, 0.04)
     assert (paper.weight_decay, paper.schedule, paper.init) == (2e-4, "linear", "xavier")
     assert learning_rate(paper, 85_000, 170_000, 2500) == pytest.approx(0.02)
-    assert not paper.augmentation.flip and paper.last_relu and not paper.batch_norm
+    assert not paper.augmentation.flip and paper.caffe and not paper.batch_norm
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 
+from squeezenet.arch.preprocessing import caffe_preprocessing
+from squeezenet.arch.presets import caffe_squeezenet1_0
 from squeezenet.cli.app import run as cli
 from squeezenet.data.sources import open_training_data
 from squeezenet.errors import CheckpointError
@@ -29,6 +31,7 @@ from squeezenet.train.run import (
     NetworkChoice,
     default_recipe,
     new_model,
+    recorded_augmentation,
     start_from,
     suggest_input_size,
     train_run,
@@ -74,7 +77,11 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
     assert losses[:6] == pytest.approx(GOLDEN_LOSSES, rel=0.1)
     model = load_model(folder)
     assert model.record.class_names == tuple("0123456789")
-    assert model.record.provenance == {"method": "trained", "recipe": "digits", "seed": 0}
+    provenance = model.record.provenance
+    assert (provenance["method"], provenance["recipe"], provenance["seed"]) == (
+        "trained", "digits", 0,
+    )  # fmt: skip
+    assert not recorded_augmentation(model.record).flip  # type: ignore[union-attr]
     # A finished run is not run again.
     before = (folder / "last.safetensors").stat().st_mtime_ns
     assert train_digits(folder, short(epochs=12)) == result
@@ -251,10 +258,32 @@ def test_choices(image_folder: Callable[..., Path]) -> None:
     images = open_training_data(str(image_folder(a=4, b=4))).train
     assert suggest_input_size("squeezenet1_1", images) == 12
     assert suggest_input_size("squeezenet_tiny", images) is None
-    assert default_recipe("digits", input_size=(8, 8), fine_tunes=False).name == "digits"
-    assert default_recipe("x", input_size=(32, 32), fine_tunes=False).name == "small"
-    assert default_recipe("x", input_size=(224, 224), fine_tunes=False).name == "default"
-    assert default_recipe("x", input_size=(224, 224), fine_tunes=True).name == "finetune"
+    assert default_recipe("digits", input_size=(8, 8)).name == "digits"
+    assert default_recipe("x", input_size=(32, 32)).name == "small"
+    assert default_recipe("x", input_size=(224, 224)).name == "default"
+    data = open_training_data("digits")
+    model = new_model(NetworkChoice(arch="squeezenet_tiny"), short(), data.class_names, 0)
+    start = model.record
+    assert default_recipe("x", input_size=(224, 224), start=start).augmentation.flip
+    known = dataclasses.replace(
+        start, provenance={"source": {"augmentation": dataclasses.asdict(short().augmentation)}}
+    )
+    tuned = default_recipe("x", input_size=(8, 8), start=known)
+    assert tuned.name == "finetune" and not tuned.augmentation.flip
+
+
+def test_the_papers_network() -> None:
+    paper = recipe_named("paper")
+    names = tuple(f"c{i}" for i in range(10))
+    model = new_model(NetworkChoice(arch="squeezenet1_0"), paper, names, 0)
+    expected = dataclasses.replace(caffe_squeezenet1_0(), num_classes=10)
+    assert model.record.spec == expected
+    assert model.record.preprocessing == caffe_preprocessing()
+
+
+def test_divergence_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli([*cli_train(tmp_path / "run"), "--learning-rate", "1e30"]) == 1
+    assert "start anew with a lower --learning-rate" in capsys.readouterr().err
 
 
 def test_class_balance_changes_the_loss(image_folder: Callable[..., Path]) -> None:

@@ -162,34 +162,34 @@ def _squeezenet(builder: _Builder, spec: SqueezeNetSpec) -> str:
     for name, fire in zip(spec.fire_names, spec.fires, strict=True):
         key = f"features.{index[name]}"
 
-        def one_by_one(
-            part: str, channels: int, source: str, *, kernel: int = 1, relu: bool = True,
+        def part(
+            suffix: str, channels: int, source: str, *, kernel: int = 1, relu: bool = True,
             target: str | None = None, start: int = 0, total: int | None = None,
             name: str = name, key: str = key,
         ) -> str:  # fmt: skip
             return builder.conv(
                 ConvSpec(out_channels=channels, kernel=kernel, padding=kernel // 2),
-                f"{name}/{part}",
+                f"{name}/{suffix}",
                 source,
                 relu=relu,
                 target=target,
                 target_start=start,
                 target_channels=total,
-                key=f"{key}.{part}",
-                norm_key=f"{key}.{part}_bn" if norm else None,
+                key=f"{key}.{suffix}",
+                norm_key=f"{key}.{suffix}_bn" if norm else None,
             )
 
-        squeezed = one_by_one("squeeze", fire.s1x1, current)
+        squeezed = part("squeeze", fire.s1x1, current)
         target = name if fire.bypass == "none" else f"{name}/expand"
         total = fire.out_channels
-        one_by_one("expand1x1", fire.e1x1, squeezed, target=target, total=total)
-        one_by_one(
+        part("expand1x1", fire.e1x1, squeezed, target=target, total=total)
+        part(
             "expand3x3", fire.e3x3, squeezed, kernel=3, target=target, start=fire.e1x1, total=total
         )
         if fire.bypass != "none":
             shortcut = current
             if fire.bypass == "conv":
-                shortcut = one_by_one("bypass", total, current, relu=False)
+                shortcut = part("bypass", total, current, relu=False)
             builder.add(name, target, shortcut)
         current = builder.pool(pools.get(name), name)
     head = ConvSpec(out_channels=spec.num_classes, kernel=1, padding=spec.head.padding)

@@ -19,6 +19,7 @@ from squeezenet.cli.options import (
     WorkersOption,
     bad_images,
     num_workers,
+    require_seed,
     tell_skipped,
 )
 from squeezenet.codec.kinds import ModelKind, model_kind
@@ -27,7 +28,9 @@ from squeezenet.extras import require_extra
 from squeezenet.files import require_writable_folder
 
 if TYPE_CHECKING:
+    from squeezenet.arch.record import ModelRecord
     from squeezenet.compress.run import CompressionReport
+    from squeezenet.train.recipe import Recipe
 
 
 def compress(
@@ -67,12 +70,23 @@ def compress(
         float | None,
         Parameter(help="Exit 3 if the file loses more points of top-1 (of agreement, by --calib)."),
     ] = None,
-    prune_epochs: Annotated[int, Parameter(help="Retraining with the mask held.")] = 10,
-    share_epochs: Annotated[int, Parameter(help="Fine-tuning of the shared weights.")] = 4,
+    prune_epochs: Annotated[
+        int | None,
+        Parameter(help="Retraining with the mask held; by default 10, more for small sets."),
+    ] = None,
+    share_epochs: Annotated[
+        int | None,
+        Parameter(help="Fine-tuning of the shared weights; by default 4, more for small sets."),
+    ] = None,
     learning_rate: Annotated[float, Parameter(help="Of the retraining.")] = 0.02,
+    recipe: Annotated[
+        str | None, Parameter(help="Whose batch size and augmentation the retraining takes.")
+    ] = None,
     arch: ArchOption = None,
     seed: Annotated[int, Parameter(help="All that is random follows from it.")] = 0,
     device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    threads: Annotated[int | None, Parameter(help="CPU threads that compute.")] = None,
+    checkpoint_every: Annotated[float, Parameter(help="Seconds; also at each epoch's end.")] = 60.0,
     strict: StrictOption = False,
     workers: WorkersOption = None,
     json: JsonOption = False,
@@ -80,15 +94,19 @@ def compress(
     """Compress a model; every stage's size and accuracy is shown."""
     require_extra("train", "compressing")
     require_writable_folder(out)
+    require_seed(seed)
     densities = dict(_layer_density(text) for text in layer_density or ())
+    import torch
+
     from squeezenet.compress.deep_compression import DeepCompressionSettings
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.model.load import BEST_WEIGHTS, load_model
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
-    from squeezenet.train.run import default_recipe
 
+    if threads is not None:
+        torch.set_num_threads(max(1, threads))
     progress = make_progress()
     loaded = load_model(model, arch)
     images = open_compression_images(loaded.record, data=data, calib=calib, val=val, seed=seed)
@@ -109,15 +127,14 @@ def compress(
         images,
         out,
         settings,
-        default_recipe(
-            data or calib or "", input_size=loaded.record.spec.input_size, fine_tunes=False
-        ),
+        _base_recipe(loaded.record, data or calib or "", recipe),
         source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
         seed=seed,
         max_drop=max_drop,
         options=FitOptions(
             hardware=choose_hardware(device),
             workers=0 if (data or calib) == DIGITS else num_workers(workers),
+            checkpoint_seconds=checkpoint_every,
             bad=bad,
             progress=progress,
         ),
@@ -125,6 +142,18 @@ def compress(
     tell_skipped(bad, progress)
     show_report(report, out, as_json=json, skipped=bad.count)
     report.require_quality()
+
+
+def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
+    """The recipe asked for, or one for the data, with the augmentation of the model's training."""
+    from squeezenet.train.recipe import recipe_named
+    from squeezenet.train.run import default_recipe, recorded_augmentation
+
+    if name is not None:
+        return recipe_named(name)
+    recipe = default_recipe(source, input_size=record.spec.input_size)
+    known = recorded_augmentation(record)
+    return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
 
 
 def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped: int) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from squeezenet.cli.compress import show_report
 from squeezenet.cli.display import make_progress, plain, print_json
-from squeezenet.cli.options import DIGITS, JsonOption, open_eval_images, open_model
+from squeezenet.cli.options import DIGITS, JsonOption, open_eval_images, open_model, require_seed
 from squeezenet.cli.predict import predict
 from squeezenet.errors import QualityError
 from squeezenet.extras import require_extra
@@ -30,6 +30,7 @@ def demo(
 ) -> None:
     """Train squeezenet_tiny on digits, compress it, evaluate the file, predict with it."""
     require_extra("train", "the demo")
+    require_seed(seed)
     from PIL import Image
 
     from squeezenet.compress.deep_compression import DeepCompressionSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -39,7 +39,9 @@ def eval_command(
     against: Annotated[
         Path | None, Parameter(help="Another model: report agreement with it and KL from it.")
     ] = None,
-    split: Annotated[str | None, Parameter(help="Which of train, val, test to use.")] = None,
+    split: Annotated[
+        Literal["train", "val", "test"] | None, Parameter(help="Which part of the data to use.")
+    ] = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,

@@ -16,6 +16,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.cli.display import plain, print_json, print_table
 from squeezenet.cli.options import ArchOption, JsonOption, open_model
 from squeezenet.codec.kinds import model_kind, read_compressed
+from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import UsageError
 
 
@@ -72,19 +73,15 @@ def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
     kind = model_kind(path)
     if not kind.is_compressed:
         return {}
-    from squeezenet.codec.container import encode_layer
-
-    stored = {}
-    for layer in read_compressed(path, kind).layers:
-        payload, sizes = encode_layer(layer)
-        kept = max(1, layer.num_nonzero)
-        stored[layer.name] = {
-            "density": 100 * layer.num_nonzero / layer.num_weights,
-            "bits_a_weight": sizes.symbol_bits / kept,
-            "bits_a_gap": sizes.gap_bits / kept,
-            "bytes": len(payload),
+    return {
+        row.layer: {
+            "density": row.density,
+            "bits_a_weight": row.bits_a_weight,
+            "bits_a_gap": row.bits_a_gap,
+            "bytes": row.bytes,
         }
-    return stored
+        for row in layer_sizes(read_compressed(path, kind).layers)
+    }
 
 
 def _about(record: ModelRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
+from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import BadImages
 from squeezenet.images.evaluate import Network
@@ -75,6 +76,16 @@ def open_eval_images(source: str, record: ModelRecord, split: str | None) -> Ima
 
         return with_model_labels(load_digits()[split or "test"], record)
     return with_model_labels(read_eval_folder(Path(source), split), record)
+
+
+def require_seed(seed: int) -> None:
+    """Refuse what random number generators do.
+
+    Raises:
+        UsageError: the seed is negative or over 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed {seed}, expected 0 to {2**32 - 1}")
 
 
 def num_workers(workers: int | None) -> int:

@@ -16,6 +16,7 @@ from squeezenet.cli.options import (
     WorkersOption,
     bad_images,
     num_workers,
+    require_seed,
     tell_skipped,
 )
 from squeezenet.errors import UsageError
@@ -59,6 +60,9 @@ def train(
     ] = None,
     input_channels: Annotated[int | None, Parameter(help="1 for grey, 3 for colour.")] = None,
     batch_norm: Annotated[bool | None, Parameter(help="Instead of the recipe's choice.")] = None,
+    flip: Annotated[
+        bool | None, Parameter(help="Mirror images at random; not for digits and letters.")
+    ] = None,
     val_fraction: Annotated[
         float, Parameter(help="Share of each class kept aside where there is no val/.")
     ] = 0.1,
@@ -78,6 +82,15 @@ def train(
     require_extra("train", "training")
     if not 0 < val_fraction < 1:
         raise UsageError(f"--val-fraction {val_fraction}, expected between 0 and 1")
+    require_seed(seed)
+    if epochs is not None and max_steps is not None:
+        raise UsageError("give --epochs or --max-steps, not both")
+    if new_head and from_ is None:
+        raise UsageError("--new-head is for --from MODEL; a network from scratch has a new head")
+    if from_ is not None and (input_size, input_channels, batch_norm) != (None, None, None):
+        raise UsageError(
+            "--input-size, --input-channels and --batch-norm are of the model that --from names"
+        )
     if from_ is None and arch is None:
         raise UsageError("give --arch NAME to train from scratch, or --from MODEL to fine-tune")
     import torch
@@ -99,7 +112,7 @@ def train(
         torch.set_num_threads(max(1, threads))
     progress = make_progress()
     bad = bad_images(progress, strict=strict)
-    images = open_training_data(data, val_fraction=val_fraction, seed=seed)
+    images = open_training_data(data, val_fraction=val_fraction)
     changes = {
         "epochs": epochs,
         "max_steps": max_steps,
@@ -108,6 +121,8 @@ def train(
         "learning_rate": learning_rate,
     }
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    if epochs is not None:
+        given["max_steps"] = None  # of a recipe that counts in steps
     start = None
     if from_ is not None:
         start = start_from(from_, arch, images.class_names, new_head=new_head, seed=seed)
@@ -126,8 +141,10 @@ def train(
     chosen = (
         recipe_named(recipe)
         if recipe
-        else default_recipe(data, input_size=size, fine_tunes=start is not None)
+        else default_recipe(data, input_size=size, start=start.record if start else None)
     )
+    if flip is not None:
+        given["augmentation"] = dataclasses.replace(chosen.augmentation, flip=flip)
     chosen = dataclasses.replace(chosen, **given)
     model = start or new_model(choice, chosen, images.class_names, seed)
     options = FitOptions(
@@ -137,7 +154,9 @@ def train(
         bad=bad,
         progress=progress,
     )
-    result = train_run(model, images, chosen, out, seed=seed, options=options)
+    result = train_run(
+        model, images, chosen, out, seed=seed, val_fraction=val_fraction, options=options
+    )
     tell_skipped(bad, progress)
     if json:
         print_json(plain({"out": str(out), **result, "skipped": bad.count}))

@@ -19,8 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from squeezenet.arch.graph import Graph, build_graph
-from squeezenet.codec.container import encode
-from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
+from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.prune import layer_densities, magnitude_masks, mask_holder
 from squeezenet.compress.sensitivity import scan_densities
@@ -37,12 +36,14 @@ from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.fit import Fit, FitOptions, Loss
+from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run import cross_entropy
 from squeezenet.train.run_folder import RunFolder
 
+_DEFAULT_EPOCHS = {"prune": 10, "share": 4}
 _MIN_STEPS = {"prune": 500, "share": 300}
-"""A small set is gone through more often, so that a retraining has at least these steps."""
+"""Unless told otherwise, a small set is gone through more often, to have at least these steps."""
 _SCAN_IMAGES = 1000
 _TEMPERATURE = 2.0
 """Softens the original's answers in distillation (arXiv 1503.02531)."""
@@ -54,37 +55,44 @@ class DeepCompressionSettings:
     allows each layer to cost ``scan_budget`` points of accuracy before retraining.
 
     ``bits`` a code (at most 2^bits - 1 shared values a layer). ``target_bytes`` lowers ``bits``
-    until the file fits. Epochs of 0 leave a retraining out.
+    until the file fits. Epochs of 0 leave a retraining out; None means 10 and 4, and more for a
+    small set, until there are 500 and 300 steps.
     """
 
     bits: int = 6
     density: float | None = None
     densities: Mapping[str, float] = field(default_factory=dict)
     scan_budget: float = 0.5
-    prune_epochs: int = 10
-    share_epochs: int = 4
+    prune_epochs: int | None = None
+    share_epochs: int | None = None
     learning_rate: float = 0.02
     target_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
             raise SpecError(f"Deep Compression: {self.bits} bits a code, expected 2 to 8")
-        if self.prune_epochs < 0 or self.share_epochs < 0 or self.learning_rate <= 0:
+        for name in ("prune_epochs", "share_epochs"):
+            epochs = getattr(self, name)
+            if epochs is not None and epochs < 0:
+                raise SpecError(f"Deep Compression: {name} is {epochs}, expected 0 or more")
+        if not self.learning_rate > 0 or not self.scan_budget >= 0:
             raise SpecError(
-                f"Deep Compression: epochs {self.prune_epochs} and {self.share_epochs}, learning "
-                f"rate {self.learning_rate}; expected no epochs below 0 and a rate above 0"
+                f"Deep Compression: learning rate {self.learning_rate}, scan budget "
+                f"{self.scan_budget}; expected a rate above 0 and a budget of at least 0"
             )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DeepCompression:
-    """One compression job; ``measure`` judges a module, or is None."""
+    """One compression job. ``measure`` judges a stage (None: nothing to judge it by), and
+    ``file_bytes`` tells what layers take as a finished file."""
 
     model: LoadedModel
     images: CompressionImages
     settings: DeepCompressionSettings
     base_recipe: Recipe
     measure: Callable[[LoadedModel], Evaluation | None]
+    file_bytes: Callable[[tuple[CompressedLayer, ...]], int]
     work: Path
     seed: int
     options: FitOptions
@@ -97,9 +105,13 @@ class DeepCompression:
             QualityError: ``target_bytes`` cannot be reached.
         """
         settings = self.settings
+        hardware = self.options.hardware or choose_hardware()
         original = fold_batch_norm(self.model)
+        original.module.to(hardware.device)
         graph = build_graph(original.record.spec)
-        rows = [float_row(_as_layers(original, graph), self.measure(original))]
+        num_weights = sum(conv.num_weights for conv in graph.convs)
+        num_biases = sum(conv.out_channels for conv in graph.convs)
+        rows = [float_row(num_weights, num_biases, self.measure(original))]
 
         teacher = _copy(original)
         student = _copy(original)
@@ -107,10 +119,11 @@ class DeepCompression:
         hold = mask_holder(graph, masks)
         hold(student.module)
         self._retrain("prune", student.module, teacher, settings.prune_epochs, hold)
-        rows.append(pruned_row(_as_layers(student, graph), self.measure(student)))
+        kept = [mask.cpu().numpy() for mask in masks.values()]
+        rows.append(pruned_row(kept, num_biases, self.measure(student)))
 
         bits, layers = self._share(student, graph)
-        if settings.share_epochs:
+        if settings.share_epochs != 0:
             shared = SharedNetwork(student.module, graph, layers)
             self._retrain("share", shared, teacher, settings.share_epochs, None)
             layers = shared.layers()
@@ -148,7 +161,7 @@ class DeepCompression:
             order = np.random.default_rng(self.seed).permutation(len(images))[:_SCAN_IMAGES]
             images = images.subset(sorted(order.tolist()))
         prep = model.record.preprocessing
-        batches = EvalBatches(images, prep, workers=self.options.workers)
+        batches = EvalBatches(images, prep, workers=self.options.workers, bad=self.options.bad)
         parts = [(normalise(b.pixels_NHWC, prep), b.labels) for b in batches]
         x_NCHW = np.concatenate([x for x, _ in parts])
         if self.images.labelled:
@@ -162,7 +175,7 @@ class DeepCompression:
         stage: str,
         module: nn.Module,
         teacher: LoadedModel,
-        epochs: int,
+        epochs: int | None,
         hold: Callable[[nn.Module], None] | None,
     ) -> None:
         if epochs == 0:
@@ -187,12 +200,14 @@ class DeepCompression:
             options=self.options,
         ).run()
 
-    def _recipe(self, stage: str, epochs: int) -> Recipe:
-        per_epoch = steps_per_epoch(len(self.images.retrain), self.base_recipe.batch_size)
+    def _recipe(self, stage: str, epochs: int | None) -> Recipe:
+        if epochs is None:
+            per_epoch = steps_per_epoch(len(self.images.retrain), self.base_recipe.batch_size)
+            epochs = max(_DEFAULT_EPOCHS[stage], -(-_MIN_STEPS[stage] // per_epoch))
         return dataclasses.replace(
             self.base_recipe,
             name=f"deep-compression/{stage}",
-            epochs=max(epochs, -(-_MIN_STEPS[stage] // per_epoch)),
+            epochs=epochs,
             max_steps=None,
             learning_rate=self.settings.learning_rate * (1.0 if stage == "prune" else 0.3),
             warmup_epochs=0.5,
@@ -210,7 +225,7 @@ class DeepCompression:
             layers = share_network(state, graph, bits)
             if target is None:
                 return bits, layers
-            size = len(encode(CompressedModel(record=student.record, layers=layers)))
+            size = self.file_bytes(layers)
             if size <= target:
                 return bits, layers
         raise QualityError(
@@ -237,18 +252,3 @@ def distillation(teacher: LoadedModel) -> Loss:
 
 def _copy(model: LoadedModel) -> LoadedModel:
     return LoadedModel(record=model.record, module=copy.deepcopy(model.module))
-
-
-def _as_layers(model: LoadedModel, graph: Graph) -> tuple[CompressedLayer, ...]:
-    """Stand-ins for counting: which weights are zero, not what they are."""
-    layers = []
-    state = model.module.state_dict()
-    for conv in graph.convs:
-        weight = state[f"{conv.key}.weight"].cpu().numpy()
-        bias_O = state[f"{conv.key}.bias"].cpu().numpy()
-        levels = LevelWeights(
-            levels_OIHW=(weight != 0).astype(np.int8),
-            scales_O=np.ones(conv.out_channels, np.float32),
-        )
-        layers.append(CompressedLayer(name=conv.name, weights=levels, bias_O=bias_O))
-    return tuple(layers)

@@ -9,7 +9,7 @@ import numpy as np
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.data.digits import DIGITS, load_digits
-from squeezenet.data.sources import TrainingData, open_training_data
+from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
 from squeezenet.data.split import stratified_split
 from squeezenet.errors import UsageError
 from squeezenet.images.sets import (
@@ -53,7 +53,8 @@ def open_compression_images(
             "(no labels needed, retrains by the original's answers)"
         )
     if data is not None:
-        opened = open_training_data(data, seed=seed)
+        # The training's own split, so that nothing is measured on what was trained on.
+        opened = open_training_data(data, val_fraction=val_fraction(record))
         retrain, aside = (with_model_labels(part, record) for part in (opened.train, opened.val))
     else:
         assert calib is not None
@@ -75,3 +76,9 @@ def open_compression_images(
         measure_labelled=measure_labelled,
         fingerprint=TrainingData(train=retrain, val=measure).fingerprint,
     )
+
+
+def val_fraction(record: ModelRecord) -> float:
+    """The share of its images that a model's training kept aside."""
+    found = record.provenance.get("val_fraction")
+    return found if isinstance(found, float) and 0 < found < 1 else VAL_FRACTION

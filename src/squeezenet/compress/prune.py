@@ -66,7 +66,8 @@ def mask_holder(graph: Graph, masks: Masks) -> Callable[[nn.Module], None]:
         with torch.no_grad():
             for conv in graph.convs:
                 weight = _weight(module, conv.key)
-                if conv.name not in floats:
+                known = floats.get(conv.name)
+                if known is None or known.device != weight.device:
                     floats[conv.name] = masks[conv.name].to(weight)
                 weight.mul_(floats[conv.name])
 

@@ -6,16 +6,16 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from squeezenet import __version__
 from squeezenet.arch.plain import to_plain
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.container import decode, encode
+from squeezenet.codec.sizes import LayerSizes, layer_sizes
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
 from squeezenet.compress.images import CompressionImages
-from squeezenet.compress.stage_table import StageRow, coded_row, layer_rows
+from squeezenet.compress.stage_table import StageRow, coded_row
 from squeezenet.errors import QualityError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
@@ -28,6 +28,7 @@ from squeezenet.images.evaluate import (
     compare,
     score,
 )
+from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.train.fit import FitOptions
@@ -36,6 +37,16 @@ from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
 METHOD = "deep-compression"
+_WORST = Evaluation(top1=12.3456, top5=78.9012, images=0, skipped=0)
+_WORST_COMPARISON = Comparison(
+    agreement=34.5678,
+    kl=1.2345,
+    top1_difference=0.0,
+    top1_standard_error=0.0,
+    top5_difference=0.0,
+    top5_standard_error=0.0,
+)
+"""Stand-ins for measurements that are yet to be made, with as many digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +57,12 @@ class CompressionReport:
     method: str
     original_bytes: int
     stages: tuple[StageRow, ...]
-    layers: tuple[Any, ...]
+    layers: tuple[LayerSizes, ...]
     comparison: Comparison
     measured_images: int
     measured_labelled: bool
     max_drop: float | None
+    target_bytes: int | None
 
     @property
     def drop(self) -> float:
@@ -60,11 +72,16 @@ class CompressionReport:
         return 100 - self.comparison.agreement
 
     def require_quality(self) -> None:
-        """Refuse a file that loses more than was allowed.
+        """Refuse a file that loses more, or is larger, than was allowed.
 
         Raises:
             QualityError: says by how much and what may help; the file stays.
         """
+        if self.target_bytes is not None and self.file_bytes > self.target_bytes:
+            raise QualityError(
+                f"the file is written, but has {self.file_bytes} bytes, expected at most "
+                f"{self.target_bytes}; prune more (--density) or use fewer --bits"
+            )
         if self.max_drop is not None and self.drop > self.max_drop:
             what = (
                 "points of top-1 lost" if self.measured_labelled else "percent of answers changed"
@@ -111,7 +128,11 @@ def compress_model(
         }
     )
     batches = EvalBatches(
-        images.measure, model.record.preprocessing, workers=options.workers, batch_size=128
+        images.measure,
+        model.record.preprocessing,
+        workers=options.workers,
+        batch_size=128,
+        bad=options.bad,
     )
 
     def ask(network: Network) -> Answers:
@@ -120,12 +141,17 @@ def compress_model(
     def measure(network: Network) -> Evaluation | None:
         return score(ask(network)) if images.measure_labelled else None
 
+    folded = fold_batch_norm(model).record
+    record = _record(folded, source_sha256, settings, seed)
+    # As long as the measured record will be, give or take a few compressed digits.
+    placeholder = _with_measured(record, len(images.measure), _WORST, _WORST_COMPARISON)
     job = DeepCompression(
         model=model,
         images=images,
         settings=settings,
         base_recipe=base_recipe,
         measure=lambda stage: measure(stage.logits),
+        file_bytes=lambda layers: len(encode(CompressedModel(record=placeholder, layers=layers))),
         work=work.path,
         seed=seed,
         options=options,
@@ -134,21 +160,16 @@ def compress_model(
 
     # From here on the file speaks, run by the interpreter that clients are held to. It is written
     # with what it measured, which changes the record and no layer.
-    record = _record(compressed, model, source_sha256, settings, seed)
     data = encode(dataclasses.replace(compressed, record=record))
     answers = ask(FloatInterpreter(decode(data, str(out))))
     measured = score(answers) if images.measure_labelled else None
     comparison = compare(answers, ask(model.logits))
-    record.provenance["measured"] = {
-        "images": len(images.measure),
-        **({"top1": measured.top1, "top5": measured.top5} if measured else {}),
-        "agreement": comparison.agreement,
-        "kl": comparison.kl,
-    }
+    num_measured = len(answers.labels)
+    record = _with_measured(record, num_measured, measured, comparison)
     data = encode(dataclasses.replace(compressed, record=record))
     write_bytes_atomically(out, data)
     shutil.rmtree(work.path)
-    rows = layer_rows(compressed.layers)
+    rows = layer_sizes(compressed.layers)
     return CompressionReport(
         file_bytes=len(data),
         method=METHOD,
@@ -156,26 +177,35 @@ def compress_model(
         stages=(*stages, coded_row(rows, len(data), measured)),
         layers=tuple(rows),
         comparison=comparison,
-        measured_images=len(images.measure),
+        measured_images=num_measured,
         measured_labelled=images.measure_labelled,
         max_drop=max_drop,
+        target_bytes=settings.target_bytes,
     )
 
 
 def _record(
-    compressed: CompressedModel,
-    model: LoadedModel,
-    source_sha256: str,
-    settings: DeepCompressionSettings,
-    seed: int,
+    folded: ModelRecord, source_sha256: str, settings: DeepCompressionSettings, seed: int
 ) -> ModelRecord:
     """The record of the file: that of the folded network, and where it comes from."""
     provenance = {
         "method": METHOD,
         "made_by": f"squeezenet {__version__}",
         "settings": to_plain(settings),
-        "source": model.record.provenance,
+        "source": folded.provenance,
         "source_sha256": source_sha256,
         "seed": seed,
     }
-    return dataclasses.replace(compressed.record, provenance=provenance)
+    return dataclasses.replace(folded, provenance=provenance)
+
+
+def _with_measured(
+    record: ModelRecord, num_images: int, measured: Evaluation | None, comparison: Comparison
+) -> ModelRecord:
+    """The record with what the file was measured to do."""
+    values = {"agreement": comparison.agreement, "kl": comparison.kl}
+    if measured is not None:
+        values |= {"top1": measured.top1, "top5": measured.top5}
+    rounded = {name: round(value, 4) for name, value in values.items()}
+    provenance = record.provenance | {"measured": {"images": num_images, **rounded}}
+    return dataclasses.replace(record, provenance=provenance)

@@ -83,8 +83,9 @@ def scan_densities(
 def _accuracy(module: nn.Module, x_NCHW: torch.Tensor, targets: torch.Tensor) -> float:
     module.eval()
     with torch.inference_mode():
-        right = 0
+        right, device = 0, next(module.parameters()).device
         for start in range(0, len(targets), _BATCH):
             piece = slice(start, start + _BATCH)
-            right += int((module(x_NCHW[piece]).argmax(dim=1) == targets[piece]).sum())
+            answers = module(x_NCHW[piece].to(device)).argmax(dim=1).cpu()
+            right += int((answers == targets[piece]).sum())
     return 100 * right / len(targets)

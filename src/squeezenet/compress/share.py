@@ -85,9 +85,11 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         (codes,) = ctx.saved_tensors
         (gradient,) = gradients
-        # In float64, so that the sum of thousands of gradients keeps its digits.
-        total = gradient.new_zeros(ctx.num_centroids, dtype=torch.float64)
-        total.index_add_(0, codes.reshape(-1), gradient.reshape(-1).double())
+        # In float64, so that the sum of thousands of gradients keeps its digits; Apple's GPU has
+        # none.
+        precise = torch.float32 if gradient.device.type == "mps" else torch.float64
+        total = gradient.new_zeros(ctx.num_centroids, dtype=precise)
+        total.index_add_(0, codes.reshape(-1), gradient.reshape(-1).to(precise))
         return total.to(gradient.dtype), None
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.codec.container import encode_layer
+from squeezenet.codec.sizes import LayerSizes
 from squeezenet.codec.types import CodebookWeights, CompressedLayer
 from squeezenet.images.evaluate import Evaluation
 
 GAP_BITS = 4
 """Bits of a gap before Huffman coding, as in the authors' released file."""
+
+KeptWeights = Sequence[npt.NDArray[np.bool_]]
+"""For each layer, which weights are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,73 +36,39 @@ class StageRow:
     top5: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerRow:
-    """One layer of the finished file; ``bytes`` includes bias, codebook and code tables."""
-
-    layer: str
-    weights: int
-    density: float
-    bits_a_weight: float
-    bits_a_gap: float
-    float_bytes: int
-    bytes: int
-
-
-def float_row(layers: tuple[CompressedLayer, ...], measured: Evaluation | None) -> StageRow:
+def float_row(num_weights: int, num_biases: int, measured: Evaluation | None) -> StageRow:
     """The network before: float32 weights and biases."""
-    size = sum(4 * (layer.num_weights + len(layer.bias_O)) for layer in layers)
-    return _row("float32", 100.0, 32.0, 0.0, size, measured)
+    return _row("float32", 100.0, 32.0, 0.0, 4 * (num_weights + num_biases), measured)
 
 
-def pruned_row(layers: tuple[CompressedLayer, ...], measured: Evaluation | None) -> StageRow:
+def pruned_row(kept: KeptWeights, num_biases: int, measured: Evaluation | None) -> StageRow:
     """Float32 weights that are kept, with 4-bit gaps and the fillers that long runs need."""
-    entries = sum(_num_entries(layer) for layer in layers)
-    biases = sum(4 * len(layer.bias_O) for layer in layers)
-    size = biases + (entries * (32 + GAP_BITS) + 7) // 8
-    return _row("pruned", _density(layers), 32.0, float(GAP_BITS), size, measured)
+    size = 4 * num_biases + sum((_num_entries(k) * (32 + GAP_BITS) + 7) // 8 for k in kept)
+    return _row("pruned", _density(kept), 32.0, float(GAP_BITS), size, measured)
 
 
 def shared_row(
     layers: tuple[CompressedLayer, ...], bits: int, measured: Evaluation | None
 ) -> StageRow:
     """Codes of ``bits`` bits, 4-bit gaps, codebooks and biases."""
-    size = 0
+    size, kept = 0, []
     for layer in layers:
         assert isinstance(layer.weights, CodebookWeights)
-        size += (_num_entries(layer) * (bits + GAP_BITS) + 7) // 8
+        kept.append(layer.weights.codes_OIHW != 0)
+        size += (_num_entries(kept[-1]) * (bits + GAP_BITS) + 7) // 8
         size += 4 * (len(layer.weights.codebook) + len(layer.bias_O))
-    return _row("shared", _density(layers), float(bits), float(GAP_BITS), size, measured)
+    return _row("shared", _density(kept), float(bits), float(GAP_BITS), size, measured)
 
 
-def coded_row(layer_rows: list[LayerRow], file_bytes: int, measured: Evaluation | None) -> StageRow:
+def coded_row(
+    layers: Sequence[LayerSizes], file_bytes: int, measured: Evaluation | None
+) -> StageRow:
     """The finished file, record and checksums included."""
-    kept = sum(row.weights * row.density for row in layer_rows) / 100
-    weight_bits = sum(row.bits_a_weight * row.weights * row.density for row in layer_rows) / 100
-    gap_bits = sum(row.bits_a_gap * row.weights * row.density for row in layer_rows) / 100
-    density = 100 * kept / sum(row.weights for row in layer_rows)
-    kept = max(kept, 1)
-    return _row("huffman", density, weight_bits / kept, gap_bits / kept, file_bytes, measured)
-
-
-def layer_rows(layers: tuple[CompressedLayer, ...]) -> list[LayerRow]:
-    """Measure every layer by coding it."""
-    rows = []
-    for layer in layers:
-        payload, sizes = encode_layer(layer)
-        kept = max(1, layer.num_nonzero)
-        rows.append(
-            LayerRow(
-                layer=layer.name,
-                weights=layer.num_weights,
-                density=100 * layer.num_nonzero / layer.num_weights,
-                bits_a_weight=sizes.symbol_bits / kept,
-                bits_a_gap=sizes.gap_bits / kept,
-                float_bytes=4 * (layer.num_weights + len(layer.bias_O)),
-                bytes=len(payload),
-            )
-        )
-    return rows
+    kept = sum(row.kept for row in layers)
+    weight_bits = sum(row.bits_a_weight * row.kept for row in layers) / max(1, kept)
+    gap_bits = sum(row.bits_a_gap * row.kept for row in layers) / max(1, kept)
+    density = 100 * kept / sum(row.weights for row in layers)
+    return _row("huffman", density, weight_bits, gap_bits, file_bytes, measured)
 
 
 def _row(
@@ -115,13 +85,12 @@ def _row(
     )
 
 
-def _density(layers: tuple[CompressedLayer, ...]) -> float:
-    kept = sum(layer.num_nonzero for layer in layers)
-    return 100 * kept / sum(layer.num_weights for layer in layers)
+def _density(kept: KeptWeights) -> float:
+    return 100 * sum(int(np.count_nonzero(k)) for k in kept) / sum(k.size for k in kept)
 
 
-def _num_entries(layer: CompressedLayer) -> int:
+def _num_entries(kept: npt.NDArray[np.bool_]) -> int:
     """Kept weights and fillers: a 4-bit gap spans at most 15 zeros."""
-    positions: npt.NDArray[np.int64] = np.flatnonzero(layer.weights.symbols_OIHW)
+    positions = np.flatnonzero(kept)
     gaps = np.diff(positions, prepend=-1) - 1
     return int(len(positions) + (gaps // (1 << GAP_BITS)).sum())

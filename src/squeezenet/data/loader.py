@@ -6,7 +6,6 @@ processes and interruptions change nothing.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,14 +16,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import Augmentation, random_crop
 from squeezenet.errors import DataError, ImageError
-from squeezenet.images.batches import BadImages
+from squeezenet.images.batches import BadImages, leave_signals_to_the_parent
 from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ImageSet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainBatch:
-    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read."""
+    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read, maybe none."""
 
     step: int
     pixels_NHWC: torch.Tensor
@@ -51,7 +50,7 @@ def iter_train_batches(
     """Yield batches ``first_step`` .. ``last_step`` - 1.
 
     Raises:
-        DataError: all images of a batch are bad.
+        DataError: a whole epoch's images are bad, one after another.
         ImageError: one is, and ``bad`` is strict.
     """
     sampler = _StepSampler(len(images), batch_size, seed, first_step, last_step)
@@ -64,19 +63,24 @@ def iter_train_batches(
         # "spawn": a forked child of a process with BLAS or torch threads may hang.
         multiprocessing_context="spawn" if workers else None,
     )
+    num_bad_in_a_row = 0
     for step, items in zip(range(first_step, last_step), loader, strict=True):
-        good = []
+        good, labels = [], []
         for item in items:
             if item.error is not None:
                 bad.add(item.error)
+                num_bad_in_a_row += 1
             else:
-                good.append(item)
-        if not good:
-            raise DataError(f"none of a batch's {len(items)} images could be read")
+                good.append(item.pixels_HWC)
+                labels.append(item.label)
+                num_bad_in_a_row = 0
+        if num_bad_in_a_row >= len(images):
+            raise DataError(f"none of the {len(images)} training images could be read")
+        empty = np.zeros((0, *record.crop, record.num_channels), np.uint8)
         yield TrainBatch(
             step=step,
-            pixels_NHWC=torch.from_numpy(np.stack([item.pixels_HWC for item in good])),
-            labels=torch.tensor([item.label for item in good], dtype=torch.int64),
+            pixels_NHWC=torch.from_numpy(np.stack(good) if good else empty),
+            labels=torch.tensor(labels, dtype=torch.int64),
         )
 
 
@@ -140,6 +144,5 @@ class _StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 def _start_worker(worker_id: int) -> None:
-    # Ctrl-C reaches every process of the terminal; only the parent shall act on it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     torch.set_num_threads(1)

@@ -35,10 +35,16 @@ class TrainingData:
         return digest.hexdigest()[:16]
 
 
-def open_training_data(source: str, *, val_fraction: float = 0.1, seed: int = 0) -> TrainingData:
+VAL_FRACTION = 0.1
+_SPLIT_SEED = 0
+"""One split for all: what one command kept aside, no other command may train on."""
+
+
+def open_training_data(source: str, *, val_fraction: float = VAL_FRACTION) -> TrainingData:
     """Open ``digits``, a folder with ``train/`` (and perhaps ``val/``), or one of class folders.
 
-    Without ``val/``, ``val_fraction`` of each class is kept aside, chosen by the seed.
+    Without ``val/``, ``val_fraction`` of each class is kept aside, always the same images; those of
+    a smaller fraction are among those of a larger one.
 
     Raises:
         UsageError, DataError: no such folder, no images, one class only, a class without
@@ -66,7 +72,7 @@ def open_training_data(source: str, *, val_fraction: float = 0.1, seed: int = 0)
         table = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
         relabelled = val.subset(range(len(val)), table[val.labels], train.class_names)
         return TrainingData(train=train, val=relabelled)
-    first, second = stratified_split(train.labels, val_fraction, seed)
+    first, second = stratified_split(train.labels, val_fraction, _SPLIT_SEED)
     if len(second) == 0:
         raise DataError(f"{root}: one image a class cannot be split; add images or a val/ folder")
     return TrainingData(train=train.subset(first.tolist()), val=train.subset(second.tolist()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -174,7 +175,17 @@ _worker_state: tuple[ImageSet, Preprocessing] | None = None
 """What a worker process works on; set once when it starts, never in the parent."""
 
 
+def leave_signals_to_the_parent() -> None:
+    """Make a worker process deaf to what a terminal or a scheduler sends to the whole group.
+
+    Only the parent shall act on it: it ends its workers when it has saved its state.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _start_worker(images: ImageSet, record: Preprocessing) -> None:
+    leave_signals_to_the_parent()
     global _worker_state
     _worker_state = (images, record)
 

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.record import MAX_NAME_CHARACTERS, ModelRecord
 from squeezenet.errors import DataError, UsageError
 from squeezenet.images.decode import IMAGE_SUFFIXES, Pixels, read_image
 
@@ -121,6 +121,12 @@ def read_class_folders(root: Path) -> FolderImages:
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for folder in folders:
+        if not folder.name.isprintable() or len(folder.name) > MAX_NAME_CHARACTERS:
+            raise DataError(
+                f"{root}: the folder name {folder.name!r} cannot be a class name; expected at most "
+                f"{MAX_NAME_CHARACTERS} printable characters"
+            )
     if not folders:
         raise DataError(f"{root}: no class folders inside; expected {root.name}/<class>/<image>")
     paths: list[Path] = []
@@ -158,6 +164,8 @@ def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
     """Read the images to judge a model by: the split asked for, else ``test``, else ``val``,
     else the folder itself, when it is not split."""
     splits = find_splits(root) if root.is_dir() else {}
+    if split is None and list(splits) == ["train"]:
+        raise UsageError(f"{root}: only train/ inside; pass --split train to judge by it")
     if split is not None and split not in splits:
         raise UsageError(
             f"{root}: no folder {split!r} inside; found {sorted(splits) or 'no split'}"

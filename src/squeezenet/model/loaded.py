@@ -61,6 +61,12 @@ def from_state(
                 f"{where}: {readable(key)} has shape {tuple(state[key].shape)}, "
                 f"expected {tuple(tensor.shape)}{advice}"
             )
+        own_type = state[key].to(tensor.dtype)
+        if not torch.equal(own_type.to(state[key].dtype), state[key]):
+            raise WeightsError(
+                f"{where}: {readable(key)} is {state[key].dtype}, which {tensor.dtype} does not "
+                "hold without loss"
+            )
     unknown = sorted(set(state) - set(own))
     if unknown:
         raise WeightsError(f"{where}: key {unknown[0]!r} is not part of {record.spec.name}{advice}")

@@ -138,7 +138,6 @@ class AlexNet(nn.Module):
             norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75) if conv.name in norms else None
             pool = _max_pool(pools[conv.name]) if conv.name in pools else None
             self.steps.append((conv.name, norm, pool))
-        self.first_full = f"fc{len(spec.convs) + 1}"
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ machine with the same number of threads.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import nn
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import augment_batch
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
-from squeezenet.errors import InterruptedRunError, SqueezeNetError
+from squeezenet.errors import DivergenceError, InterruptedRunError
 from squeezenet.images.batches import BadImages
 from squeezenet.images.evaluate import Evaluation
 from squeezenet.images.sets import ImageSet
@@ -104,6 +105,7 @@ class Fit:
         Raises:
             InterruptedRunError: a signal came; a checkpoint was written.
             CheckpointError: one could not be written; the earlier one is kept.
+            DivergenceError: the loss is no longer a finite number.
             DataError, ImageError: see ``iter_train_batches``.
         """
         return _Loop(self).run()
@@ -152,30 +154,21 @@ class _Loop:
             ) as task,
         ):
             saved_at = started
-            try:
-                for batch in self._batches():
-                    loss = self._train_step(batch)
-                    self.step += 1
-                    self.seconds = earlier_seconds + time.monotonic() - started
-                    self._report(task, log, loss, len(batch.labels))
-                    ends_epoch = self.step % self.steps_an_epoch == 0
-                    if ends_epoch or self.step == self.total_steps:
-                        self._validate(log)
-                    now = time.monotonic()
-                    if stop.received is not None:
-                        self._save()
-                        raise self._interrupted(stop.received)
-                    if ends_epoch or now - saved_at >= job.options.checkpoint_seconds:
-                        self._save()
-                        saved_at = now
-            except SqueezeNetError:
-                raise
-            except (RuntimeError, OSError):
-                # A signal to the whole process group ends the worker processes first.
-                if stop.received is None:
-                    raise
-                self._save()
-                raise self._interrupted(stop.received) from None
+            for batch in self._batches():
+                loss = self._train_step(batch)
+                self.step += 1
+                self.seconds = earlier_seconds + time.monotonic() - started
+                self._report(task, log, loss, len(batch.labels))
+                ends_epoch = self.step % self.steps_an_epoch == 0
+                if ends_epoch or self.step == self.total_steps:
+                    self._validate(log)
+                now = time.monotonic()
+                overdue = now - saved_at >= job.options.checkpoint_seconds
+                if ends_epoch or overdue or stop.received is not None:
+                    self._save()
+                    saved_at = now
+                if stop.received is not None and self.step < self.total_steps:
+                    raise self._interrupted(stop.received)
         job.module.load_state_dict(self.judged.state_dict())
         if job.save_weights is not None:
             job.save_weights(job.folder.last, job.module)
@@ -209,6 +202,8 @@ class _Loop:
             group["lr"] = rate
         seed = (job.seed * _SEED_STRIDE + self.step) % 2**63
         torch.manual_seed(seed)  # dropout
+        if not len(batch.labels):
+            return math.nan  # all of its images are bad: the step changes nothing
         pixels = batch.pixels_NHWC.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
         x_NCHW = augment_batch(pixels, recipe.augmentation, job.preprocessing, seed)
@@ -222,6 +217,12 @@ class _Loop:
             share = len(labels[piece]) / len(labels)
             (loss * share).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * share
+        loss_value = float(total)
+        if not math.isfinite(loss_value):
+            raise DivergenceError(
+                f"the loss is {loss_value} at step {self.step} with learning rate {rate:.3g}; "
+                "start anew with a lower --learning-rate"
+            )
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
         self.optimizer.step()
@@ -229,7 +230,7 @@ class _Loop:
             job.after_step(self.module)
         if self.average is not None:
             self.average.update(self.module, self.step)
-        return float(total)
+        return loss_value
 
     def _report(self, task: Task, log: MetricsLog, loss: float, num_images: int) -> None:
         epoch = self.step / self.steps_an_epoch
@@ -238,6 +239,8 @@ class _Loop:
         if self.last_top1 >= 0:
             note += f" val {self.last_top1:.1f}%"
         task.advance(num_images, note)
+        if not num_images:
+            return
         if self.step % _LOG_EVERY_STEPS == 0 or self.step == self.total_steps:
             rate = self.optimizer.param_groups[0]["lr"]
             log.write("train", self.step, {"epoch": epoch, "loss": loss, "learning_rate": rate})

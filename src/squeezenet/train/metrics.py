@@ -18,7 +18,7 @@ class MetricsLog:
     def __init__(self, file: Path, tensorboard: Path, first_step: int) -> None:
         _truncate(file, first_step)
         self._file = file.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(tensorboard), purge_step=first_step or None)
+        self._writer = SummaryWriter(str(tensorboard), purge_step=first_step + 1)
 
     def __enter__(self) -> MetricsLog:
         return self

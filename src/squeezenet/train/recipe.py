@@ -18,8 +18,9 @@ class Recipe:
     worked through in pieces of at most ``micro_batch`` images whose gradients add up.
     ``learning_rate`` is reached after ``warmup_epochs`` and decays to 0. ``decay_all`` puts
     weight decay on biases and batch normalisation too. ``clip_norm`` 0 and ``ema_decay`` 0 switch
-    those off. ``balance`` weighs classes of unequal size. ``batch_norm`` and ``last_relu`` say
-    what the recipe asks of a network that it trains from scratch.
+    those off. ``balance`` weighs classes of unequal size. ``batch_norm`` is what the recipe asks of
+    a network that it trains from scratch; ``caffe`` asks for the authors' geometry: 227 pixels of
+    BGR, a padded conv10 in v1.0, and a ReLU behind it.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Recipe:
     balance: bool = True
     init: InitKind = "he"
     batch_norm: bool = True
-    last_relu: bool = False
+    caffe: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ RECIPES = {
             balance=False,
             init="xavier",
             batch_norm=False,
-            last_relu=True,
+            caffe=True,
             augmentation=Augmentation(crop="random", zoom=256 / 227, flip=False, colour=0.0),
         ),
         # A "6" flipped is no digit; 8x8 pixels bear a shift by one.

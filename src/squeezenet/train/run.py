@@ -11,15 +11,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from squeezenet.arch.plain import to_plain
+from squeezenet.arch.plain import from_plain, to_plain
 from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.data.augment import Augmentation
 from squeezenet.data.digits import DIGITS
-from squeezenet.data.sources import TrainingData
+from squeezenet.data.sources import VAL_FRACTION, TrainingData
 from squeezenet.data.split import class_weights
-from squeezenet.errors import ImageError, WeightsError
+from squeezenet.errors import ImageError, SpecError, WeightsError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import Evaluation, evaluate
 from squeezenet.images.sets import ImageSet
@@ -28,8 +29,7 @@ from squeezenet.model.load import load_model
 from squeezenet.model.loaded import LoadedModel, with_classes
 from squeezenet.model.network import build_module
 from squeezenet.model.safetensors_file import save_safetensors
-from squeezenet.progress import Progress
-from squeezenet.train.fit import Fit, FitOptions, Loss
+from squeezenet.train.fit import Fit, FitOptions, Loss, Validate
 from squeezenet.train.recipe import Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
 
@@ -92,13 +92,34 @@ def start_from(
     )
 
 
-def default_recipe(source: str, *, input_size: tuple[int, int], fine_tunes: bool) -> Recipe:
-    """The recipe for data of which nothing is said: by its kind and the network's input."""
-    if fine_tunes:
-        return recipe_named("finetune")
+def default_recipe(
+    source: str, *, input_size: tuple[int, int], start: ModelRecord | None = None
+) -> Recipe:
+    """The recipe for data of which nothing is said: by its kind and the network's input.
+
+    A model that we trained, ``start``, is fine-tuned with the augmentation of its training, since
+    what must not be flipped then must not be flipped now.
+    """
+    if start is not None:
+        recipe = recipe_named("finetune")
+        known = recorded_augmentation(start)
+        return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
     if source == DIGITS:
         return recipe_named("digits")
     return recipe_named("small" if max(input_size) <= 64 else "default")
+
+
+def recorded_augmentation(record: ModelRecord) -> Augmentation | None:
+    """How the images of a model's training were changed, if we trained it."""
+    provenance: Any = record.provenance
+    while isinstance(provenance, dict):
+        if "augmentation" in provenance:
+            try:
+                return from_plain(Augmentation, provenance["augmentation"], "augmentation")
+            except SpecError:
+                return None
+        provenance = provenance.get("source")
+    return None
 
 
 def new_model(
@@ -110,8 +131,8 @@ def new_model(
         UnknownNameError, SpecError: the choice makes no network.
     """
     batch_norm = choice.batch_norm
-    if batch_norm is None and recipe.batch_norm and choice.arch != "alexnet":
-        batch_norm = True
+    if batch_norm is None and choice.arch != "alexnet":
+        batch_norm = recipe.batch_norm
     spec = preset(
         choice.arch,
         num_classes=len(class_names),
@@ -119,17 +140,20 @@ def new_model(
         input_size=choice.size if choice.input_size else None,
         batch_norm=batch_norm,
     )
-    if isinstance(spec, SqueezeNetSpec) and recipe.last_relu:
-        spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, last_relu=True))
-    if recipe.name == "paper" and spec.input_size == (227, 227):
-        preprocessing = caffe_preprocessing()
-    else:
-        preprocessing = default_preprocessing(spec)
+    preprocessing = None
+    if recipe.caffe and isinstance(spec, SqueezeNetSpec):
+        # v1.1 was released later, with an unpadded conv10.
+        padding = int(choice.arch.startswith("squeezenet1_0"))
+        head = dataclasses.replace(spec.head, last_relu=True, padding=padding)
+        spec = dataclasses.replace(spec, head=head)
+        if choice.input_size is None and spec.input_size == (224, 224):
+            spec = dataclasses.replace(spec, input_size=(227, 227))
+            preprocessing = caffe_preprocessing() if spec.input_channels == 3 else None
     record = ModelRecord(
         spec=spec,
-        preprocessing=preprocessing,
+        preprocessing=preprocessing or default_preprocessing(spec),
         class_names=class_names,
-        provenance={"method": "trained", "recipe": recipe.name, "seed": seed},
+        provenance={"method": "trained", "seed": seed},
     )
     module = build_module(spec)
     initialise(module, spec, recipe.init, seed)
@@ -143,9 +167,12 @@ def train_run(
     folder: Path,
     *,
     seed: int = 0,
+    val_fraction: float = VAL_FRACTION,
     options: FitOptions | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` on ``data`` into ``folder``; return the result that ``result.json`` holds.
+
+    ``val_fraction`` is what ``data`` was split by; it is kept in the record.
 
     Resumes what the folder holds; a finished run is not run again.
 
@@ -154,6 +181,13 @@ def train_run(
         InterruptedRunError, DataError, ImageError: see ``Fit.run``.
     """
     options = options or FitOptions()
+    # What compression and fine-tuning need to treat the images alike.
+    provenance = model.record.provenance | {
+        "recipe": recipe.name,
+        "augmentation": to_plain(recipe.augmentation),
+        "val_fraction": val_fraction,
+    }
+    record = dataclasses.replace(model.record, provenance=provenance)
     assert data.class_names in (model.record.class_names, model.record.class_ids)
     run = RunFolder(folder)
     run.open(
@@ -179,7 +213,7 @@ def train_run(
         images=data.train,
         loss=cross_entropy(recipe, data.train),
         validate=validator(model.record, data, options),
-        save_weights=lambda path, module: save_safetensors(path, model.record, module.state_dict()),
+        save_weights=lambda path, module: save_safetensors(path, record, module.state_dict()),
         folder=run,
         seed=seed,
         options=options,
@@ -219,26 +253,14 @@ def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
     return loss
 
 
-def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> _Validator:
+def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> Validate:
     """Judge modules on the validation set, prepared exactly as a client would."""
     batches = EvalBatches(
-        data.val,
-        record.preprocessing,
-        workers=options.workers,
-        batch_size=128,
-        **({"bad": options.bad} if options.bad is not None else {}),
+        data.val, record.preprocessing, workers=options.workers, batch_size=128, bad=options.bad
     )
-    return _Validator(record, batches, None)
 
+    def validate(module: nn.Module) -> Evaluation:
+        model = LoadedModel(record=record, module=module)
+        return evaluate(model.logits, record, batches)
 
-class _Validator:
-    def __init__(
-        self, record: ModelRecord, batches: EvalBatches, progress: Progress | None
-    ) -> None:
-        self._record = record
-        self._batches = batches
-        self._progress = progress
-
-    def __call__(self, module: nn.Module) -> Evaluation:
-        model = LoadedModel(record=self._record, module=module)
-        return evaluate(model.logits, self._record, self._batches, progress=self._progress)
+    return validate

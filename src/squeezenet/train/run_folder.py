@@ -17,7 +17,7 @@ from typing import Any
 
 from squeezenet.arch.plain import to_plain
 from squeezenet.errors import CheckpointError, UsageError
-from squeezenet.files import write_bytes_atomically
+from squeezenet.files import remove_leftovers, write_bytes_atomically
 from squeezenet.model.load import BEST_WEIGHTS, LAST_WEIGHTS
 
 _SETTINGS = "run.json"
@@ -44,6 +44,8 @@ class RunFolder:
         """
         wanted = json.loads(json.dumps(to_plain(settings)))
         file = self.path / _SETTINGS
+        for folder in (self.path, self.checkpoints):
+            remove_leftovers(folder)
         if file.is_file():
             found = self._read(file)
             for key in sorted(set(wanted) | set(found)):
