@@ -79,7 +79,7 @@ class _LookUp(torch.autograd.Function):
     def forward(ctx: Any, centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(codes)
         ctx.num_centroids = len(centroids)
-        return centroids[codes]
+        return centroids.take(codes)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
