@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +139,37 @@ def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
     other = record_of(preset("squeezenet1_1", num_classes=4, input_size=(8, 8)))  # type: ignore[arg-type]
     with pytest.raises(ClassCountError, match="different classes"):
         require_same_classes(record, other)
+
+
+def test_workers_end_with_a_killed_parent(image_folder: MakeFolder) -> None:
+    """SIGKILL of the parent leaves no process behind."""
+    folder = image_folder(a=70)
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from squeezenet.arch.preprocessing import torchvision_preprocessing\n"
+        "from squeezenet.images.batches import EvalBatches\n"
+        "from squeezenet.images.sets import read_class_folders\n"
+        "if __name__ == '__main__':\n"
+        "    images = read_class_folders(Path(sys.argv[1]))\n"
+        "    record = torchvision_preprocessing(resize=8, crop=(8, 8))\n"
+        "    for batch in EvalBatches(images, record, workers=2, batch_size=1):\n"
+        "        print('decoding', flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    script = folder.parent / "parent.py"
+    script.write_text(program)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(folder)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "decoding\n"
+        tasks = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        if not tasks.exists():
+            parent.kill()
+            pytest.skip("needs Linux's list of a process's children")
+        workers = [Path(f"/proc/{child}") for child in tasks.read_text().split()]
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any((w / "cmdline").exists() and (w / "cmdline").read_bytes() for w in workers):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.1)

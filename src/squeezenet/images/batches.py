@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -184,8 +186,17 @@ def leave_signals_to_the_parent() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _end_with_the_parent() -> None:
+    """Leave when the parent is gone, even if it was killed: a pool's worker would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _start_worker(images: ImageSet, record: Preprocessing) -> None:
     leave_signals_to_the_parent()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     global _worker_state
     _worker_state = (images, record)
 
