@@ -11,7 +11,14 @@ from cyclopts import Parameter
 
 from squeezenet.cli.compress import show_report
 from squeezenet.cli.display import make_progress, plain, print_json
-from squeezenet.cli.options import DIGITS, JsonOption, open_eval_images, open_model, require_seed
+from squeezenet.cli.options import (
+    DIGITS,
+    JsonOption,
+    SeedOption,
+    open_eval_images,
+    open_model,
+    require_seed,
+)
 from squeezenet.cli.predict import predict
 from squeezenet.errors import QualityError
 from squeezenet.extras import require_extra
@@ -25,7 +32,7 @@ REQUIRED_BYTES = 60_000
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder for what the demo makes.")] = Path("demo"),
-    seed: Annotated[int, Parameter(help="All that is random follows from it.")] = 0,
+    seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Train squeezenet_tiny on digits, compress it, evaluate the file, predict with it."""

@@ -40,6 +40,15 @@ WorkersOption: TypeAlias = Annotated[
     Parameter(help="Processes that decode images; by default one a core, at most 4.", show=True),
 ]
 
+SeedOption: TypeAlias = Annotated[int, Parameter(help="All that is random follows from it.")]
+DeviceOption: TypeAlias = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
+ThreadsOption: TypeAlias = Annotated[
+    int | None, Parameter(help="CPU threads that compute; by default one a core.")
+]
+CheckpointOption: TypeAlias = Annotated[
+    float, Parameter(help="Seconds between checkpoints; one is also written at each epoch's end.")
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenModel:

@@ -11,8 +11,12 @@ from cyclopts import Parameter
 from squeezenet.cli.display import make_progress, plain, print_json
 from squeezenet.cli.options import (
     DIGITS,
+    CheckpointOption,
+    DeviceOption,
     JsonOption,
+    SeedOption,
     StrictOption,
+    ThreadsOption,
     WorkersOption,
     bad_images,
     num_workers,
@@ -66,14 +70,14 @@ def train(
     val_fraction: Annotated[
         float, Parameter(help="Share of each class kept aside where there is no val/.")
     ] = 0.1,
-    seed: Annotated[int, Parameter(help="All that is random follows from it.")] = 0,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Parameter(help="auto: bfloat16 where the hardware multiplies in it."),
     ] = "auto",
-    threads: Annotated[int | None, Parameter(help="CPU threads that compute.")] = None,
-    checkpoint_every: Annotated[float, Parameter(help="Seconds; also at each epoch's end.")] = 60.0,
+    threads: ThreadsOption = None,
+    checkpoint_every: CheckpointOption = 60.0,
     strict: StrictOption = False,
     workers: WorkersOption = None,
     json: JsonOption = False,
