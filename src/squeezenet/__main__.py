@@ -1,6 +1,43 @@
-"""Run the command line as ``python -m squeezenet``."""
+"""Entry point of the ``squeezenet`` command and of ``python -m squeezenet``.
 
-from squeezenet.cli.app import main
+Signals are met here from the first moment on, before anything slow is imported. Long training
+meets them itself (``train/stop.py``), to save its state first.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+class Terminated(BaseException):
+    """SIGTERM; like KeyboardInterrupt, nothing but the entry point catches it."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names and class names may hold anything
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        from squeezenet.cli.app import run
+
+        code = run()
+    except KeyboardInterrupt:
+        print("squeezenet: interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    except Terminated:
+        print("squeezenet: terminated", file=sys.stderr)
+        code = 128 + signal.SIGTERM
+    sys.exit(code)
+
 
 if __name__ == "__main__":
     main()

@@ -58,12 +58,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def require_writable_folder(path: Path) -> None:
-    """Refuse an output path whose folder is not there, before hours of work go to waste.
+def require_output(path: Path, model: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output path that cannot be written, before hours of work go to waste.
 
     Raises:
-        UsageError: says which folder is missing or that ``path`` is one.
+        UsageError: the folder is missing, the ending is none of ``suffixes``, or writing would
+            destroy ``model`` itself.
     """
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, expected the name of a file to write")
+    if path.suffix not in suffixes:
+        raise UsageError(f"{path}: ending {path.suffix!r}, expected {' or '.join(suffixes)}")
+    if path.exists() and model.exists() and path.samefile(model):
+        raise UsageError(f"{path}: is the model itself; choose another name to write")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():

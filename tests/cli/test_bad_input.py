@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -241,3 +247,63 @@ def test_unwritable_places(capsys: Capture, tmp_path: Path, sqz: Path) -> None:
     line = failure(capsys, 1, "train", "digits", "--arch", "squeezenet_tiny", "--out", "/proc/run")
     assert "/proc/run: cannot be written" in line
     failure(capsys, 1, "convert", sqz, "/proc/x.sqz")
+
+
+def test_output_that_is_the_input(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
+    before = sqz.read_bytes()
+    data = ["--data", "digits"]
+    assert "is the model itself" in failure(capsys, 2, "compress", sqz, "--out", sqz, *data)
+    assert "is the model itself" in failure(capsys, 2, "convert", sqz, sqz)
+    line = failure(capsys, 2, "compress", sqz, "--out", tmp_path / "x.safetensors", *data)
+    assert "expected .sqz" in line
+    assert sqz.read_bytes() == before
+
+
+def test_numbers_that_make_no_sense(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
+    train = ["train", "digits", "--arch", "squeezenet_tiny", "--out", tmp_path / "run"]
+    for option in (
+        ["--epochs", "0"], ["--batch-size", "0"], ["--learning-rate", "nan"], ["--threads", "0"],
+        ["--input-size", "0"], ["--input-channels", "2"], ["--workers", "-3"],
+        ["--device", "meta"], ["--checkpoint-every", "nan"], ["--epochs", "1", "--max-steps", "1"],
+    ):  # fmt: skip
+        failure(capsys, 2, *train, *option)
+    compress = ["compress", sqz, "--out", tmp_path / "x.sqz", "--data", "digits"]
+    for option in (["--bits", "9"], ["--max-drop", "nan"], ["--scan-budget", "nan"]):
+        failure(capsys, 2, *compress, *option)
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_with_control_characters(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad\nsqueezenet: all is well\x1b[31m.png"
+    bad.write_bytes(b"x")
+    failure(capsys, 1, "predict", sqz, bad)
+
+
+def test_network_that_answers_nonsense(
+    capsys: Capture, sqz: Path, image_folder: Callable[..., Path]
+) -> None:
+    model = container.read_sqz(sqz)
+    layers = [
+        dataclasses.replace(layer, bias_O=np.full_like(layer.bias_O, 3e38))
+        for layer in model.layers
+    ]
+    sqz.write_bytes(container.encode(dataclasses.replace(model, layers=tuple(layers))))
+    folder = image_folder(c0=2, c1=2)
+    for command in ("eval", "predict"):
+        assert "not finite numbers" in failure(capsys, 1, command, sqz, folder)
+
+
+def test_termination_outside_of_training(sqz: Path) -> None:
+    """SIGTERM and SIGINT end any command with one line and 143 or 130."""
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        with subprocess.Popen(  # nothing is ever written to its input: predict waits
+            [sys.executable, "-m", "squeezenet", "predict", str(sqz), "-"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            time.sleep(3)
+            process.send_signal(number)
+            assert process.stderr is not None
+            stderr = process.stderr.read()
+            process.wait(30)
+        assert process.returncode == code
+        assert len(stderr.strip().splitlines()) == 1 and stderr.startswith("squeezenet: ")

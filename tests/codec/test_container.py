@@ -231,3 +231,30 @@ def test_layer_type_checks() -> None:
     )
     assert layer.weights.dequantize().tolist() == [[[[-1.5, 0.0, 2.5]]]]
     assert (layer.num_weights, layer.num_nonzero) == (3, 2)
+
+
+def test_hostile_records_under_good_checksums(tiny_record: ModelRecord) -> None:
+    data = container.encode(random_model(tiny_record))
+    text = tiny_record.to_json()
+
+    def refused(changed: str, message: str) -> None:
+        assert changed != text
+        with pytest.raises(MalformedError, match=message):
+            container.decode(with_record(data, zlib.compress(changed.encode())))
+
+    big = text.replace('"crop":[8,8]', '"crop":[4096,4096]').replace('"resize":8', '"resize":4096')
+    big = big.replace('"input_size":[8,8]', '"input_size":[4096,4096]')
+    refused(big, "expected fewer|expected at most")
+    refused(text.replace('"dropout":0.1', f'"dropout":{10**400}'), "too large|not JSON")
+    refused(text.replace('"family"', '"name":"x","family"'), "twice")
+    refused(text.replace('"c0"', '"c\\n0"'), "printable")
+    refused(text.replace('"c0"', '"\\ud800"'), "printable")
+    refused(text.replace('"provenance":{}', '"provenance":{"a":1e400}'), "finite")
+    deep = "[" * 500 + "]" * 500
+    refused(text.replace('"provenance":{}', f'"provenance":{{"a":{deep}}}'), "levels")
+    many = ",".join(["[]"] * 20_000)
+    refused(text.replace('"provenance":{}', f'"provenance":{{"a":[{many}]}}'), "10000 values")
+    broken = bytearray(data)
+    struct.pack_into("<H", broken, 10, 3)
+    with pytest.raises(MalformedError, match="3 layers, expected the network's 14"):
+        container.decode(sealed(bytes(broken)))

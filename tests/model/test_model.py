@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +232,36 @@ def test_what_codebooks_cannot_hold() -> None:
         to_compressed(tiny_model(), "x")
     with pytest.raises(LossyConversionError, match="conv1: over 255 different weights"):
         to_compressed(fold_batch_norm(tiny_model()), "x")
+
+
+def test_odd_tensors_in_a_pth(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    state = torchvision_state("squeezenet1_1")
+    key = "features.0.bias"
+    odd = {
+        "sparse": state[key].to_sparse(),
+        "complex": state[key].to(torch.complex64),
+        "boolean": state[key] > 0,
+        "meta": state[key].to("meta"),
+    }
+    for tensor in odd.values():
+        torch.save(state | {key: tensor}, path)
+        with pytest.raises((WeightsError, MalformedError), match="no plain tensor|not a .pth"):
+            load_model(path)
+    torch.save(state | {key: state[key].double() + 1e-12}, path)
+    with pytest.raises(WeightsError, match="does not hold without loss"):
+        load_model(path)
+    torch.save({name: tensor.half().float() for name, tensor in state.items()}, path)
+    full = load_model(path).module.state_dict()
+    torch.save({name: tensor.half() for name, tensor in state.items()}, path)
+    assert torch.equal(load_model(path).module.state_dict()[key], full[key])
+
+
+def test_a_compressed_archive_is_refused_before_it_is_inflated(tmp_path: Path) -> None:
+    path, bomb = tmp_path / "x.pth", tmp_path / "bomb.pth"
+    torch.save(torchvision_state("squeezenet1_1"), path)
+    with zipfile.ZipFile(path) as good, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name))
+    with pytest.raises(MalformedError, match="compressed archive"):
+        load_model(bomb)

@@ -17,6 +17,10 @@ from squeezenet.errors import SpecError
 MAX_WEIGHTS = 1 << 27
 """Most weights that a network may have (AlexNet has 0.45 of it), and most elements that one
 of its tensors may have: what a file's header can make a reader allocate."""
+MAX_ACTIVATIONS = 1 << 28
+"""Most elements of all tensors together, and of one convolution's gathered input windows."""
+MAX_MACS = 1 << 35
+"""Most multiply-accumulates for one image: 40 times those of SqueezeNet v1.0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +240,8 @@ class _Builder:
     operations: list[Operation] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     num_weights: int = 0
+    num_macs: int = 0
+    num_elements: int = 0
 
     def __post_init__(self) -> None:
         height, width = self.spec.input_size
@@ -248,6 +254,9 @@ class _Builder:
                 f"{self.spec.name}: {name} has {channels}x{height}x{width} elements, "
                 f"expected at most {MAX_WEIGHTS}"
             )
+        if name not in self.tensors:
+            self.num_elements += tensor.num_elements
+            self._require_within("elements in its tensors", self.num_elements, MAX_ACTIVATIONS)
         known = self.tensors.setdefault(name, tensor)
         assert known == tensor, (known, tensor)
 
@@ -313,13 +322,19 @@ class _Builder:
         return name
 
     def _append_conv(self, conv: Conv) -> None:
+        target = self.tensors[conv.target]
+        positions = target.height * target.width
+        windows = conv.in_channels * conv.kernel[0] * conv.kernel[1] * positions
         self.num_weights += conv.num_weights
-        if self.num_weights > MAX_WEIGHTS:
-            raise SpecError(
-                f"{self.spec.name}: more than {MAX_WEIGHTS} weights up to {conv.name}, "
-                "expected fewer"
-            )
+        self.num_macs += conv.num_weights * positions
+        self._require_within("weights", self.num_weights, MAX_WEIGHTS)
+        self._require_within("multiply-accumulates", self.num_macs, MAX_MACS)
+        self._require_within(f"elements in the windows of {conv.name}", windows, MAX_ACTIVATIONS)
         self.operations.append(conv)
+
+    def _require_within(self, what: str, found: int, limit: int) -> None:
+        if found > limit:
+            raise SpecError(f"{self.spec.name}: more than {limit} {what}, expected fewer")
 
     def pool(self, pool: PoolSpec | None, source: str) -> str:
         if pool is None:

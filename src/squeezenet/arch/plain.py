@@ -51,7 +51,9 @@ def from_plain(cls: type[T], data: object, where: str) -> T:
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(map(str, data)) - set(fields))
     if unknown:
-        raise SpecError(f"{where}: unknown key {unknown[0]!r}, expected one of {sorted(fields)}")
+        raise SpecError(
+            f"{where}: unknown key {unknown[0][:40]!r}, expected one of {sorted(fields)}"
+        )
     values = {}
     for name, field in fields.items():
         if name in data:
@@ -66,7 +68,7 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     args = typing.get_args(hint)
     if origin is typing.Literal:
         if not isinstance(value, (str, int)) or value not in args:
-            raise SpecError(f"{where}: found {value!r}, expected one of {list(args)}")
+            raise SpecError(f"{where}: found {str(value)[:40]!r}, expected one of {list(args)}")
         return value
     if origin is tuple:
         if not isinstance(value, list):
@@ -89,7 +91,10 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast("type[Any]", hint), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise SpecError(f"{where}: found an integer too large for a number") from None
     if hint is float and isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where}: found {value}, expected a finite number")
     if type(value) is not hint:

@@ -42,8 +42,12 @@ class Preprocessing:
                 raise SpecError(
                     f"preprocessing: {name} is {values}, expected {self.num_channels} numbers"
                 )
-        if any(value <= 0 for value in self.std):
-            raise SpecError(f"preprocessing: std is {self.std}, expected values above 0")
+        if not all(1e-6 <= value <= 1e6 for value in self.std):
+            raise SpecError(
+                f"preprocessing: std is {self.std}, expected values above 0 (1e-6..1e6)"
+            )
+        if not all(abs(value) <= 1e6 for value in self.mean):
+            raise SpecError(f"preprocessing: mean is {self.mean}, expected values within 1e6")
 
     @property
     def num_channels(self) -> int:

@@ -6,6 +6,7 @@ Written as canonical JSON, so that equal models give equal bytes; no clock, no p
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
 from squeezenet.errors import SpecError
 
 MAX_NAME_CHARACTERS = 256
+MAX_PROVENANCE_VALUES = 10_000
+MAX_PROVENANCE_DEPTH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +46,12 @@ class ModelRecord:
         if not self.class_ids and len(set(self.class_names)) != spec.num_classes:
             raise SpecError(f"{spec.name}: two classes have the same name and there are no ids")
         for name in (*self.class_names, *self.class_ids):
-            if not 0 < len(name) <= MAX_NAME_CHARACTERS:
+            if not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
                 raise SpecError(
                     f"{spec.name}: class name {name[:40]!r} has {len(name)} characters, "
-                    f"expected 1 to {MAX_NAME_CHARACTERS}"
+                    f"expected 1 to {MAX_NAME_CHARACTERS} printable ones"
                 )
+        _check_provenance(self.provenance)
         if prep.num_channels != spec.input_channels or prep.crop != spec.input_size:
             raise SpecError(
                 f"{spec.name}: preprocessing gives {prep.num_channels}x{prep.crop[0]}x"
@@ -67,7 +71,7 @@ class ModelRecord:
             SpecError: it is not such a text, or what it describes cannot exist.
         """
         try:
-            data = json.loads(text)
+            data = json.loads(text, object_pairs_hook=_without_duplicates)
         except (ValueError, RecursionError) as error:
             raise SpecError(f"model record: not JSON ({error})") from None
         if not isinstance(data, dict):
@@ -82,6 +86,35 @@ class ModelRecord:
             class_ids=body.class_ids,
             provenance=body.provenance,
         )
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return result
+
+
+def _check_provenance(provenance: dict[str, Any]) -> None:
+    """Bound what is otherwise free: it must be writable again, and small."""
+    pending: list[tuple[Any, int]] = [(provenance, 0)]
+    num_values = 0
+    while pending:
+        value, depth = pending.pop()
+        num_values += 1
+        if num_values > MAX_PROVENANCE_VALUES or depth > MAX_PROVENANCE_DEPTH:
+            raise SpecError(
+                f"provenance: over {MAX_PROVENANCE_VALUES} values or {MAX_PROVENANCE_DEPTH} levels"
+            )
+        if isinstance(value, dict):
+            pending += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, (list, tuple)):
+            pending += [(part, depth + 1) for part in value]
+        elif isinstance(value, str):
+            if not value.isprintable():
+                raise SpecError(f"provenance: {value[:40]!r} is not printable text")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise SpecError(f"provenance: found {value}, expected a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from squeezenet.errors import SpecError
 MAX_CHANNELS = 65_536
 MAX_INPUT_SIZE = 4_096
 MAX_FIRES = 256
+MAX_GROUPS = 64
+MAX_NAME_LENGTH = 100
 """Bounds on what a model file may claim; far above any network of this family."""
 
 FireBypass = Literal["none", "identity", "conv"]
@@ -80,7 +82,7 @@ class ConvSpec:
         _require_range("convolution: kernel", self.kernel, 1, 31)
         _require_range("convolution: stride", self.stride, 1, 16)
         _require_range("convolution: padding", self.padding, 0, self.kernel)
-        _require_range("convolution: groups", self.groups, 1, MAX_CHANNELS)
+        _require_range("convolution: groups", self.groups, 1, MAX_GROUPS)
         _require(
             self.out_channels % self.groups == 0,
             f"convolution: {self.out_channels} output channels do not divide into "
@@ -205,8 +207,8 @@ NetworkSpec = SqueezeNetSpec | AlexNetSpec
 
 def _check_common(spec: NetworkSpec) -> None:
     _require(
-        0 < len(spec.name) <= 100 and spec.name.isprintable(),
-        f"network name is {spec.name!r}, expected 1 to 100 printable characters",
+        0 < len(spec.name) <= MAX_NAME_LENGTH and spec.name.isprintable(),
+        f"network name is {spec.name[:40]!r}, expected 1 to {MAX_NAME_LENGTH} printable characters",
     )
     _require_range(f"{spec.name}: num_classes", spec.num_classes, 1, MAX_CHANNELS)
     _require_range(f"{spec.name}: input_channels", spec.input_channels, 1, MAX_CHANNELS)

@@ -14,6 +14,7 @@ from squeezenet import __version__
 from squeezenet.cli.compress import compress
 from squeezenet.cli.convert import convert
 from squeezenet.cli.demo import demo
+from squeezenet.cli.display import one_line
 from squeezenet.cli.eval import eval_command
 from squeezenet.cli.fetch import fetch
 from squeezenet.cli.info import info
@@ -79,11 +80,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def main() -> None:
-    """Entry point of the installed command."""
-    sys.exit(run())
-
-
 def _fail(message: str, code: int) -> int:
-    print(f"squeezenet: {message}", file=sys.stderr)
+    print(f"squeezenet: {one_line(message)}", file=sys.stderr)
     return code

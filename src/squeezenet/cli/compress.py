@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,12 +25,13 @@ from squeezenet.cli.options import (
     bad_images,
     num_workers,
     require_seed,
+    set_threads,
     tell_skipped,
 )
 from squeezenet.codec.kinds import ModelKind, model_kind
-from squeezenet.errors import UsageError
+from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
-from squeezenet.files import require_writable_folder
+from squeezenet.files import require_output
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
@@ -97,11 +99,12 @@ def compress(
 ) -> None:
     """Compress a model; every stage's size and accuracy is shown."""
     require_extra("train", "compressing")
-    require_writable_folder(out)
+    require_output(out, model, (".sqz",))
     require_seed(seed)
+    decoders = num_workers(workers)
+    if max_drop is not None and math.isnan(max_drop):
+        raise UsageError("--max-drop nan, expected a number")
     densities = dict(_layer_density(text) for text in layer_density or ())
-    import torch
-
     from squeezenet.compress.deep_compression import DeepCompressionSettings
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
@@ -109,22 +112,24 @@ def compress(
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
 
-    if threads is not None:
-        torch.set_num_threads(max(1, threads))
+    try:
+        settings = DeepCompressionSettings(
+            bits=bits,
+            density=density,
+            densities=densities,
+            scan_budget=scan_budget,
+            prune_epochs=prune_epochs,
+            share_epochs=share_epochs,
+            learning_rate=learning_rate,
+            target_bytes=target_bytes,
+        )
+    except SpecError as error:
+        raise UsageError(str(error)) from None
+    set_threads(threads)
     progress = make_progress()
     loaded = load_model(model, arch)
     images = open_compression_images(loaded.record, data=data, calib=calib, val=val, seed=seed)
     bad = bad_images(progress, strict=strict)
-    settings = DeepCompressionSettings(
-        bits=bits,
-        density=density,
-        densities=densities,
-        scan_budget=scan_budget,
-        prune_epochs=prune_epochs,
-        share_epochs=share_epochs,
-        learning_rate=learning_rate,
-        target_bytes=target_bytes,
-    )
     source = model / BEST_WEIGHTS if model_kind(model) is ModelKind.RUN_FOLDER else model
     report = compress_model(
         loaded,
@@ -137,7 +142,7 @@ def compress(
         max_drop=max_drop,
         options=FitOptions(
             hardware=choose_hardware(device),
-            workers=0 if (data or calib) == DIGITS else num_workers(workers),
+            workers=0 if (data or calib) == DIGITS else decoders,
             checkpoint_seconds=checkpoint_every,
             bad=bad,
             progress=progress,

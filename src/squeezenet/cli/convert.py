@@ -12,9 +12,8 @@ from squeezenet.cli.options import ArchOption, JsonOption, ModelArgument
 from squeezenet.codec.container import encode
 from squeezenet.codec.kinds import model_kind, read_compressed
 from squeezenet.codec.types import CompressedModel
-from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
-from squeezenet.files import require_writable_folder, write_bytes_atomically
+from squeezenet.files import require_output, write_bytes_atomically
 
 
 def convert(
@@ -26,22 +25,20 @@ def convert(
     json: JsonOption = False,
 ) -> None:
     """Convert a model file; every weight stays as it is, or the conversion is refused."""
-    require_writable_folder(out)
+    require_output(out, model, (".sqz", ".safetensors"))
     kind = model_kind(model)
     if out.suffix == ".sqz":
         compressed = (
             read_compressed(model, kind) if kind.is_compressed else _with_codebooks(model, arch)
         )
         write_bytes_atomically(out, encode(compressed))
-    elif out.suffix == ".safetensors":
+    else:
         require_extra("train", "writing a .safetensors")
         from squeezenet.model.load import load_model
         from squeezenet.model.safetensors_file import save_safetensors
 
         loaded = load_model(model, arch)
         save_safetensors(out, loaded.record, loaded.module.state_dict())
-    else:
-        raise UsageError(f"{out}: ending {out.suffix!r}, expected .sqz or .safetensors")
     file_bytes = out.stat().st_size
     if json:
         print_json({"out": str(out), "file_bytes": file_bytes, "source_kind": kind.value})

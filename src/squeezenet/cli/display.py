@@ -25,12 +25,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 def print_json(value: object) -> None:
     """Print the one JSON object of ``--json``."""
-    print(json.dumps(to_plain(value), indent=1, ensure_ascii=False))
+    print(json.dumps(to_plain(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout; numbers are aligned right."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None)
+    table = Table(title=Text(title), title_justify="left", header_style="bold", box=None)
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
         table.add_column(column, justify="right" if numeric and rows else "left", no_wrap=True)
@@ -48,6 +48,12 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def one_line(text: str, limit: int = 1000) -> str:
+    """Make text from anywhere fit for a terminal: one line, no control characters, not endless."""
+    clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
+    return clean if len(text) <= limit else clean[:limit] + "..."
 
 
 def make_progress() -> TerminalProgress | LineProgress:
@@ -77,7 +83,7 @@ class TerminalProgress:
         return _BarTask(self._console, title, total, unit, done)
 
     def log(self, message: str) -> None:
-        self._console.print(Text(message))
+        self._console.print(Text(one_line(message)))
 
 
 class _BarTask:
@@ -114,7 +120,7 @@ class LineProgress:
         return _LineTask(title, total, unit, done)
 
     def log(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(one_line(message), file=sys.stderr, flush=True)
 
 
 class _LineTask:

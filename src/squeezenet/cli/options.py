@@ -98,8 +98,31 @@ def require_seed(seed: int) -> None:
 
 
 def num_workers(workers: int | None) -> int:
-    """Processes that decode images."""
-    return min(4, os.cpu_count() or 1) if workers is None else max(0, workers)
+    """Processes that decode images.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+    if workers is None:
+        return min(4, os.cpu_count() or 1)
+    if not 0 <= workers <= 256:
+        raise UsageError(f"--workers {workers}, expected 0 to 256")
+    return workers
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch compute with so many threads.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+    if threads is None:
+        return
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"--threads {threads}, expected 1 to 1024")
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def bad_images(progress: Progress, *, strict: bool) -> BadImages:

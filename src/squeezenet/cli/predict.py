@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from squeezenet.cli.display import make_progress, plain, print_json, print_table
@@ -26,6 +25,7 @@ from squeezenet.cli.options import (
 )
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import read_image
+from squeezenet.images.evaluate import require_finite
 from squeezenet.images.preprocess import crop_pixels, normalise
 from squeezenet.images.sets import read_unlabelled
 from squeezenet.images.topk import softmax, top_k
@@ -86,6 +86,8 @@ def _expand(arguments: tuple[str, ...]) -> list[str]:
     """Files as they are; folders and globs as the images that they hold, sorted."""
     names: list[str] = []
     for argument in arguments:
+        if not argument:
+            raise UsageError("an empty image name; expected files, folders, globs, or -")
         path = Path(argument)
         if argument.startswith("-") and argument != _STDIN and not path.exists():
             raise UsageError(f"unknown option {argument}; see squeezenet predict --help")
@@ -103,11 +105,14 @@ def _expand(arguments: tuple[str, ...]) -> list[str]:
 
 def _answer(name: str, model: OpenModel, top: int, min_probability: float) -> dict[str, Any]:
     if name == _STDIN:
+        if sys.stdin is None:
+            raise UsageError("-: there is no standard input")
         pixels = read_image(io.BytesIO(sys.stdin.buffer.read()), "stdin")
     else:
         pixels = read_image(Path(name))
     prep = model.record.preprocessing
     logits_NK = model.network(normalise(crop_pixels(pixels, prep)[None], prep))
+    require_finite(logits_NK, model.record)
     probabilities = softmax(logits_NK)[0]
     record = model.record
     ranked: list[dict[str, Any]] = [
@@ -119,7 +124,7 @@ def _answer(name: str, model: OpenModel, top: int, min_probability: float) -> di
         for i in top_k(logits_NK, min(top, len(record.class_names)))[0]
     ]
     best = ranked[0]
-    sure = best["probability"] >= min_probability and np.isfinite(best["probability"])
+    sure = best["probability"] >= min_probability
     return {
         "image": name,
         "label": best["class"] if sure else UNSURE,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from squeezenet.arch.spec import MAX_INPUT_SIZE
 from squeezenet.cli.display import make_progress, plain, print_json
 from squeezenet.cli.options import (
     DIGITS,
@@ -21,9 +22,10 @@ from squeezenet.cli.options import (
     bad_images,
     num_workers,
     require_seed,
+    set_threads,
     tell_skipped,
 )
-from squeezenet.errors import UsageError
+from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 
 
@@ -87,6 +89,13 @@ def train(
     if not 0 < val_fraction < 1:
         raise UsageError(f"--val-fraction {val_fraction}, expected between 0 and 1")
     require_seed(seed)
+    decoders = num_workers(workers)
+    if input_size is not None and not 1 <= input_size <= MAX_INPUT_SIZE:
+        raise UsageError(f"--input-size {input_size}, expected 1 to {MAX_INPUT_SIZE}")
+    if input_channels not in (None, 1, 3):
+        raise UsageError(f"--input-channels {input_channels}, expected 1 (grey) or 3 (colour)")
+    if not checkpoint_every >= 0:
+        raise UsageError(f"--checkpoint-every {checkpoint_every}, expected 0 or more seconds")
     if epochs is not None and max_steps is not None:
         raise UsageError("give --epochs or --max-steps, not both")
     if new_head and from_ is None:
@@ -97,8 +106,6 @@ def train(
         )
     if from_ is None and arch is None:
         raise UsageError("give --arch NAME to train from scratch, or --from MODEL to fine-tune")
-    import torch
-
     from squeezenet.data.sources import open_training_data
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
@@ -112,8 +119,7 @@ def train(
         train_run,
     )
 
-    if threads is not None:
-        torch.set_num_threads(max(1, threads))
+    set_threads(threads)
     progress = make_progress()
     bad = bad_images(progress, strict=strict)
     images = open_training_data(data, val_fraction=val_fraction)
@@ -149,11 +155,14 @@ def train(
     )
     if flip is not None:
         given["augmentation"] = dataclasses.replace(chosen.augmentation, flip=flip)
-    chosen = dataclasses.replace(chosen, **given)
+    try:
+        chosen = dataclasses.replace(chosen, **given)
+    except SpecError as error:
+        raise UsageError(str(error)) from None
     model = start or new_model(choice, chosen, images.class_names, seed)
     options = FitOptions(
         hardware=choose_hardware(device, precision),
-        workers=0 if data == DIGITS else num_workers(workers),
+        workers=0 if data == DIGITS else decoders,
         checkpoint_seconds=checkpoint_every,
         bad=bad,
         progress=progress,

@@ -54,8 +54,8 @@ from squeezenet.errors import (
 
 MAGIC = b"\x89SQZ\r\n\x1a\n"
 VERSION = 0
-MAX_RECORD_BYTES = 1 << 24
-"""Most bytes of the record's JSON: 16 MiB, hundreds of times what 1,000 classes take."""
+MAX_RECORD_BYTES = 1 << 22
+"""Most bytes of the record's JSON: 4 MiB, a hundred times what 1,000 classes take."""
 _PREAMBLE = struct.Struct("<8sHHIII")
 _CRC = struct.Struct("<I")
 _SECTION = struct.Struct("<II")
@@ -85,8 +85,10 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
         UnknownFormatError, TruncatedError, ChecksumError, UnsupportedVersionError,
         MalformedError, LimitError: each as its name says.
     """
-    record_bytes, body = _open_envelope(data, where)
+    num_layers, record_bytes, body = _open_envelope(data, where)
     record, convs = _read_record(record_bytes, where)
+    if num_layers != len(convs):
+        raise MalformedError(f"{where}: {num_layers} layers, expected the network's {len(convs)}")
     reader = ByteReader(body, where)
     layers = []
     for conv in convs:
@@ -118,8 +120,8 @@ def encode_layer(layer: CompressedLayer) -> tuple[bytes, StreamSizes]:
     return side + _floats(layer.bias_O) + symbols, sizes
 
 
-def _open_envelope(data: bytes, where: str) -> tuple[bytes, bytes]:
-    """Check everything around the content: return the record's bytes and the layers' bytes."""
+def _open_envelope(data: bytes, where: str) -> tuple[int, bytes, bytes]:
+    """Check all around the content: return the number of layers, the record and the layers."""
     if not data.startswith(MAGIC):
         if data and MAGIC.startswith(data[: len(MAGIC)]):
             raise TruncatedError(f"{where}: ends inside its first {len(MAGIC)} bytes")
@@ -147,9 +149,7 @@ def _open_envelope(data: bytes, where: str) -> tuple[bytes, bytes]:
     record = data[start : start + record_size]
     if zlib.crc32(record) != record_crc:
         raise ChecksumError(f"{where}: the checksum of the record is wrong; copy it again")
-    if num_layers * _SECTION.size > num_bytes:
-        raise MalformedError(f"{where}: {num_layers} layers do not fit the file")
-    return record, data[start + record_size : -_DIGEST_BYTES]
+    return num_layers, record, data[start + record_size : -_DIGEST_BYTES]
 
 
 def _read_record(data: bytes, where: str) -> tuple[ModelRecord, tuple[Conv, ...]]:

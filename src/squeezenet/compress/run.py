@@ -16,7 +16,7 @@ from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.stage_table import StageRow, coded_row
-from squeezenet.errors import QualityError
+from squeezenet.errors import QualityError, UsageError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import (
@@ -82,7 +82,7 @@ class CompressionReport:
                 f"the file is written, but has {self.file_bytes} bytes, expected at most "
                 f"{self.target_bytes}; prune more (--density) or use fewer --bits"
             )
-        if self.max_drop is not None and self.drop > self.max_drop:
+        if self.max_drop is not None and not self.drop <= self.max_drop:
             what = (
                 "points of top-1 lost" if self.measured_labelled else "percent of answers changed"
             )
@@ -156,7 +156,12 @@ def compress_model(
         seed=seed,
         options=options,
     )
-    compressed, stages = job.run()
+    try:
+        compressed, stages = job.run()
+    except (QualityError, UsageError):
+        # Nothing to go on from: the next call will have other settings.
+        shutil.rmtree(work.path)
+        raise
 
     # From here on the file speaks, run by the interpreter that clients are held to. It is written
     # with what it measured, which changes the record and no layer.

@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from squeezenet.errors import ImageError
 
@@ -30,6 +30,8 @@ def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
         ImageError: names the file and what is wrong with it.
     """
     name = name or str(source)
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise ImageError(f"{name}: not a regular file")
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images and odd metadata; our own limit decides.
@@ -49,6 +51,8 @@ def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
     except Exception as error:
         # Pillow's plugins raise whatever they like on damaged input (SyntaxError, struct.error,
         # OSError, ...); to a user all of it means one thing.
+        if isinstance(error, UnidentifiedImageError):
+            raise ImageError(f"{name}: not a readable image (of no known format)") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: not a readable image ({reason})") from None
 
@@ -65,7 +69,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """Grey of 16 bits keeps its upper 8; grey floats are taken as 0..1 or 0..255."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("holds values that are not numbers")
     if image.mode == "F":

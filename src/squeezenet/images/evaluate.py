@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.errors import ClassCountError
+from squeezenet.errors import ClassCountError, WeightsError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import Float32Array, normalise
 from squeezenet.images.sets import Labels
@@ -76,6 +76,7 @@ def answer(
     with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:
         for batch in batches:
             logits_NK = network(normalise(batch.pixels_NHWC, record.preprocessing))
+            require_finite(logits_NK, record)
             logits.append(logits_NK)
             labels.append(batch.labels)
             indices.append(batch.indices)
@@ -88,6 +89,19 @@ def answer(
         indices=np.concatenate(indices),
         skipped=batches.bad.count,
     )
+
+
+def require_finite(logits_NK: Float32Array, record: ModelRecord) -> None:
+    """Refuse answers that mean nothing.
+
+    Raises:
+        WeightsError: a logit is not a finite number, so the weights are useless.
+    """
+    if not np.isfinite(logits_NK).all():
+        raise WeightsError(
+            f"{record.spec.name}: its answers are not finite numbers; the weights or the "
+            "preprocessing are damaged"
+        )
 
 
 def score(answers: Answers) -> Evaluation:

@@ -23,6 +23,8 @@ from squeezenet.images.decode import Pixels
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 _BITS = 14
+_CHUNK_ELEMENTS = 1 << 22
+"""Pixels that are held as float32 at a time."""
 
 
 @lru_cache(maxsize=64)
@@ -94,7 +96,11 @@ def _apply(firsts: IntArray, weights: IntArray, offset: int, pixels: Pixels) -> 
         inside = (places >= 0) & (places < high - low)
         lines = np.broadcast_to(np.arange(len(dense))[:, None], places.shape)
         dense[lines[inside], places[inside]] = weights[part][inside]
-        source = pixels[low:high].astype(np.float32).reshape(high - low, -1)
-        rounded = ((dense @ source).astype(np.int32) + (1 << (_BITS - 1))) >> _BITS
-        out[part] = rounded.reshape(-1, *pixels.shape[1:]).astype(np.uint8)
+        source = pixels[low:high].reshape(high - low, -1)
+        target = out[part].reshape(len(dense), -1)
+        chunk = max(1, _CHUNK_ELEMENTS // (high - low))
+        for left in range(0, source.shape[1], chunk):
+            sums = dense @ source[:, left : left + chunk].astype(np.float32)
+            rounded = (sums.astype(np.int32) + (1 << (_BITS - 1))) >> _BITS
+            target[:, left : left + chunk] = rounded.astype(np.uint8)
     return out

@@ -9,7 +9,7 @@ import torch
 from squeezenet.arch.graph import build_graph
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
 from squeezenet.codec.types import MAX_CODEBOOK, CompressedLayer, CompressedModel, exact_codebook
-from squeezenet.errors import LossyConversionError, UsageError
+from squeezenet.errors import LossyConversionError, MalformedError, SpecError, UsageError
 from squeezenet.model.loaded import LoadedModel, from_state
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.model.torchvision_pth import load_pth
@@ -28,6 +28,13 @@ def load_model(path: Path, arch: str | None = None) -> LoadedModel:
         SqueezeNetError: of the kind that fits; see the readers.
     """
     kind = model_kind(path)
+    try:
+        return _read(path, kind, arch)
+    except SpecError as error:
+        raise MalformedError(f"{path}: {error}") from None
+
+
+def _read(path: Path, kind: ModelKind, arch: str | None) -> LoadedModel:
     if kind is ModelKind.RUN_FOLDER:
         best = path / BEST_WEIGHTS
         if not best.is_file():

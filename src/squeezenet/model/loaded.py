@@ -18,6 +18,9 @@ from squeezenet.errors import ClassCountError, WeightsError
 from squeezenet.model.init import initialise_head
 from squeezenet.model.network import build_module
 
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
+"""What weights and counters may be stored as; it must fit the network's own type exactly."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
@@ -53,6 +56,13 @@ def from_state(
         prefix, _, part = key.rpartition(".")
         return f"{names.get(prefix, prefix)}: {part}"
 
+    for key, tensor in state.items():
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.dtype not in _DTYPES:
+            raise WeightsError(
+                f"{where}: {readable(key)} is no plain tensor of numbers ({tensor.dtype}, "
+                f"{tensor.layout}, {tensor.device.type})"
+            )
     for key, tensor in own.items():
         if key not in state:
             raise WeightsError(f"{where}: {readable(key)} is missing (key {key!r}){advice}")
@@ -62,7 +72,10 @@ def from_state(
                 f"expected {tuple(tensor.shape)}{advice}"
             )
         own_type = state[key].to(tensor.dtype)
-        if not torch.equal(own_type.to(state[key].dtype), state[key]):
+        exact = tensor.dtype == state[key].dtype or torch.equal(
+            own_type.to(state[key].dtype), state[key]
+        )
+        if not exact:
             raise WeightsError(
                 f"{where}: {readable(key)} is {state[key].dtype}, which {tensor.dtype} does not "
                 "hold without loss"

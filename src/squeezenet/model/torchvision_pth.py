@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -60,9 +61,18 @@ def load_pth(path: Path, arch: str | None = None) -> LoadedModel:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise MalformedError(
+                        f"{path}: a compressed archive, which torch does not write; it may be an "
+                        "attack"
+                    )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data = torch.load(path, map_location="cpu", weights_only=True)
+    except MalformedError:
+        raise
     except Exception as error:
         # Damaged archives surface as RuntimeError, EOFError, KeyError, UnpicklingError, ...;
         # forbidden pickles as UnpicklingError with a page of advice on how to run them anyway.

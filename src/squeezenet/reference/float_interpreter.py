@@ -22,6 +22,7 @@ from squeezenet.arch.graph import (
     Tensor,
     build_graph,
 )
+from squeezenet.arch.plan import lifetimes
 from squeezenet.codec.types import CompressedModel
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
@@ -32,19 +33,29 @@ class FloatInterpreter:
 
     def __init__(self, model: CompressedModel) -> None:
         self._graph = build_graph(model.record.spec)
+        self._dead_before: list[list[str]] = [[] for _ in self._graph.operations]
+        for name, (_, last) in lifetimes(self._graph).items():
+            if last + 1 < len(self._dead_before):
+                self._dead_before[last + 1].append(name)
         self._weights = {
             layer.name: (layer.weights.dequantize().reshape(len(layer.bias_O), -1), layer.bias_O)
             for layer in model.layers
         }
 
     def __call__(self, x_NCHW: Float32Array) -> Float32Array:
-        """Run a batch, image by image: float32 (N, C, H, W) -> logits (N, K)."""
-        return np.stack([self._run(x_CHW) for x_CHW in x_NCHW])
+        """Run a batch, image by image: float32 (N, C, H, W) -> logits (N, K).
+
+        Weights beyond all reason give logits that are not finite, without a warning.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.stack([self._run(x_CHW) for x_CHW in x_NCHW])
 
     def _run(self, x_CHW: Float32Array) -> Float32Array:
         graph = self._graph
         values: dict[str, Float32Array] = {graph.input: x_CHW}
-        for op in graph.operations:
+        for i, op in enumerate(graph.operations):
+            for name in self._dead_before[i]:
+                del values[name]
             x_CHW, target = values[op.source], graph.tensors[op.target]
             if isinstance(op, Conv):
                 out = values.setdefault(op.target, _empty(target))

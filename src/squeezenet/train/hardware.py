@@ -43,9 +43,11 @@ def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hard
             device = "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise RuntimeError("it computes nothing")
         torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:100]
         raise UsageError(
             f"--device {device}: not usable here ({reason}); try --device cpu"
         ) from None

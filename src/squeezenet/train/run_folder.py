@@ -77,7 +77,7 @@ class RunFolder:
     def _read(self, file: Path) -> dict[str, Any]:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         if not isinstance(data, dict):
             raise CheckpointError(f"{file}: is damaged; remove the folder to start anew")
