@@ -96,5 +96,5 @@ def squeezenet(*arguments: object, **options: object) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         timeout=300,
-        **options,  # type: ignore[arg-type]
+        **options,
     )

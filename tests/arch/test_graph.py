@@ -45,7 +45,7 @@ def test_odd_sizes_agree_with_torch(size: tuple[int, int]) -> None:
     graph = build_graph(spec)
     module = build_module(spec).eval()
     shapes: list[tuple[int, ...]] = []
-    module.features.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))  # type: ignore[union-attr]
+    module.features.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
     with torch.no_grad():
         module(torch.zeros(1, 3, *size))
     last = graph.tensors["fire9"]

@@ -74,7 +74,7 @@ def test_imagenet_classes() -> None:
 )
 def test_hostile_records_are_refused(change: object, message: str) -> None:
     data = json.loads(imagenet_record().to_json())
-    change(data)  # type: ignore[operator]
+    change(data)
     with pytest.raises(SpecError, match=message):
         ModelRecord.from_json(json.dumps(data))
 

@@ -28,7 +28,7 @@ STEM = ConvSpec(out_channels=16, kernel=3)
 
 def network(**changes: object) -> SqueezeNetSpec:
     return SqueezeNetSpec(
-        **{"name": "n", "stem": STEM, "fires": (FIRE, FIRE), "pools": (), **changes}  # type: ignore[arg-type]
+        **{"name": "n", "stem": STEM, "fires": (FIRE, FIRE), "pools": (), **changes}
     )
 
 
@@ -90,7 +90,7 @@ def test_family_share_of_3x3(pct: float) -> None:
 )
 def test_family_refuses(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        from_metaparameters(**arguments)  # type: ignore[arg-type]
+        from_metaparameters(**arguments)
 
 
 def test_simple_bypass_is_the_papers() -> None:
@@ -126,7 +126,7 @@ def test_unknown_preset_lists_the_names() -> None:
         (lambda: FireSpec(s1x1=0, e1x1=8, e3x3=8), "s1x1: found 0"),
         (lambda: FireSpec(s1x1=17, e1x1=8, e3x3=8), "s1x1 is 17, expected at most .* 16"),
         (lambda: FireSpec(s1x1=4, e1x1=True, e3x3=8), "e1x1: found True"),
-        (lambda: FireSpec(s1x1=4, e1x1=8, e3x3=8, bypass="x"), "bypass is 'x'"),  # type: ignore[arg-type]
+        (lambda: FireSpec(s1x1=4, e1x1=8, e3x3=8, bypass="x"), "bypass is 'x'"),
         (lambda: ConvSpec(out_channels=8, kernel=0), "kernel: found 0"),
         (lambda: ConvSpec(out_channels=8, kernel=3, groups=3), "divide into 3 groups"),
         (lambda: PoolSpec(after="conv1", kernel=2, stride=3), "stride: found 3"),
@@ -154,7 +154,7 @@ def test_unknown_preset_lists_the_names() -> None:
 )
 def test_invalid_specs_are_refused_with_the_reason(build: object, message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        build()  # type: ignore[operator]
+        build()
 
 
 def test_input_too_small_is_refused_where_it_runs_out() -> None:

@@ -84,7 +84,7 @@ def test_predict(capsys: Capture, sqz: Path, image_folder: Callable[..., Path]) 
     shy = sqz.with_name("shy.sqz")  # with so little weight that no class stands out
     model = container.read_sqz(sqz)
     layer = model.layers[-1]
-    weights = dataclasses.replace(layer.weights, codebook=layer.weights.codebook * 0)  # type: ignore[union-attr]
+    weights = dataclasses.replace(layer.weights, codebook=layer.weights.codebook * 0)
     layers = (*model.layers[:-1], dataclasses.replace(layer, weights=weights))
     shy.write_bytes(container.encode(dataclasses.replace(model, layers=layers)))
     one, bad = folder / "a" / "000.png", folder / "a" / "bad.png"
@@ -101,7 +101,7 @@ def test_predict(capsys: Capture, sqz: Path, image_folder: Callable[..., Path]) 
         str(folder / "a" / "000.png"), str(folder / "b" / "000.png"),
     ]  # fmt: skip
     unsure = as_json(capsys, "predict", shy, one, "--min-probability", "0.9")
-    assert unsure["predictions"][0]["label"] == "unsure"  # type: ignore[index]
+    assert unsure["predictions"][0]["label"] == "unsure"
 
 
 def test_predict_from_stdin(sqz: Path, image_folder: Callable[..., Path]) -> None:
@@ -191,8 +191,8 @@ def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     text = output(capsys, "demo", "--out", tmp_path / "demo")
     assert "huffman" in text and "digit0_is_" in text
     result = as_json(capsys, "demo", "--out", tmp_path / "demo")  # the run is finished already
-    assert result["top1_before"] >= 97.0 and result["top1_after"] >= 97.0  # type: ignore[operator]
-    assert result["file_bytes"] < 60_000  # type: ignore[operator]
+    assert result["top1_before"] >= 97.0 and result["top1_after"] >= 97.0
+    assert result["file_bytes"] < 60_000
     monkeypatch.setattr(demo_module, "REQUIRED_TOP1", 100.1)
     assert cli(["demo", "--out", str(tmp_path / "demo"), "--json"]) == 3
     assert "squeezenet: demo: top-1" in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_published_file_through_every_format(capsys: Capture, shared: Path, tmp_
         tmp_path / "h.sqz",
         tmp_path / "h.safetensors",
     )
-    assert as_json(capsys, "convert", net, sqz)["file_bytes"] <= 570_000  # type: ignore[operator]
+    assert as_json(capsys, "convert", net, sqz)["file_bytes"] <= 570_000
     output(capsys, "convert", sqz, tensors)
     state = load_model(tensors).module.state_dict()
     keys = list(state)
@@ -242,7 +242,7 @@ def test_predict_names_what_is_in_photographs(capsys: Capture, shared: Path) -> 
         )
     ]
     predictions = as_json(capsys, "predict", shared / "compressed_SqueezeNet.net", *images)
-    for image, prediction in zip(images, predictions["predictions"], strict=True):  # type: ignore[call-overload]
+    for image, prediction in zip(images, predictions["predictions"], strict=True):
         assert prediction["label"] == names[image.parent.name]
 
 

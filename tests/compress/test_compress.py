@@ -122,7 +122,7 @@ def test_centroid_gradient_is_the_sum_over_its_weights() -> None:
 def from_compressed_state(shared: SharedNetwork, graph: object) -> dict[str, torch.Tensor]:
     return {
         f"{conv.key}.{part}": torch.from_numpy(value)
-        for conv, layer in zip(graph.convs, shared.layers(), strict=True)  # type: ignore[attr-defined]
+        for conv, layer in zip(graph.convs, shared.layers(), strict=True)
         for part, value in (("weight", layer.weights.dequantize()), ("bias", layer.bias_O.copy()))
     }
 
@@ -157,13 +157,13 @@ def test_settings_are_checked() -> None:
         DeepCompressionSettings(prune_epochs=-1)
 
 
-def run(out: Path, *, calib: bool = False, **options: object):  # type: ignore[no-untyped-def]
+def run(out: Path, *, calib: bool = False, **options: object):
     model = tiny_model()
     which: dict[str, str | None] = {"data": None, "calib": None, "val": None}
     which["calib" if calib else "data"] = "digits"
-    images = open_compression_images(model.record, seed=0, **which)  # type: ignore[arg-type]
+    images = open_compression_images(model.record, seed=0, **which)
     settings = DeepCompressionSettings(
-        **{"density": 0.5, "bits": 4, "prune_epochs": 0, "share_epochs": 0, **options}  # type: ignore[arg-type]
+        **{"density": 0.5, "bits": 4, "prune_epochs": 0, "share_epochs": 0, **options}
     )
     recipe = recipe_named("digits")
     return model, compress_model(model, images, out, settings, recipe, source_sha256="00")
@@ -184,7 +184,7 @@ def test_whole_run(tmp_path: Path, calib: bool) -> None:
     provenance = model.record.provenance
     assert provenance["method"] == "deep-compression" and provenance["source_sha256"] == "00"
     assert ("top1" in provenance["measured"]) == (not calib)
-    assert all(len(layer.weights.codebook) <= 16 for layer in model.layers)  # type: ignore[union-attr]
+    assert all(len(layer.weights.codebook) <= 16 for layer in model.layers)
     assert sum(row.bytes for row in report.layers) < len(data)
     assert not (tmp_path / "x.sqz.work").exists()
 
@@ -222,7 +222,7 @@ def test_data_or_calib() -> None:
     record = tiny_model().record
     for which in ({"data": None, "calib": None}, {"data": "digits", "calib": "digits"}):
         with pytest.raises(UsageError, match="either --data DATA"):
-            open_compression_images(record, val=None, seed=0, **which)  # type: ignore[arg-type]
+            open_compression_images(record, val=None, seed=0, **which)
 
 
 def test_a_compressed_model_compresses_again(tmp_path: Path) -> None:

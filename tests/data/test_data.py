@@ -117,7 +117,7 @@ def test_augment_batch() -> None:
 )
 def test_augmentation_is_checked(values: dict[str, float]) -> None:
     with pytest.raises(SpecError, match="augmentation"):
-        Augmentation(**values)  # type: ignore[arg-type]
+        Augmentation(**values)
 
 
 def batches(images: ImageSet, first: int, workers: int = 0, **options: object) -> list[TrainBatch]:
@@ -131,7 +131,7 @@ def batches(images: ImageSet, first: int, workers: int = 0, **options: object) -
             first_step=first,
             last_step=9,
             workers=workers,
-            bad=BadImages(**options),  # type: ignore[arg-type]
+            bad=BadImages(**options),
         )
     )
 

@@ -18,7 +18,7 @@ RED[..., 0] = 200
 
 
 def save(path: Path, image: Image.Image, **options: object) -> Path:
-    image.save(path, **options)  # type: ignore[arg-type]
+    image.save(path, **options)
     return path
 
 

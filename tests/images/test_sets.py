@@ -68,7 +68,7 @@ def test_splits(image_folder: MakeFolder, tmp_path: Path) -> None:
 
 def test_labels_of_the_model(image_folder: MakeFolder) -> None:
     spec = preset("squeezenet1_1", num_classes=3, input_size=(8, 8))
-    base = record_of(spec)  # type: ignore[arg-type]
+    base = record_of(spec)
     record = ModelRecord(
         spec=spec,
         preprocessing=base.preprocessing,
@@ -120,7 +120,7 @@ def test_top_k_and_kl() -> None:
 
 def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
     spec = preset("squeezenet1_1", num_classes=3, input_size=(8, 8))
-    record = record_of(spec)  # type: ignore[arg-type]
+    record = record_of(spec)
     images = with_model_labels(read_class_folders(image_folder(c0=6, c1=6, c2=6)), record)
 
     def by_colour(x_NCHW: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
     assert result.agreement == pytest.approx(100 / 3)
     assert result.top1_difference == pytest.approx(-200 / 3)
     assert result.top1_standard_error > 0 and result.top5_difference == 0 and result.kl > 0
-    other = record_of(preset("squeezenet1_1", num_classes=4, input_size=(8, 8)))  # type: ignore[arg-type]
+    other = record_of(preset("squeezenet1_1", num_classes=4, input_size=(8, 8)))
     with pytest.raises(ClassCountError, match="different classes"):
         require_same_classes(record, other)
 

@@ -36,7 +36,7 @@ from tests.conftest import random_model, record_of
 
 
 def tiny_model(seed: int = 0) -> LoadedModel:
-    record = record_of(preset("squeezenet_tiny"))  # type: ignore[arg-type]
+    record = record_of(preset("squeezenet_tiny"))
     module = build_module(record.spec)
     initialise(module, record.spec, "he", seed)
     return LoadedModel(record=record, module=module)

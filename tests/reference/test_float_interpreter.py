@@ -45,7 +45,7 @@ def networks() -> dict[str, NetworkSpec]:
 
 @pytest.mark.parametrize("name", networks())
 def test_equals_torch(name: str) -> None:
-    record = record_of(networks()[name])  # type: ignore[arg-type]
+    record = record_of(networks()[name])
     model = random_model(record)
     # Through the file, as every user's model goes.
     model = container.decode(container.encode(model))

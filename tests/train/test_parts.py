@@ -54,7 +54,7 @@ def test_the_papers_protocol() -> None:
 )
 def test_recipes_are_checked(change: dict[str, float], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        Recipe(name="x", **change)  # type: ignore[arg-type]
+        Recipe(name="x", **change)
     with pytest.raises(UnknownNameError, match="expected one of default"):
         recipe_named("nothing")
     assert set(RECIPES) == {recipe.name for recipe in RECIPES.values()}
@@ -63,13 +63,13 @@ def test_recipes_are_checked(change: dict[str, float], message: str) -> None:
 def test_moving_average() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = MovingAverage(module, 0.9)
-    start = average.module[0].weight.clone()  # type: ignore[index]
+    start = average.module[0].weight.clone()
     with torch.no_grad():
         module[0].weight.add_(1.0)
     average.update(module, 1000)
-    torch.testing.assert_close(average.module[0].weight, start + 0.1)  # type: ignore[index]
+    torch.testing.assert_close(average.module[0].weight, start + 0.1)
     average.update(module, 0)  # at the start, the decay is 1/10
-    torch.testing.assert_close(average.module[0].weight, start + 0.1 + 0.9 * 0.9)  # type: ignore[index]
+    torch.testing.assert_close(average.module[0].weight, start + 0.1 + 0.9 * 0.9)
     assert not average.module.training
 
 

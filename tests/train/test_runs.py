@@ -51,7 +51,7 @@ def train_digits(
 
 
 def short(**changes: object) -> Recipe:
-    return dataclasses.replace(recipe_named("digits"), **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(recipe_named("digits"), **changes)
 
 
 def weights_of(folder: Path, name: str = "last.safetensors") -> bytes:
@@ -66,7 +66,7 @@ def metrics_of(folder: Path, kind: str) -> list[dict[str, float]]:
 def test_a_run_and_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = train_digits(folder, short(epochs=12))
-    assert result["best_top1"] > 90  # type: ignore[operator]
+    assert result["best_top1"] > 90
     assert {path.name for path in folder.iterdir()} == {
         "run.json", "result.json", "metrics.jsonl", "tensorboard", "checkpoints",
         "best.safetensors", "last.safetensors",
@@ -81,7 +81,7 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
     assert (provenance["method"], provenance["recipe"], provenance["seed"]) == (
         "trained", "digits", 0,
     )  # fmt: skip
-    assert not recorded_augmentation(model.record).flip  # type: ignore[union-attr]
+    assert not recorded_augmentation(model.record).flip
     # A finished run is not run again.
     before = (folder / "last.safetensors").stat().st_mtime_ns
     assert train_digits(folder, short(epochs=12)) == result
@@ -93,7 +93,7 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_both_forms_learn(tmp_path: Path, batch_norm: bool) -> None:
     result = train_digits(tmp_path, short(epochs=10), batch_norm=batch_norm, seed=1)
-    assert result["last_top1"] > 80  # type: ignore[operator]
+    assert result["last_top1"] > 80
 
 
 def test_the_papers_recipe_runs(tmp_path: Path) -> None:
@@ -300,6 +300,6 @@ def test_fine_tuning_keeps_imagenets_head_only_for_its_classes(shared: Path) -> 
     net = shared / "compressed_SqueezeNet.net"
     model = start_from(net, None, ("cat", "dog"), new_head=True, seed=0)
     assert model.record.spec.num_classes == 2
-    assert not model.record.spec.head.last_relu  # type: ignore[union-attr]
+    assert not model.record.spec.head.last_relu
     assert model.record.preprocessing.channels == "BGR"
     assert np.isfinite(model.logits(np.zeros((1, 3, 227, 227), np.float32))).all()
