@@ -26,12 +26,13 @@ def test_examples_run(tmp_path: Path) -> None:
     for line in shell.splitlines():
         command = line.replace("squeezenet", f"{python} -m squeezenet", 1)
         command = command.replace("train digits", "train digits --epochs 15")
+        command = command.replace("--data", "--prune-epochs 4 --share-epochs 2 --data")
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, capture_output=True, text=True, env=os.environ
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         if " eval " in command:
-            assert float(done.stdout.split()[1].rstrip("%")) > 85
+            assert float(done.stdout.split()[1].rstrip("%")) > 75
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
