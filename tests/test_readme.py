@@ -32,7 +32,7 @@ def test_examples_run(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         if " eval " in command:
-            assert float(done.stdout.split()[1].rstrip("%")) > 75
+            assert float(done.stdout.split()[1].rstrip("%")) > 85
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
