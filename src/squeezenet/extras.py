@@ -6,7 +6,10 @@ import importlib.util
 
 from squeezenet.errors import MissingExtraError
 
-EXTRA_MODULES = {"train": ("torch", "safetensors", "sklearn", "tensorboard")}
+EXTRA_MODULES = {
+    "train": ("torch", "safetensors", "sklearn", "tensorboard", "matplotlib"),
+    "report": ("matplotlib",),
+}
 """Extra of pyproject.toml -> the modules that it brings."""
 
 

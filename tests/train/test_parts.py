@@ -20,25 +20,25 @@ from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.metrics import MetricsLog
 from squeezenet.train.recipe import RECIPES, Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
-from squeezenet.train.schedule import learning_rate
+from squeezenet.train.schedule import rate_share
 
 
 def test_schedule() -> None:
     recipe = Recipe(name="x", learning_rate=1.0, warmup_epochs=1.0)
-    rates = [learning_rate(recipe, step, 100, 10) for step in range(100)]
+    rates = [rate_share(recipe, step, 100, 10) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0 and 0 < rates[99] < 0.01
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
     linear = dataclasses.replace(recipe, schedule="linear", warmup_epochs=0.0)
-    assert learning_rate(linear, 50, 100, 10) == pytest.approx(0.5)
+    assert rate_share(linear, 50, 100, 10) == pytest.approx(0.5)
     constant = dataclasses.replace(recipe, schedule="constant")
-    assert learning_rate(constant, 99, 100, 10) == 1.0
+    assert rate_share(constant, 99, 100, 10) == 1.0
 
 
 def test_the_papers_protocol() -> None:
     paper = recipe_named("paper")
     assert (paper.batch_size, paper.max_steps, paper.learning_rate) == (512, 170_000, 0.04)
     assert (paper.weight_decay, paper.schedule, paper.init) == (2e-4, "linear", "xavier")
-    assert learning_rate(paper, 85_000, 170_000, 2500) == pytest.approx(0.02)
+    assert rate_share(paper, 85_000, 170_000, 2500) == pytest.approx(0.5)
     assert not paper.augmentation.flip and paper.caffe and not paper.batch_norm
 
 

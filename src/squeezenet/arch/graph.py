@@ -221,14 +221,17 @@ def _alexnet(builder: _Builder, spec: AlexNetSpec) -> str:
     current = "input"
     for i, conv in enumerate(spec.convs):
         name = f"conv{i + 1}"
-        current = builder.conv(conv, name, current, key=name, norm_key=None)
+        norm_key = f"{name}_bn" if spec.batch_norm else None
+        current = builder.conv(conv, name, current, key=name, norm_key=norm_key)
         if conv.lrn:
             current = builder.lrn(f"norm{i + 1}", current)
         current = builder.pool(pools.get(name), current)
     first = len(spec.convs) + 1
     for i, width in enumerate((*spec.hidden, spec.num_classes)):
         name = f"fc{first + i}"
-        current = builder.full(name, width, current, relu=i < len(spec.hidden))
+        hidden = i < len(spec.hidden)
+        norm_key = f"{name}_bn" if spec.batch_norm and hidden else None
+        current = builder.full(name, width, current, relu=hidden, norm_key=norm_key)
     return current
 
 
@@ -298,7 +301,7 @@ class _Builder:
         )
         return target
 
-    def full(self, name: str, width: int, source: str, *, relu: bool) -> str:
+    def full(self, name: str, width: int, source: str, *, relu: bool, norm_key: str | None) -> str:
         """A fully connected layer: a convolution whose kernel is all of its input."""
         x = self.tensors[source]
         self._tensor(name, width, 1, 1)
@@ -316,7 +319,7 @@ class _Builder:
                 groups=1,
                 relu=relu,
                 key=name,
-                norm_key=None,
+                norm_key=norm_key,
             )
         )
         return name

@@ -168,7 +168,8 @@ class AlexNetSpec:
     """The baseline: AlexNet as Caffe has it, with grouped convolutions and LRN.
 
     ``convs[i]`` is ``conv{i+1}``; the fully connected layers of ``hidden`` widths and the
-    classifier are convolutions, named ``fc{n}`` onwards. Float only: clients do not run it.
+    classifier are convolutions, named ``fc{n}`` onwards. ``batch_norm`` puts batch normalisation
+    behind every layer but the classifier. Float only: clients do not run it.
     """
 
     name: str
@@ -179,6 +180,7 @@ class AlexNetSpec:
     num_classes: int = 1000
     input_channels: int = 3
     input_size: tuple[int, int] = (227, 227)
+    batch_norm: bool = False
     family: Literal["alexnet"] = "alexnet"
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from squeezenet.cli.eval import eval_command
 from squeezenet.cli.fetch import fetch
 from squeezenet.cli.info import info
 from squeezenet.cli.predict import predict
+from squeezenet.cli.report import report
 from squeezenet.cli.train import train
 from squeezenet.errors import SqueezeNetError
 
@@ -40,6 +41,7 @@ for command, name in (
     (compress, "compress"),
     (convert, "convert"),
     (predict, "predict"),
+    (report, "report"),
     (fetch, "fetch"),
     (demo, "demo"),
 ):

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from squeezenet.cli.display import make_progress, plain, print_json, print_table
 from squeezenet.cli.options import (
-    DIGITS,
     ArchOption,
     CheckpointOption,
     DeviceOption,
@@ -23,8 +22,8 @@ from squeezenet.cli.options import (
     ThreadsOption,
     WorkersOption,
     bad_images,
-    num_workers,
     require_seed,
+    require_workers,
     set_threads,
     tell_skipped,
 )
@@ -101,7 +100,7 @@ def compress(
     require_extra("train", "compressing")
     require_output(out, model, (".sqz",))
     require_seed(seed)
-    decoders = num_workers(workers)
+    require_workers(workers)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
     densities = dict(_layer_density(text) for text in layer_density or ())
@@ -142,7 +141,7 @@ def compress(
         max_drop=max_drop,
         options=FitOptions(
             hardware=choose_hardware(device),
-            workers=0 if (data or calib) == DIGITS else decoders,
+            workers=workers,
             checkpoint_seconds=checkpoint_every,
             bad=bad,
             progress=progress,

@@ -16,9 +16,9 @@ from squeezenet.cli.options import (
     StrictOption,
     WorkersOption,
     bad_images,
-    num_workers,
     open_eval_images,
     open_model,
+    require_workers,
     tell_skipped,
 )
 from squeezenet.images.batches import EvalBatches
@@ -48,6 +48,7 @@ def eval_command(
     json: JsonOption = False,
 ) -> None:
     """Measure top-1 and top-5 accuracy on labelled images."""
+    require_workers(workers)
     progress = make_progress()
     opened = open_model(model, arch)
     other = open_model(against, arch) if against is not None else None
@@ -55,16 +56,12 @@ def eval_command(
         require_same_classes(opened.record, other.record)
     images = open_eval_images(data, opened.record, split)
     bad = bad_images(progress, strict=strict)
-    batches = EvalBatches(
-        images, opened.record.preprocessing, workers=num_workers(workers), bad=bad
-    )
+    batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
     answers = answer(opened.network, opened.record, batches, progress=progress)
     measured = score(answers)
     result = dataclasses.asdict(measured) | {"file_bytes": opened.file_bytes}
     if other is not None:
-        other_batches = EvalBatches(
-            images, other.record.preprocessing, workers=num_workers(workers)
-        )
+        other_batches = EvalBatches(images, other.record.preprocessing, workers=workers)
         others = answer(other.network, other.record, other_batches, progress=progress)
         comparison = compare(answers, others)
         result |= dataclasses.asdict(comparison)

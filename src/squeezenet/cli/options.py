@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -37,7 +36,9 @@ StrictOption: TypeAlias = Annotated[
 ]
 WorkersOption: TypeAlias = Annotated[
     int | None,
-    Parameter(help="Processes that decode images; by default one a core, at most 4.", show=True),
+    Parameter(
+        help="Processes that decode images; chosen by set and machine if not given.", show=True
+    ),
 ]
 
 SeedOption: TypeAlias = Annotated[int, Parameter(help="All that is random follows from it.")]
@@ -97,17 +98,14 @@ def require_seed(seed: int) -> None:
         raise UsageError(f"--seed {seed}, expected 0 to {2**32 - 1}")
 
 
-def num_workers(workers: int | None) -> int:
-    """Processes that decode images.
+def require_workers(workers: int | None) -> None:
+    """Refuse a number of processes that makes no sense.
 
     Raises:
-        UsageError: a number that makes no sense.
+        UsageError: it is below 0 or above 256.
     """
-    if workers is None:
-        return min(4, os.cpu_count() or 1)
-    if not 0 <= workers <= 256:
+    if workers is not None and not 0 <= workers <= 256:
         raise UsageError(f"--workers {workers}, expected 0 to 256")
-    return workers
 
 
 def set_threads(threads: int | None) -> None:

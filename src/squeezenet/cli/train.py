@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from squeezenet.arch.spec import MAX_INPUT_SIZE
 from squeezenet.cli.display import make_progress, plain, print_json
 from squeezenet.cli.options import (
-    DIGITS,
     CheckpointOption,
     DeviceOption,
     JsonOption,
@@ -20,11 +19,13 @@ from squeezenet.cli.options import (
     ThreadsOption,
     WorkersOption,
     bad_images,
-    num_workers,
+    open_model,
     require_seed,
+    require_workers,
     set_threads,
     tell_skipped,
 )
+from squeezenet.cli.report import draw_report
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 
@@ -89,7 +90,7 @@ def train(
     if not 0 < val_fraction < 1:
         raise UsageError(f"--val-fraction {val_fraction}, expected between 0 and 1")
     require_seed(seed)
-    decoders = num_workers(workers)
+    require_workers(workers)
     if input_size is not None and not 1 <= input_size <= MAX_INPUT_SIZE:
         raise UsageError(f"--input-size {input_size}, expected 1 to {MAX_INPUT_SIZE}")
     if input_channels not in (None, 1, 3):
@@ -107,6 +108,7 @@ def train(
     if from_ is None and arch is None:
         raise UsageError("give --arch NAME to train from scratch, or --from MODEL to fine-tune")
     from squeezenet.data.sources import open_training_data
+    from squeezenet.report.write import CARD
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
     from squeezenet.train.recipe import recipe_named
@@ -118,6 +120,7 @@ def train(
         suggest_input_size,
         train_run,
     )
+    from squeezenet.train.run_folder import REPORT
 
     set_threads(threads)
     progress = make_progress()
@@ -162,7 +165,7 @@ def train(
     model = start or new_model(choice, chosen, images.class_names, seed)
     options = FitOptions(
         hardware=choose_hardware(device, precision),
-        workers=0 if data == DIGITS else decoders,
+        workers=workers,
         checkpoint_seconds=checkpoint_every,
         bad=bad,
         progress=progress,
@@ -170,6 +173,13 @@ def train(
     result = train_run(
         model, images, chosen, out, seed=seed, val_fraction=val_fraction, options=options
     )
+    report = out / REPORT
+    if not (report / CARD).is_file():
+        about = f"kept aside from {Path(data).name} and never trained on"
+        draw_report(
+            open_model(out), images.val, report, about,
+            run=out, chose_weights=True, workers=workers, bad=bad, progress=progress,
+        )  # fmt: skip
     tell_skipped(bad, progress)
     if json:
         print_json(plain({"out": str(out), **result, "skipped": bad.count}))
@@ -177,5 +187,5 @@ def train(
     print(
         f"{out}: best top-1 {result['best_top1']:.1f}% at epoch {result['best_epoch']} on "
         f"{result['val_images']} validation images; {result['train_images']} training images, "
-        f"{result['steps']} steps, {result['seconds']:.0f} s"
+        f"{result['steps']} steps, {result['seconds']:.0f} s; pictures in {report}"
     )

@@ -103,6 +103,7 @@ class _Crops(Dataset[_Item]):
         self._record = record
         self._augmentation = augmentation
         self._seed = seed
+        self._mirrored_first = np.random.default_rng([seed]).integers(0, 2, len(images))
 
     def __getitem__(self, index: tuple[int, int]) -> _Item:
         epoch, place = index
@@ -112,9 +113,10 @@ class _Crops(Dataset[_Item]):
         except ImageError as error:
             return _Item(label=label, error=str(error))
         rng = np.random.default_rng([self._seed, epoch, place])
-        return _Item(
-            label=label, pixels_HWC=random_crop(pixels, self._augmentation, self._record, rng)
-        )
+        piece_HWC = random_crop(pixels, self._augmentation, self._record, rng)
+        if self._augmentation.flip and (epoch + self._mirrored_first[place]) % 2:
+            piece_HWC = piece_HWC[:, ::-1]
+        return _Item(label=label, pixels_HWC=piece_HWC)
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):

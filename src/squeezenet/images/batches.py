@@ -21,8 +21,7 @@ from squeezenet.images.sets import ImageSet, Labels
 
 _MIN_IMAGES_FOR_WORKERS = 64
 """Starting processes takes longer than decoding fewer images than these."""
-
-
+_MAX_DEFAULT_WORKERS = 4
 CACHE_BYTES = 1 << 30
 """Largest set of cropped images that is kept in memory."""
 
@@ -62,11 +61,16 @@ class BadImages:
         return len(self.messages)
 
 
+def default_workers() -> int:
+    """Processes that decode images when nothing is said."""
+    return min(_MAX_DEFAULT_WORKERS, os.cpu_count() or 1)
+
+
 class EvalBatches:
     """An image set in order, cropped as a record says; may be gone through many times.
 
     Sets of up to ``CACHE_BYTES`` of pixels are decoded once. ``len`` is the number of images.
-    With ``workers`` 0, or for a few images, this process decodes.
+    ``workers`` None is one a core; with 0, or for a few images, this process decodes.
     """
 
     def __init__(
@@ -74,14 +78,14 @@ class EvalBatches:
         images: ImageSet,
         record: Preprocessing,
         *,
-        workers: int,
+        workers: int | None,
         batch_size: int = 32,
         bad: BadImages | None = None,
     ) -> None:
         self.images = images
         self.bad = bad if bad is not None else BadImages()
         self._record = record
-        self._workers = workers
+        self._workers = default_workers() if workers is None else workers
         self._batch_size = batch_size
         self._cache: list[Batch] | None = None
 

@@ -1,4 +1,4 @@
-"""Sets of labelled images: a folder of class folders, or arrays in memory."""
+"""Sets of labelled images: a folder of class folders, arrays in memory, or files kept decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezenet.arch.record import MAX_NAME_CHARACTERS, ModelRecord
-from squeezenet.errors import DataError, UsageError
+from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import IMAGE_SUFFIXES, Pixels, read_image
 
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -107,6 +107,61 @@ class ArrayImages:
             class_names=class_names or self.class_names,
             title=self.title,
         )
+
+
+class KeptImages:
+    """Another set, each image decoded once and its pixels kept. A copy sent to another process
+    begins with none."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
+        self._kept: dict[int, Pixels] = {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._images.class_names
+
+    @property
+    def labels(self) -> Labels:
+        return self._images.labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_images": self._images, "_kept": {}}
+
+    def name(self, index: int) -> str:
+        return self._images.name(index)
+
+    def pixels(self, index: int) -> Pixels:
+        if index not in self._kept:
+            self._kept[index] = self._images.pixels(index)
+        return self._kept[index]
+
+    def subset(
+        self,
+        indices: Sequence[int],
+        labels: Labels | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> KeptImages:
+        return KeptImages(self._images.subset(indices, labels, class_names))
+
+
+KEPT_BYTES = 1 << 28
+"""Largest set of decoded images that training keeps in memory: CIFAR-10 has 0.6 of it."""
+_SAMPLES = 16
+
+
+def is_small_set(images: ImageSet) -> bool:
+    """Whether all pixels, judged by a few images across the set, fit into ``KEPT_BYTES``."""
+    sizes = []
+    for i in range(0, len(images), max(1, len(images) // _SAMPLES)):
+        try:
+            sizes.append(images.pixels(i).nbytes)
+        except ImageError:
+            continue  # told when it is its turn
+    return not sizes or max(sizes) * len(images) <= KEPT_BYTES
 
 
 def read_class_folders(root: Path) -> FolderImages:

@@ -12,14 +12,13 @@ import torch
 from torch import nn
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.model.loaded import LoadedModel, from_state
 
 
 def fold_batch_norm(model: LoadedModel) -> LoadedModel:
     """Return an equal model without batch normalisation; one that has none comes back as it is."""
     spec = model.record.spec
-    if not isinstance(spec, SqueezeNetSpec) or not spec.batch_norm:
+    if not spec.batch_norm:
         return model
     state = {}
     for conv in build_graph(spec).convs:

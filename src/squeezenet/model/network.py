@@ -122,7 +122,7 @@ class AlexNet(nn.Module):
         super().__init__()
         pools = {pool.after: pool for pool in spec.pools}
         norms = {f"conv{i + 1}" for i, conv in enumerate(spec.convs) if conv.lrn}
-        self.steps: list[tuple[str, nn.Module | None, nn.Module | None]] = []
+        self.steps: list[tuple[str, str | None, nn.Module | None, nn.Module | None]] = []
         for conv in build_graph(spec).convs:
             self.add_module(
                 conv.name,
@@ -133,19 +133,24 @@ class AlexNet(nn.Module):
                     conv.stride,
                     conv.padding,
                     groups=conv.groups,
+                    bias=conv.norm_key is None,
                 ),
             )
+            if conv.norm_key is not None:
+                self.add_module(conv.norm_key, nn.BatchNorm2d(conv.out_channels))
             norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75) if conv.name in norms else None
             pool = _max_pool(pools[conv.name]) if conv.name in pools else None
-            self.steps.append((conv.name, norm, pool))
+            self.steps.append((conv.name, conv.norm_key, norm, pool))
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         last = self.steps[-1][0]
-        for name, norm, pool in self.steps:
+        for name, norm_key, norm, pool in self.steps:
             x_NCHW = self.get_submodule(name)(x_NCHW)
             if name == last:
                 break
+            if norm_key is not None:
+                x_NCHW = self.get_submodule(norm_key)(x_NCHW)
             x_NCHW = torch.relu(x_NCHW)
             if norm is not None:
                 x_NCHW = norm(x_NCHW)

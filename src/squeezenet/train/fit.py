@@ -22,17 +22,18 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import augment_batch
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
 from squeezenet.errors import DivergenceError, InterruptedRunError
-from squeezenet.images.batches import BadImages
+from squeezenet.images.batches import BadImages, default_workers
 from squeezenet.images.evaluate import Evaluation
-from squeezenet.images.sets import ImageSet
+from squeezenet.images.sets import ImageSet, KeptImages, is_small_set
 from squeezenet.progress import Progress, SilentProgress, Task
 from squeezenet.train.checkpoint import load_latest, save_checkpoint
 from squeezenet.train.ema import MovingAverage
 from squeezenet.train.hardware import Hardware, choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
+from squeezenet.train.optimizers import Optimizers
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
-from squeezenet.train.schedule import learning_rate
+from squeezenet.train.schedule import rate_share
 from squeezenet.train.stop import StopSignals
 
 _LOG_EVERY_STEPS = 20
@@ -56,10 +57,14 @@ class Validate(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What does not change the result: where it runs and how often it saves."""
+    """What does not change the result: where it runs and how often it saves.
+
+    ``workers`` None: this process keeps the pixels of a small set, and processes, one a core,
+    decode a larger one.
+    """
 
     hardware: Hardware | None = None
-    workers: int = 0
+    workers: int | None = None
     checkpoint_seconds: float = 60.0
     bad: BadImages | None = None
     progress: Progress | None = None
@@ -125,9 +130,10 @@ class _Loop:
         self.total_steps = recipe.max_steps or recipe.epochs * self.steps_an_epoch
         self.module = job.module.to(self.hardware.device)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = _optimizer(self.module, recipe)
+        self.optimizers = Optimizers(self.module, recipe)
         self.average = MovingAverage(self.module, recipe.ema_decay) if recipe.ema_decay else None
         self.step = 0
+        self.rate = 0.0
         self.best_top1, self.best_epoch, self.last_top1 = -1.0, 0, -1.0
         self.seconds = 0.0
 
@@ -183,23 +189,26 @@ class _Loop:
 
     def _batches(self) -> Iterator[TrainBatch]:
         job = self.job
+        images, workers = job.images, job.options.workers
+        if workers is None and is_small_set(images):
+            images, workers = KeptImages(images), 0
         return iter_train_batches(
-            job.images,
+            images,
             job.preprocessing,
             job.recipe.augmentation,
             batch_size=job.recipe.batch_size,
             seed=job.seed,
             first_step=self.step,
             last_step=self.total_steps,
-            workers=job.options.workers,
+            workers=default_workers() if workers is None else workers,
             bad=job.options.bad if job.options.bad is not None else BadImages(),
         )
 
     def _train_step(self, batch: TrainBatch) -> float:
         job, recipe, device = self.job, self.job.recipe, self.hardware.device
-        rate = learning_rate(recipe, self.step, self.total_steps, self.steps_an_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        share = rate_share(recipe, self.step, self.total_steps, self.steps_an_epoch)
+        self.optimizers.set_share(share)
+        self.rate = recipe.learning_rate * share
         seed = (job.seed * _SEED_STRIDE + self.step) % 2**63
         torch.manual_seed(seed)  # dropout
         if not len(batch.labels):
@@ -208,7 +217,7 @@ class _Loop:
         labels = batch.labels.to(device, non_blocking=True)
         x_NCHW = augment_batch(pixels, recipe.augmentation, job.preprocessing, seed)
         self.module.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         total = torch.zeros((), device=device)
         for start in range(0, len(labels), recipe.micro_batch):
             piece = slice(start, start + recipe.micro_batch)
@@ -220,12 +229,12 @@ class _Loop:
         loss_value = float(total)
         if not math.isfinite(loss_value):
             raise DivergenceError(
-                f"the loss is {loss_value} at step {self.step} with learning rate {rate:.3g}; "
+                f"the loss is {loss_value} at step {self.step} with learning rate {self.rate:.3g}; "
                 "start anew with a lower --learning-rate"
             )
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
-        self.optimizer.step()
+        self.optimizers.step()
         if job.after_step is not None:
             job.after_step(self.module)
         if self.average is not None:
@@ -242,8 +251,8 @@ class _Loop:
         if not num_images:
             return
         if self.step % _LOG_EVERY_STEPS == 0 or self.step == self.total_steps:
-            rate = self.optimizer.param_groups[0]["lr"]
-            log.write("train", self.step, {"epoch": epoch, "loss": loss, "learning_rate": rate})
+            values = {"epoch": epoch, "loss": loss, "learning_rate": self.rate}
+            log.write("train", self.step, values)
 
     def _validate(self, log: MetricsLog) -> None:
         if self.job.validate is None:
@@ -266,7 +275,7 @@ class _Loop:
             {
                 "step": self.step,
                 "module": self.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": self.optimizers.state_dict(),
                 "average": self.average.module.state_dict() if self.average else None,
                 "best_top1": self.best_top1,
                 "best_epoch": self.best_epoch,
@@ -281,7 +290,7 @@ class _Loop:
             return
         self.step = state["step"]
         self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizers.load_state_dict(state["optimizers"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
         self.best_top1, self.best_epoch = state["best_top1"], state["best_epoch"]
@@ -294,20 +303,3 @@ class _Loop:
             f"{self.job.folder.checkpoints}; run the same command to go on",
             signal_number,
         )
-
-
-def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            (decayed if recipe.decay_all or parameter.ndim > 1 else free).append(parameter)
-    return torch.optim.SGD(
-        [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-    )

@@ -131,7 +131,7 @@ def new_model(
         UnknownNameError, SpecError: the choice makes no network.
     """
     batch_norm = choice.batch_norm
-    if batch_norm is None and choice.arch != "alexnet":
+    if batch_norm is None and isinstance(preset(choice.arch), SqueezeNetSpec):
         batch_norm = recipe.batch_norm
     spec = preset(
         choice.arch,

@@ -7,6 +7,7 @@ tensorboard/      the same as curves
 best.safetensors  weights of the best validation, with the model's record
 last.safetensors  weights at the end
 result.json       written when the run is finished
+report/           curves, confusion matrix, worst mistakes, model card; drawn by the command line
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from squeezenet.model.load import BEST_WEIGHTS, LAST_WEIGHTS
 
 _SETTINGS = "run.json"
 _RESULT = "result.json"
+REPORT = "report"
 
 
 class RunFolder:

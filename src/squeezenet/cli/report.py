@@ -1,0 +1,108 @@
+"""``squeezenet report``: what a model gets right and wrong, as pictures and a model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.options import (
+    ArchOption,
+    JsonOption,
+    ModelArgument,
+    OpenModel,
+    StrictOption,
+    WorkersOption,
+    bad_images,
+    open_eval_images,
+    open_model,
+    require_workers,
+    tell_skipped,
+)
+from squeezenet.codec.kinds import ModelKind, model_kind
+from squeezenet.errors import UsageError
+from squeezenet.extras import require_extra
+from squeezenet.images.batches import BadImages, EvalBatches
+from squeezenet.images.evaluate import Evaluation, answer, score
+from squeezenet.images.sets import ImageSet
+from squeezenet.progress import Progress
+
+
+def report(
+    model: ModelArgument,
+    data: Annotated[
+        str,
+        Parameter(
+            help="Folder of class folders (of a split folder test/, else val/), or the word digits."
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Folder for the pictures and the card.")],
+    split: Annotated[
+        Literal["train", "val", "test"] | None, Parameter(help="Which part of the data to use.")
+    ] = None,
+    arch: ArchOption = None,
+    strict: StrictOption = False,
+    workers: WorkersOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Draw a model's curves, confusion matrix and worst mistakes, and write its model card."""
+    require_extra("report", "drawing a report")
+    require_workers(workers)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file, expected a folder")
+    progress = make_progress()
+    opened = open_model(model, arch)
+    images = open_eval_images(data, opened.record, split)
+    bad = bad_images(progress, strict=strict)
+    about = f"from {Path(data).name}" + (f", split {split}" if split else "")
+    measured, paths = draw_report(
+        opened, images, out, about, run=model, workers=workers, bad=bad, progress=progress
+    )
+    tell_skipped(bad, progress)
+    if json:
+        print_json(plain({**vars(measured), "files": [str(path) for path in paths]}))
+        return
+    print(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")
+
+
+def draw_report(
+    opened: OpenModel,
+    images: ImageSet,
+    out: Path,
+    about: str,
+    *,
+    run: Path,
+    chose_weights: bool = False,
+    workers: int | None,
+    bad: BadImages,
+    progress: Progress,
+) -> tuple[Evaluation, list[Path]]:
+    """Answer ``images`` and write the report, with the story of ``run`` if it is a run folder.
+
+    ``chose_weights``: the run picked its best epoch by these images.
+    """
+    from squeezenet.report.card import Measured
+    from squeezenet.report.write import read_metrics, write_report
+
+    batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
+    answers = answer(opened.network, opened.record, batches, progress=progress)
+    metrics: list[dict[str, Any]] = []
+    result: dict[str, Any] = {}
+    if model_kind(run) is ModelKind.RUN_FOLDER:
+        from squeezenet.train.run_folder import RunFolder
+
+        folder = RunFolder(run)
+        metrics, result = read_metrics(folder.metrics), folder.read_result() or {}
+    measured = Measured(
+        record=opened.record,
+        answers=answers,
+        file_bytes=opened.file_bytes,
+        data=about,
+        chose_weights=chose_weights,
+        result=result,
+    )
+    return score(answers), write_report(out, measured, images, metrics)

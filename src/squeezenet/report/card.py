@@ -1,0 +1,178 @@
+"""The model card (arXiv 1810.03993), in Markdown: every figure measured, none from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from squeezenet.arch.counts import count
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.plan import peak_activation_bytes
+from squeezenet.arch.record import ModelRecord
+from squeezenet.images.evaluate import Answers, score
+from squeezenet.report.mistakes import (
+    calibration_error,
+    confusion_matrix,
+    most_confused,
+    wilson_interval,
+)
+
+_MAX_CLASSES_LISTED = 20
+_MAX_CONFUSIONS = 8
+_MIN_IMAGES_TO_TRUST = 300
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """A model's answers on the images that ``data`` describes in words.
+
+    ``chose_weights``: its training picked the best epoch by these images. ``result`` is what the
+    training ended with, empty if that is not known.
+    """
+
+    record: ModelRecord
+    answers: Answers
+    file_bytes: int
+    data: str
+    chose_weights: bool
+    result: dict[str, Any]
+
+
+def model_card(measured: Measured, pictures: Sequence[str]) -> str:
+    """Write the card; ``pictures`` are the file names of those that lie beside it."""
+    record, spec = measured.record, measured.record.spec
+    graph = build_graph(spec)
+    counts = count(graph)
+    height, width = spec.input_size
+    channels = {1: "grey", 3: "colour"}.get(spec.input_channels, f"{spec.input_channels}-channel")
+    names = record.class_names
+    lines = [
+        f"# {_text(spec.name)}",
+        "",
+        f"Tells {len(names)} classes apart in {channels} images of {width}x{height} pixels: "
+        + ", ".join(_text(name) for name in names[:_MAX_CLASSES_LISTED])
+        + (", ..." if len(names) > _MAX_CLASSES_LISTED else "")
+        + ".",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| parameters | {counts.parameters:,} |",
+        f"| multiply-accumulates an image | {counts.macs:,} |",
+        f"| bytes of the file | {measured.file_bytes:,} |",
+        f"| bytes of activations at once, float32 | {peak_activation_bytes(graph):,} |",
+        f"| preprocessing | {_preprocessing(record)} |",
+        "",
+        *_accuracy(measured),
+        *_training(measured),
+    ]
+    for picture in pictures:
+        lines += [f"![{picture.rpartition('.')[0]}]({picture})", ""]
+    lines += _limits(measured)
+    return "\n".join(lines)
+
+
+def _accuracy(measured: Measured) -> list[str]:
+    answers, names = measured.answers, measured.record.class_names
+    result = score(answers)
+    low, high = wilson_interval(result.top1, result.images)
+    lines = [
+        "## Accuracy",
+        "",
+        f"On {result.images:,} images, {_text(measured.data)}:",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| top-1 | {result.top1:.2f}% (95% interval {low:.1f} to {high:.1f}) |",
+    ]
+    if len(names) > 5:
+        lines.append(f"| top-5 | {result.top5:.2f}% |")
+    lines.append(f"| expected calibration error | {calibration_error(answers):.1f} points |")
+    if result.skipped:
+        lines.append(f"| images that could not be read | {result.skipped} |")
+    matrix = confusion_matrix(answers)
+    totals = matrix.sum(axis=1)
+    seen = np.flatnonzero(totals)
+    recall = 100 * matrix.diagonal()[seen] / totals[seen]
+    order = np.argsort(recall, kind="stable")[:_MAX_CLASSES_LISTED]
+    what = "Recall of each class" if len(order) == len(seen) else "Classes found worst"
+    given = matrix.sum(axis=0)
+    lines += ["", f"{what}:", "", "| class | images | recall | precision |", "|---|--:|--:|--:|"]
+    for i in order:
+        k = seen[i]
+        precision = f"{100 * matrix[k, k] / given[k]:.1f}%" if given[k] else "-"
+        lines.append(f"| {_text(names[k])} | {totals[k]} | {recall[i]:.1f}% | {precision} |")
+    confused = most_confused(matrix, _MAX_CONFUSIONS)
+    if confused:
+        lines += ["", "Confused most often:", "", "| class | taken for | images |", "|---|---|--:|"]
+        for pair in confused:
+            a, b = _text(names[pair.label]), _text(names[pair.answer])
+            lines.append(f"| {a} | {b} | {pair.count} of {pair.total} |")
+    return [*lines, ""]
+
+
+def _training(measured: Measured) -> list[str]:
+    rows = {
+        "train_images": "training images",
+        "val_images": "validation images",
+        "recipe": "recipe",
+        "seed": "seed",
+        "epochs": "epochs",
+        "steps": "steps",
+        "best_epoch": "best epoch",
+        "seconds": "seconds of training",
+    }
+    result = measured.result
+    lines = [f"| {label} | {_value(result[key])} |" for key, label in rows.items() if key in result]
+    provenance = measured.record.provenance
+    for key in sorted(provenance):
+        if isinstance(provenance[key], (str, int, float)) and key not in result:
+            lines.append(f"| {_text(key.replace('_', ' '))} | {_value(provenance[key])} |")
+    return ["## How it was made", "", "| | |", "|---|---|", *lines, ""] if lines else []
+
+
+def _limits(measured: Measured) -> list[str]:
+    num_images = len(measured.answers.labels)
+    lines = [
+        "## Limits",
+        "",
+        "- It answers with one of its classes whatever it is shown; a picture of something else "
+        "gets an answer too, often a confident one.",
+        "- The accuracy is that on images like those named above. Other cameras, light or framing "
+        "can be worse; measure on your own with `squeezenet report`.",
+    ]
+    if num_images < _MIN_IMAGES_TO_TRUST:
+        lines.append(f"- {num_images} images are few: mind the interval beside the accuracy.")
+    if measured.chose_weights:
+        lines.append(
+            "- The weights are those of the epoch that did best on these very images, so the "
+            "figures are a little on the kind side; images never used before are the judge."
+        )
+    return [*lines, ""]
+
+
+def _preprocessing(record: ModelRecord) -> str:
+    p = record.preprocessing
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (p.mean, p.std))
+    return (
+        f"short side to {p.resize}, centre {p.crop[1]}x{p.crop[0]}, {p.channels}, "
+        f"minus ({mean}), over ({std})"
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _text(str(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _text(text: str) -> str:
+    """Names come from folders and files; none may break a table or become markup."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    for mark in "\\`*_[]<>|":
+        clean = clean.replace(
+            mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark]
+        )
+    return clean

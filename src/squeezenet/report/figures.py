@@ -1,0 +1,148 @@
+"""The pictures: training curves, confusion matrix, worst mistakes. Draws; decides nothing.
+
+Figures are made without pyplot, which keeps global state. Colours are of the Okabe-Ito palette,
+which colour-blind readers tell apart, and of viridis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from squeezenet.images.decode import Pixels
+from squeezenet.images.sets import ImageSet
+from squeezenet.report.mistakes import Mistake
+
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_MAX_NAMED_CLASSES = 40
+"""With more classes than these their names would overlap."""
+_MAX_NUMBERED_CLASSES = 25
+
+
+def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
+    """Draw loss and accuracy over epochs, from the lines of ``metrics.jsonl``."""
+    train = [line for line in metrics if line["kind"] == "train"]
+    val = [line for line in metrics if line["kind"] == "val"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    figure.suptitle(title)
+    epochs = np.array([line["epoch"] for line in train])
+    losses = np.array([line["loss"] for line in train])
+    left.plot(epochs, losses, color=_BLUE, alpha=0.25, linewidth=1)
+    left.plot(epochs, _smooth(losses), color=_BLUE, label="loss")
+    left.set(xlabel="epoch", ylabel="training loss")
+    rate = left.twinx()
+    rate.plot(epochs, [line["learning_rate"] for line in train], color=_ORANGE, label="rate")
+    rate.set_ylabel("learning rate", color=_ORANGE)
+    rate.set_ylim(bottom=0)
+    top1 = [line["top1"] for line in val]
+    _plot(right, [line["epoch"] for line in val], top1, _GREEN, "top-1")
+    if any(line["top5"] < 100 for line in val):
+        _plot(right, [line["epoch"] for line in val], [v["top5"] for v in val], _BLUE, "top-5")
+    if top1:
+        best = len(top1) - 1 - int(np.argmax(top1[::-1]))
+        right.annotate(
+            f"best {top1[best]:.1f}%",
+            (val[best]["epoch"], top1[best]),
+            xytext=(0, -28),
+            textcoords="offset points",
+            ha="right",
+            arrowprops={"arrowstyle": "->", "color": "0.4"},
+        )
+        right.legend(loc="lower right", frameon=False)
+    right.set(xlabel="epoch", ylabel="validation accuracy, %")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _plot(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
+    axes.plot(x, y, color=colour, marker="o", markersize=3, label=label)
+
+
+def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Average over a window that follows, cut off at the ends."""
+    half = max(1, len(values) // 50)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
+    smoothed: npt.NDArray[np.float64] = (sums[high] - sums[low]) / (high - low)
+    return smoothed
+
+
+def confusion_figure(
+    matrix: npt.NDArray[np.int64], class_names: Sequence[str], title: str
+) -> Figure:
+    """Draw shares of each class by answer; names and numbers where they can be read."""
+    num_classes = len(matrix)
+    totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares = 100 * matrix / totals
+    side = min(11.0, 3.2 + 0.42 * min(num_classes, _MAX_NUMBERED_CLASSES))
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="% of the class's images")
+    axes.set(xlabel="answer", ylabel="class", title=title)
+    if num_classes <= _MAX_NAMED_CLASSES:
+        names = [_short(name) for name in class_names]
+        axes.set_xticks(range(num_classes), names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(num_classes), names)
+    if num_classes <= _MAX_NUMBERED_CLASSES:
+        for row in range(num_classes):
+            for column in range(num_classes):
+                if matrix[row, column]:
+                    axes.text(
+                        column,
+                        row,
+                        str(matrix[row, column]),
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color="white" if shares[row, column] < 60 else "black",
+                    )
+    return figure
+
+
+def mistakes_figure(
+    mistakes: Sequence[Mistake], images: ImageSet, class_names: Sequence[str], title: str
+) -> Figure:
+    """Draw images with the wrong answer, its probability, and the class that they are of."""
+    columns = 6
+    rows = max(1, -(-len(mistakes) // columns))
+    figure = Figure(figsize=(2.0 * columns, 2.35 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, mistake in zip(grid.flat, mistakes, strict=False):
+        axes.imshow(_square(images.pixels(mistake.index)), interpolation="nearest")
+        axes.set_title(
+            f"{_short(class_names[mistake.answer])} {100 * mistake.probability:.0f}%\n"
+            f"is {_short(class_names[mistake.label])}",
+            fontsize=8,
+        )
+    if not mistakes:
+        grid[0, 0].text(0, 0.5, "no mistakes")
+    return figure
+
+
+def _square(pixels_HWC: Pixels) -> Pixels:
+    """The central square, as a network sees it."""
+    height, width = pixels_HWC.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels_HWC[top : top + side, left : left + side]
+
+
+def _short(name: str, limit: int = 18) -> str:
+    # matplotlib reads what stands between dollars as a formula.
+    name = name.replace("$", r"\$")
+    return name if len(name) <= limit else name[: limit - 1] + "…"

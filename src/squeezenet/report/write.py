@@ -1,0 +1,77 @@
+"""The folder that a report is: pictures and ``MODEL_CARD.md``."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from squeezenet.files import write_bytes_atomically
+from squeezenet.images.evaluate import score
+from squeezenet.images.sets import ImageSet
+from squeezenet.report.card import Measured, model_card
+from squeezenet.report.figures import confusion_figure, mistakes_figure, training_curves
+from squeezenet.report.mistakes import confusion_matrix, worst_mistakes
+
+CARD = "MODEL_CARD.md"
+_MAX_MISTAKES = 24
+_DPI = 120
+
+
+def write_report(
+    folder: Path, measured: Measured, images: ImageSet, metrics: Sequence[dict[str, Any]] = ()
+) -> list[Path]:
+    """Write the pictures and the card; return their paths, the card first.
+
+    curves (where there are metrics), confusion and mistakes, each as .png and .svg. ``images`` is
+    the set that was answered.
+    """
+    names, spec = measured.record.class_names, measured.record.spec
+    top1 = score(measured.answers).top1
+    about = f"{spec.name}, {top1:.1f}% of {len(measured.answers.labels):,} images right"
+    figures: dict[str, Figure] = {}
+    if metrics:
+        figures["curves"] = training_curves(metrics, spec.name)
+    figures["confusion"] = confusion_figure(confusion_matrix(measured.answers), names, about)
+    mistakes = worst_mistakes(measured.answers, _MAX_MISTAKES)
+    title = "the most confident mistakes" if mistakes else "no mistakes"
+    figures["mistakes"] = mistakes_figure(mistakes, images, names, f"{spec.name}: {title}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            path = folder / f"{name}{suffix}"
+            write_bytes_atomically(path, _rendered(figure, suffix[1:]))
+            paths.append(path)
+    card = model_card(measured, [path.name for path in paths if path.suffix == ".png"])
+    write_bytes_atomically(folder / CARD, card.encode())
+    return [folder / CARD, *paths]
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``; lines that are none, and a file that is absent, are passed over."""
+    if not file.is_file():
+        return []
+    lines = []
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and {"kind", "epoch"} <= line.keys():
+            lines.append(line)
+    return lines
+
+
+def _rendered(figure: Figure, kind: str) -> bytes:
+    """Equal figures give equal bytes: no date, no random ids."""
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "squeezenet", "svg.fonttype": "none"}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
+    return file.getvalue()

@@ -1,0 +1,133 @@
+"""What turns gradients into steps: SGD, or Muon for the convolutions with SGD for the rest.
+
+Muon (K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024) makes the
+momentum of each weight matrix orthogonal before stepping, so that every direction of a layer
+learns alike. torch.optim.Muon is not used: it takes matrices alone, no convolutions, and computes
+in bfloat16, fourteen times slower on a CPU than the float32 here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from squeezenet.train.recipe import Recipe
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of Jordan's quintic: steep at 0, singular values end between 0.7 and 1.2."""
+_NEWTON_SCHULZ_STEPS = 5
+_MAX_ROWS = 1024
+"""Matrices with more rows and columns than this, as AlexNet has, would take longer to make
+orthogonal than all the rest of a step; SGD has them."""
+
+
+class Optimizers:
+    """The optimisers of one module, seen as one."""
+
+    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+        matrices: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        hidden = _hidden_matrices(module)
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if recipe.optimizer == "muon" and name in hidden:
+                matrices.append(parameter)
+            elif recipe.decay_all or parameter.ndim > 1:
+                decayed.append(parameter)
+            else:
+                free.append(parameter)
+        sgd = torch.optim.SGD(
+            [
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": free, "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+        )
+        self._all: list[torch.optim.Optimizer] = [sgd]
+        if matrices:
+            self._all.append(Muon(matrices, lr=recipe.matrix_rate, decay=recipe.matrix_decay))
+        self._peaks = [[group["lr"] for group in each.param_groups] for each in self._all]
+
+    def set_share(self, share: float) -> None:
+        """Let every learning rate be this share of its peak."""
+        for each, peaks in zip(self._all, self._peaks, strict=True):
+            for group, peak in zip(each.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+
+    def zero_grad(self) -> None:
+        for each in self._all:
+            each.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for each in self._all:
+            each.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [each.state_dict() for each in self._all]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for each, state in zip(self._all, states, strict=True):
+            each.load_state_dict(state)
+
+
+def _hidden_matrices(module: nn.Module) -> set[str]:
+    """Names of the weights between hidden layers: not the first layer's, not the last's."""
+    weights = [(name, value) for name, value in module.named_parameters() if value.ndim > 1]
+    return {name for name, value in weights[1:-1] if min(len(value), value[0].numel()) <= _MAX_ROWS}
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised momentum for convolutions: (O, I, H, W) is a matrix of O rows.
+
+    ``decay`` is decoupled: each step takes ``lr * decay`` of a weight away.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Step on every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"]
+                momentum.mul_(group["momentum"]).add_(parameter.grad)
+                ahead = parameter.grad.add(momentum, alpha=group["momentum"])  # Nesterov
+                # Columns may come in any order, and in this one they are contiguous.
+                rows = ahead.movedim(1, -1).reshape(len(ahead), -1)
+                step = orthogonalise(rows) * max(1.0, rows.shape[0] / rows.shape[1]) ** 0.5
+                shape = (*ahead.movedim(1, -1).shape,)
+                parameter.mul_(1 - group["lr"] * group["decay"])
+                parameter.sub_(step.reshape(shape).movedim(-1, 1), alpha=group["lr"])
+
+
+def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
+    """Return U V^T, nearly, of a matrix U S V^T, by Newton and Schulz's iteration."""
+    a, b, c = _NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: torch.Tensor = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
