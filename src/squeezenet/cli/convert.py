@@ -1,4 +1,4 @@
-"""``squeezenet convert``: from one kind of model file to another, losing nothing."""
+"""``squeezenet convert``: from one kind of model file to another, losing nothing unless told to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from squeezenet.cli.options import ArchOption, JsonOption, ModelArgument
 from squeezenet.codec.container import encode
 from squeezenet.codec.kinds import model_kind, read_compressed
 from squeezenet.codec.types import CompressedModel
+from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output, write_bytes_atomically
 
@@ -21,11 +22,19 @@ def convert(
     out: Annotated[Path, Parameter(help="File to write; its ending is .sqz or .safetensors.")],
     /,
     *,
+    half: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="Round convolution weights to 16-bit floats (.safetensors only)."
+        ),
+    ] = False,
     arch: ArchOption = None,
     json: JsonOption = False,
 ) -> None:
     """Convert a model file; every weight stays as it is, or the conversion is refused."""
     require_output(out, model, (".sqz", ".safetensors"))
+    if half and out.suffix != ".safetensors":
+        raise UsageError(f"--half is for .safetensors; {out.name} has integers and codebooks")
     kind = model_kind(model)
     if out.suffix == ".sqz":
         compressed = (
@@ -35,10 +44,11 @@ def convert(
     else:
         require_extra("train", "writing a .safetensors")
         from squeezenet.model.load import load_model
-        from squeezenet.model.safetensors_file import save_safetensors
+        from squeezenet.model.safetensors_file import save_safetensors, with_half_weights
 
         loaded = load_model(model, arch)
-        save_safetensors(out, loaded.record, loaded.module.state_dict())
+        state = loaded.module.state_dict()
+        save_safetensors(out, loaded.record, with_half_weights(state) if half else state)
     file_bytes = out.stat().st_size
     if json:
         print_json({"out": str(out), "file_bytes": file_bytes, "source_kind": kind.value})

@@ -14,7 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.errors import MalformedError, SpecError, TruncatedError, UnknownFormatError
+from squeezenet.errors import (
+    LossyConversionError,
+    MalformedError,
+    SpecError,
+    TruncatedError,
+    UnknownFormatError,
+)
 from squeezenet.files import write_bytes_atomically
 from squeezenet.model.loaded import LoadedModel, from_state
 
@@ -25,6 +31,19 @@ def save_safetensors(path: Path, record: ModelRecord, state: Mapping[str, torch.
     """Write a record and a state_dict; all or nothing."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     write_bytes_atomically(path, save(tensors, {_METADATA_KEY: record.to_json()}))
+
+
+def with_half_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Round convolution weights to float16; biases and batch normalisation stay as they are.
+
+    Raises:
+        LossyConversionError: a weight is too large for float16.
+    """
+    rounded = {key: t.half() if t.ndim == 4 else t for key, t in state.items()}
+    for key, tensor in rounded.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise LossyConversionError(f"{key}: too large a weight for 16 bits; leave out --half")
+    return rounded
 
 
 def load_safetensors(path: Path) -> LoadedModel:

@@ -20,7 +20,9 @@ class Recipe:
     weight decay on biases and batch normalisation too. ``optimizer`` "muon" trains the weights
     between hidden layers by Muon at ``matrix_rate`` with decoupled ``matrix_decay``, and the rest
     by SGD. ``clip_norm`` 0 and ``ema_decay`` 0 switch
-    those off. ``balance`` weighs classes of unequal size. ``batch_norm`` is what the recipe asks of
+    those off. ``balance`` weighs classes of unequal size. For ``head_epochs`` at the start only the
+    last layer learns, so that its random answers do not spoil what the layers below know; its rate
+    is ``head_rate`` times the others' throughout. ``batch_norm`` is what the recipe asks of
     a network that it trains from scratch; ``caffe`` asks for the authors' geometry: 227 pixels of
     BGR, a padded conv10 in v1.0, and a ReLU behind it.
     """
@@ -40,6 +42,8 @@ class Recipe:
     decay_all: bool = False
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_epochs: float = 2.0
+    head_epochs: float = 0.0
+    head_rate: float = 1.0
     label_smoothing: float = 0.05
     clip_norm: float = 2.0
     ema_decay: float = 0.998
@@ -66,7 +70,14 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "ema_decay"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} is {value}, expected 0 <= {name} < 1")
-        for name in ("weight_decay", "matrix_decay", "warmup_epochs", "clip_norm"):
+        for name in (
+            "weight_decay",
+            "matrix_decay",
+            "warmup_epochs",
+            "head_epochs",
+            "head_rate",
+            "clip_norm",
+        ):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, expected at least 0")
 

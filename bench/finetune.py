@@ -1,0 +1,70 @@
+"""Fine-tuning from ImageNet weights beside training from scratch, on a few hundred photographs.
+
+    python bench/finetune.py ../shared/data --task 8 --work /tmp/finetune
+
+groups ``imagenet-train1k`` into everyday categories (``coarse_categories``), runs the very commands
+that a user would, with nothing tuned, and judges both networks on ``imagenet-val500``. A second call
+with the same --work goes on where the first was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from coarse_categories import TASKS, write_categories
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shared", type=Path, help="the folder with imagenet-train1k")
+    parser.add_argument("--task", choices=sorted(TASKS), default="8", help="number of classes")
+    parser.add_argument("--work", type=Path, required=True, help="folder for pictures and runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="of both, instead of the recipe's")
+    options = parser.parse_args()
+    names = TASKS[options.task]
+    work = options.work / options.task
+    counts = {
+        part: write_categories(options.shared / source, work / part, names)
+        for part, source in (("train", "imagenet-train1k"), ("test", "imagenet-val500"))
+    }
+    start = options.shared / "compressed_SqueezeNet.net"
+    print(f"{len(names)} classes, {counts['train']} pictures, judged on {counts['test']} others;")
+    print(f"{os.cpu_count()} cores")
+    print("| | epochs | seconds | top-1 on val500 |\n|---|--:|--:|--:|")
+    tuned = _run("fine-tuned", work, options, ["--from", start, "--new-head"])
+    same = ["--epochs", options.epochs or round(tuned["epochs"])]
+    _run("from scratch", work, options, ["--arch", "squeezenet1_0", "--input-size", 227, *same])
+
+
+def _run(
+    name: str, work: Path, options: argparse.Namespace, arguments: list[object]
+) -> dict[str, Any]:
+    """Train with the command line's defaults, judge, and print a row."""
+    run = work / f"{name.replace(' ', '-')}-seed{options.seed}"
+    common: list[object] = ["--out", run, "--seed", options.seed, "--json"]
+    if options.epochs and "--epochs" not in arguments:
+        common += ["--epochs", options.epochs]
+    trained = _squeezenet("train", work / "train", *arguments, *common)
+    judged = _squeezenet("eval", run, work / "test", "--json")
+    print(
+        f"| {name} | {trained['epochs']:.0f} | {trained['seconds']:.0f} | {judged['top1']:.1f} |",
+        flush=True,
+    )
+    return trained
+
+
+def _squeezenet(*arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", "squeezenet", *map(str, arguments)]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
+    return result
+
+
+if __name__ == "__main__":
+    main()
