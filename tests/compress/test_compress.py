@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.presets import squeezenet_tiny
 from squeezenet.codec import container
 from squeezenet.codec.types import CodebookWeights
 from squeezenet.compress.deep_compression import DeepCompressionSettings, distillation
 from squeezenet.compress.images import open_compression_images
 from squeezenet.compress.prune import (
+    lamp_densities,
     layer_densities,
     magnitude_mask,
     magnitude_masks,
@@ -52,19 +52,32 @@ def test_magnitude_mask() -> None:
 
 
 def test_densities_by_layer() -> None:
-    graph = build_graph(squeezenet_tiny())
-    densities = layer_densities(graph, 0.4, {"conv1": 1.0})
-    assert densities["conv1"] == 1.0 and densities["fire2/squeeze"] == 0.4
+    model = tiny_model()
+    graph = build_graph(model.record.spec)
+    densities = layer_densities(model.module, graph, 0.4, {"conv1": 0.9})
+    assert densities["conv1"] == 0.9
+    kept = {conv.name: densities[conv.name] * conv.num_weights for conv in graph.convs}
+    others = sum(conv.num_weights for conv in graph.convs) - graph.convs[0].num_weights
+    assert sum(kept.values()) - kept["conv1"] == pytest.approx(0.4 * others, abs=1)
+    assert set(layer_densities(model.module, graph, None, {}).values()) == {1.0}
     with pytest.raises(UsageError, match="'conv9': no such layer; expected conv1"):
-        layer_densities(graph, None, {"conv9": 0.5})
+        layer_densities(model.module, graph, None, {"conv9": 0.5})
     with pytest.raises(UsageError, match="density of conv1 is 0"):
-        layer_densities(graph, None, {"conv1": 0.0})
+        layer_densities(model.module, graph, None, {"conv1": 0.0})
+
+
+def test_lamp_by_hand() -> None:
+    # Scores of (1, 2) are 1/5 and 1, of (3, 4) 9/25 and 1; a common factor changes nothing.
+    weights = {"a": torch.tensor([1.0, -2.0]), "b": torch.tensor([300.0, 400.0])}
+    assert lamp_densities(weights, 0.75) == {"a": 0.5, "b": 1.0}
+    assert lamp_densities(weights, 0.5) == {"a": 0.5, "b": 0.5}
+    assert lamp_densities({"a": torch.zeros(4), "b": torch.ones(4)}, 0.5)["b"] == 1.0
 
 
 def test_masks_hold() -> None:
     model = fold_batch_norm(tiny_model())
     graph = build_graph(model.record.spec)
-    densities = layer_densities(graph, 0.25, {})
+    densities = {conv.name: 0.25 for conv in graph.convs}
     masks = magnitude_masks(model.module, graph, densities)
     hold = mask_holder(graph, masks)
     with torch.no_grad():

@@ -59,7 +59,8 @@ def compress(
     ] = None,
     bits: Annotated[int, Parameter(help="Bits a code: 2^bits - 1 weights are shared.")] = 6,
     density: Annotated[
-        float | None, Parameter(help="Share of weights kept in every layer; else scanned for.")
+        float | None,
+        Parameter(help="Share of weights kept, spread over the layers by LAMP; else scanned for."),
     ] = None,
     layer_density: Annotated[
         list[str] | None,

@@ -114,12 +114,17 @@ class DeepCompression:
         rows = [float_row(num_weights, num_biases, self.measure(original))]
 
         teacher = _copy(original)
-        student = _copy(original)
-        masks = magnitude_masks(student.module, graph, self._densities(original, graph))
+        # Batch normalisation is folded for choosing what to prune, since it scales the filters,
+        # and kept while retraining, since it helps there too.
+        student = _copy(self.model)
+        student.module.to(hardware.device)
+        masks = magnitude_masks(original.module, graph, self._densities(original, graph))
         hold = mask_holder(graph, masks)
         hold(student.module)
         self._retrain("prune", student.module, teacher, settings.prune_epochs, hold)
         kept = [mask.cpu().numpy() for mask in masks.values()]
+        student.module.cpu()
+        student = fold_batch_norm(student)
         rows.append(pruned_row(kept, num_biases, self.measure(student)))
 
         bits, layers = self._share(student, graph)
@@ -138,7 +143,7 @@ class DeepCompression:
     def _densities(self, model: LoadedModel, graph: Graph) -> dict[str, float]:
         settings = self.settings
         if settings.density is not None or settings.densities:
-            return layer_densities(graph, settings.density, settings.densities)
+            return layer_densities(model.module, graph, settings.density, settings.densities)
         cache = self.work / "densities.json"
         known = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
         x_NCHW, targets = self._scan_images(model)
@@ -189,16 +194,27 @@ class DeepCompression:
             recipe=recipe,
             preprocessing=self.model.record.preprocessing,
             images=self.images.retrain,
-            loss=(
-                cross_entropy(recipe, self.images.retrain)
-                if self.images.labelled
-                else distillation(teacher)
-            ),
+            loss=self._loss(recipe, teacher),
             folder=folder,
             seed=self.seed,
             after_step=hold,
             options=self.options,
         ).run()
+
+    def _loss(self, recipe: Recipe, teacher: LoadedModel) -> Loss:
+        """What the original answers, which tells more than labels do, and labels where there are
+        any (arXiv 1503.02531)."""
+        distil = distillation(teacher)
+        if not self.images.labelled:
+            return distil
+        by_labels = cross_entropy(recipe, self.images.retrain)
+
+        def both(
+            logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
+        ) -> torch.Tensor:
+            return distil(logits_NK, x_NCHW, labels) + by_labels(logits_NK, x_NCHW, labels)
+
+        return both
 
     def _recipe(self, stage: str, epochs: int | None) -> Recipe:
         if epochs is None:
@@ -207,6 +223,8 @@ class DeepCompression:
         return dataclasses.replace(
             self.base_recipe,
             name=f"deep-compression/{stage}",
+            # Most of a pruned matrix is zero and must stay so: orthogonal steps are not for it.
+            optimizer="sgd",
             epochs=epochs,
             max_steps=None,
             learning_rate=self.settings.learning_rate * (1.0 if stage == "prune" else 0.3),

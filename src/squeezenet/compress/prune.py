@@ -1,6 +1,7 @@
 """Magnitude pruning: keep the largest weights of each layer, hold the rest at zero.
 
-Step one of Deep Compression (arXiv 1510.00149, section 2; arXiv 1506.02626).
+Step one of Deep Compression (arXiv 1510.00149, section 2; arXiv 1506.02626). How many each layer
+keeps is asked for, found by ``sensitivity``, or spread over the layers by LAMP (arXiv 2010.07611).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ Masks = dict[str, torch.Tensor]
 
 
 def layer_densities(
-    graph: Graph, density: float | None, by_layer: Mapping[str, float]
+    module: nn.Module, graph: Graph, density: float | None, by_layer: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return the share of weights to keep in every layer: ``by_layer`` where it names the layer,
-    else ``density``, else 1.
+    """Return the share of weights to keep in every layer: ``by_layer`` where it names the layer;
+    the others together keep ``density``, spread by LAMP, or all if it is None.
 
     Raises:
         UsageError: a share out of (0, 1], or a layer that the network does not have.
@@ -33,8 +34,30 @@ def layer_densities(
     for name in by_layer:
         if name not in names:
             raise UsageError(f"density for {name!r}: no such layer; expected {', '.join(names)}")
-    rest = 1.0 if density is None else density
-    return {name: by_layer.get(name, rest) for name in names}
+    rest = [conv for conv in graph.convs if conv.name not in by_layer]
+    spread = dict.fromkeys((conv.name for conv in rest), 1.0)
+    if density is not None and rest:
+        spread = lamp_densities({c.name: _weight(module, c.key) for c in rest}, density)
+    return {name: by_layer.get(name, spread.get(name, 1.0)) for name in names}
+
+
+def lamp_densities(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:
+    """Spread ``density`` over layers by LAMP: keep the weights of the highest scores anywhere.
+
+    A weight's score is its square over the sum of the squares in its layer that are no smaller, so
+    a layer's largest weight always scores 1 and no layer vanishes.
+    """
+    scores = {}
+    for name, weight in weights.items():
+        squares = torch.sort(weight.detach().double().square().reshape(-1)).values
+        no_smaller = torch.flip(torch.cumsum(torch.flip(squares, [0]), 0), [0])
+        scores[name] = squares / no_smaller.clamp(min=torch.finfo(torch.float64).tiny)
+    everywhere = torch.cat(list(scores.values()))
+    num_kept = max(1, round(density * len(everywhere)))
+    threshold = torch.sort(everywhere, descending=True).values[num_kept - 1]
+    return {
+        name: max(1, int((score >= threshold).sum())) / len(score) for name, score in scores.items()
+    }
 
 
 def magnitude_mask(weight_OIHW: torch.Tensor, density: float) -> torch.Tensor:
