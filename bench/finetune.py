@@ -2,9 +2,9 @@
 
     python bench/finetune.py ../shared/data --task 8 --work /tmp/finetune
 
-groups ``imagenet-train1k`` into everyday categories (``coarse_categories``), runs the commands that
-a user would, with nothing tuned, and judges both networks on ``imagenet-val500``. A second call with
-the same --work goes on where the first was stopped.
+groups ``imagenet-train1k`` into everyday categories (``coarse_categories``), runs the commands
+that a user would, with nothing tuned, and judges both networks on ``imagenet-val500``. A second
+call with the same --work goes on where the first was stopped.
 """
 
 from __future__ import annotations
