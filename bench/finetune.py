@@ -10,14 +10,12 @@ call with the same --work goes on where the first was stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from coarse_categories import TASKS, write_categories
+from commands import squeezenet
 
 
 def main() -> None:
@@ -48,22 +46,16 @@ def _run(
 ) -> dict[str, Any]:
     """Train with the command line's defaults, judge, and print a row."""
     run = work / f"{name.replace(' ', '-')}-seed{options.seed}"
-    common: list[object] = ["--out", run, "--seed", options.seed, "--json"]
+    common: list[object] = ["--out", run, "--seed", options.seed]
     if options.epochs and "--epochs" not in arguments:
         common += ["--epochs", options.epochs]
-    trained = _squeezenet("train", work / "train", *arguments, *common)
-    judged = _squeezenet("eval", run, work / "test", "--json")
+    trained = squeezenet("train", work / "train", *arguments, *common)
+    judged = squeezenet("eval", run, work / "test")
     print(
         f"| {name} | {trained['epochs']:.0f} | {trained['seconds']:.0f} | {judged['top1']:.1f} |",
         flush=True,
     )
     return trained
-
-
-def _squeezenet(*arguments: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "squeezenet", *map(str, arguments)]
-    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
-    return result
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ the same --work goes on where the first was stopped.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+from commands import squeezenet
 
 _BOUNDS = {"--batch-norm": 55.0, "--no-batch-norm": 40.0}
 """Top-1 after two epochs that a run which has started passes."""
@@ -33,11 +32,11 @@ def main() -> None:
     for norm, bound in _BOUNDS.items():
         for seed in range(options.seeds):
             run = options.work / f"{options.arch}{norm}-{seed}"
-            trained = _squeezenet(
+            trained = squeezenet(
                 "train", options.data, "--arch", options.arch, norm, "--epochs", options.epochs,
-                "--seed", seed, "--out", run, "--json",
+                "--seed", seed, "--out", run,
             )  # fmt: skip
-            top1 = _squeezenet("eval", run, options.data, "--json")["top1"]
+            top1 = squeezenet("eval", run, options.data)["top1"]
             started = top1 >= bound
             all_started &= started
             print(
@@ -45,12 +44,6 @@ def main() -> None:
                 flush=True,
             )
     sys.exit(0 if all_started else 1)
-
-
-def _squeezenet(*arguments: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "squeezenet", *map(str, arguments)]
-    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
-    return result
 
 
 if __name__ == "__main__":

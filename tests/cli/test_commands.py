@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from squeezenet.arch.record import ModelRecord
@@ -113,6 +114,17 @@ def test_predict_from_stdin(sqz: Path, image_folder: Callable[..., Path]) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predictions"][0]["image"] == "-"
+
+
+def test_convert_to_half(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    as_json(capsys, "convert", sqz, whole)
+    as_json(capsys, "convert", sqz, half, "--half")
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    a, b = (load_model(file).module.state_dict() for file in (whole, half))
+    for key, tensor in a.items():
+        torch.testing.assert_close(b[key], tensor, rtol=1e-3, atol=1e-6)
+    assert cli(["convert", str(sqz), str(tmp_path / "x.sqz"), "--half"]) == 2
 
 
 def test_convert_loses_nothing(capsys: Capture, sqz: Path, tmp_path: Path) -> None:

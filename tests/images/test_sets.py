@@ -15,9 +15,12 @@ from squeezenet.arch.preprocessing import torchvision_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError, DataError, ImageError, UsageError
+from squeezenet.images import sets
 from squeezenet.images.batches import BadImages, EvalBatches
 from squeezenet.images.evaluate import answer, compare, evaluate, require_same_classes
 from squeezenet.images.sets import (
+    KeptImages,
+    is_small_set,
     read_class_folders,
     read_eval_folder,
     read_unlabelled,
@@ -173,3 +176,23 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder) -> None:
     while any((w / "cmdline").exists() and (w / "cmdline").read_bytes() for w in workers):
         assert time.monotonic() < deadline, "workers outlive their parent"
         time.sleep(0.1)
+
+
+def test_kept_images_are_decoded_once_and_only_so_many(
+    image_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = read_class_folders(image_folder(a=6, b=6))
+    assert is_small_set(images)
+    one = images.pixels(0).nbytes
+    monkeypatch.setattr(sets, "KEPT_BYTES", 5 * one)
+    assert not is_small_set(images)
+    kept = KeptImages(images)
+    first = [kept.pixels(i).copy() for i in range(12)]
+    for path in images.paths:
+        path.write_bytes(b"")
+    assert not is_small_set(images)  # nothing known of it
+    for i in range(5):
+        np.testing.assert_array_equal(kept.pixels(i), first[i])
+    with pytest.raises(ImageError):
+        kept.pixels(5)
+    assert kept.subset([1]).name(0) == images.name(1) and kept.class_names == ("a", "b")

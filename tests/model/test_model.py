@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.arch.spec import AlexNetSpec, SqueezeNetSpec
 from squeezenet.codec import container
 from squeezenet.errors import (
     ClassCountError,
@@ -64,8 +65,20 @@ def test_init_is_seeded_and_scaled() -> None:
     assert 0.98 * bound < float(weight.abs().max()) <= bound
 
 
-def test_folding_keeps_the_answers() -> None:
-    model = tiny_model()
+def small_alexnet() -> LoadedModel:
+    spec = preset("alexnet_cifar")
+    assert isinstance(spec, AlexNetSpec)
+    convs = tuple(dataclasses.replace(c, out_channels=c.out_channels // 16) for c in spec.convs)
+    spec = dataclasses.replace(
+        spec, convs=convs, hidden=(24, 20), input_size=(8, 8), input_channels=1, dropout=0.0,
+        pools=spec.pools[:1],
+    )  # fmt: skip
+    return LoadedModel(record=record_of(spec), module=build_module(spec))
+
+
+@pytest.mark.parametrize("make", [lambda: tiny_model(), small_alexnet])
+def test_folding_keeps_the_answers(make: Callable[[], LoadedModel]) -> None:
+    model = make()
     with torch.no_grad():  # statistics and gains as after training
         for part in model.module.modules():
             if isinstance(part, nn.BatchNorm2d):

@@ -57,6 +57,7 @@ def test_calibration_error() -> None:
 
 def test_wilson_interval() -> None:
     # Ten of ten: the lower end is n / (n + z^2).
+    assert wilson_interval(0.0, 7)[0] == 0.0
     assert wilson_interval(100.0, 10) == pytest.approx((100 * 10 / (10 + 1.96**2), 100.0))
     low, high = wilson_interval(50.0, 100)
     assert (low + high) / 2 == pytest.approx(50.0) and high - low == pytest.approx(19.2, abs=0.1)
@@ -90,7 +91,7 @@ def test_card_escapes_names_and_says_what_was_measured(tiny_spec: SqueezeNetSpec
 
 
 def test_files_are_the_same_every_time(tiny_spec: SqueezeNetSpec, tmp_path: Path) -> None:
-    record = small_record(tiny_spec, "$x$", "y", "z")
+    record = small_record(tiny_spec, r"$\foo$", "猫", "z")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), dtype=np.uint8)
     images = ArrayImages(
         pixels_NHWC=pixels, labels=np.zeros(6, np.int64), class_names=("a",), title="t"
@@ -130,7 +131,9 @@ def test_any_number_of_classes_is_drawn(
 def test_metrics_of_a_killed_run_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     assert read_metrics(file) == []
-    file.write_text('{"kind": "val", "epoch": 1, "top1": 3}\n[]\n{"kind": "tr')
+    whole = '{"kind": "val", "epoch": 1, "top1": 3, "top5": 4}'
+    bad = ['{"kind": "val", "epoch": 1}', "[]", '{"kind": [], "epoch": 1}', '{"kind": "tr']
+    file.write_text("\n".join([whole, *bad]))
     assert [line["top1"] for line in read_metrics(file)] == [3]
 
 

@@ -34,6 +34,11 @@ def test_schedule() -> None:
     assert rate_share(constant, 99, 100, 10) == 1.0
 
 
+def test_another_rate_changes_muons_too() -> None:
+    small = recipe_named("small").at_rate(0.05)
+    assert (small.learning_rate, small.matrix_rate) == (0.05, pytest.approx(0.025))
+
+
 def test_the_papers_protocol() -> None:
     paper = recipe_named("paper")
     assert (paper.batch_size, paper.max_steps, paper.learning_rate) == (512, 170_000, 0.04)

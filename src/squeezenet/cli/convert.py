@@ -31,7 +31,7 @@ def convert(
     arch: ArchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Convert a model file; every weight stays as it is, or the conversion is refused."""
+    """Convert a model file; without --half every weight stays as it is, or it is refused."""
     require_output(out, model, (".sqz", ".safetensors"))
     if half and out.suffix != ".safetensors":
         raise UsageError(f"--half is for .safetensors; {out.name} has integers and codebooks")

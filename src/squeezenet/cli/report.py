@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from squeezenet.cli.display import make_progress, plain, print_json
 from squeezenet.cli.options import (
+    DIGITS,
     ArchOption,
     JsonOption,
     ModelArgument,
@@ -26,7 +27,7 @@ from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import BadImages, EvalBatches
 from squeezenet.images.evaluate import Evaluation, answer, score
-from squeezenet.images.sets import ImageSet
+from squeezenet.images.sets import ImageSet, eval_split
 from squeezenet.progress import Progress
 
 
@@ -54,11 +55,14 @@ def report(
     require_workers(workers)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file, expected a folder")
+    out.mkdir(parents=True, exist_ok=True)  # now, and not after all images are answered
     progress = make_progress()
     opened = open_model(model, arch)
     images = open_eval_images(data, opened.record, split)
     bad = bad_images(progress, strict=strict)
-    about = f"from {Path(data).name}" + (f", split {split}" if split else "")
+    about = f"from {Path(data).resolve().name}"
+    if data != DIGITS and (chosen := eval_split(Path(data), split)):
+        about += f", its part {chosen}/"
     measured, paths = draw_report(
         opened, images, out, about, run=model, workers=workers, bad=bad, progress=progress
     )

@@ -26,8 +26,11 @@ from squeezenet.cli.options import (
     tell_skipped,
 )
 from squeezenet.cli.report import draw_report
-from squeezenet.errors import SpecError, UsageError
+from squeezenet.errors import SpecError, SqueezeNetError, UsageError
 from squeezenet.extras import require_extra
+from squeezenet.images.batches import BadImages
+from squeezenet.images.sets import ImageSet
+from squeezenet.progress import Progress
 
 
 def train(
@@ -68,7 +71,8 @@ def train(
     input_channels: Annotated[int | None, Parameter(help="1 for grey, 3 for colour.")] = None,
     batch_norm: Annotated[bool | None, Parameter(help="Instead of the recipe's choice.")] = None,
     flip: Annotated[
-        bool | None, Parameter(help="Mirror images at random; not for digits and letters.")
+        bool | None,
+        Parameter(help="Mirror images in every other epoch; not for digits and letters."),
     ] = None,
     val_fraction: Annotated[
         float, Parameter(help="Share of each class kept aside where there is no val/.")
@@ -108,7 +112,6 @@ def train(
     if from_ is None and arch is None:
         raise UsageError("give --arch NAME to train from scratch, or --from MODEL to fine-tune")
     from squeezenet.data.sources import open_training_data
-    from squeezenet.report.write import CARD
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
     from squeezenet.train.recipe import recipe_named
@@ -131,7 +134,6 @@ def train(
         "max_steps": max_steps,
         "batch_size": batch_size,
         "micro_batch": micro_batch,
-        "learning_rate": learning_rate,
     }
     given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if epochs is not None:
@@ -160,6 +162,8 @@ def train(
         given["augmentation"] = dataclasses.replace(chosen.augmentation, flip=flip)
     try:
         chosen = dataclasses.replace(chosen, **given)
+        if learning_rate is not None:
+            chosen = chosen.at_rate(learning_rate)
     except SpecError as error:
         raise UsageError(str(error)) from None
     model = start or new_model(choice, chosen, images.class_names, seed)
@@ -171,15 +175,17 @@ def train(
         progress=progress,
     )
     result = train_run(
-        model, images, chosen, out, seed=seed, val_fraction=val_fraction, options=options
+        model,
+        images,
+        chosen,
+        out,
+        seed=seed,
+        val_fraction=val_fraction,
+        new_head=new_head,
+        options=options,
     )
     report = out / REPORT
-    if not (report / CARD).is_file():
-        about = f"kept aside from {Path(data).name} and never trained on"
-        draw_report(
-            open_model(out), images.val, report, about,
-            run=out, chose_weights=True, workers=workers, bad=bad, progress=progress,
-        )  # fmt: skip
+    _draw(out, report, images.val, Path(data).resolve().name, workers, bad, progress)
     tell_skipped(bad, progress)
     if json:
         print_json(plain({"out": str(out), **result, "skipped": bad.count}))
@@ -189,3 +195,34 @@ def train(
         f"{result['val_images']} validation images; {result['train_images']} training images, "
         f"{result['steps']} steps, {result['seconds']:.0f} s; pictures in {report}"
     )
+
+
+def _draw(
+    run: Path,
+    report: Path,
+    val: ImageSet,
+    data: str,
+    workers: int | None,
+    bad: BadImages,
+    progress: Progress,
+) -> None:
+    """Draw the report, if it is not there; what goes wrong costs the pictures, not the training."""
+    try:
+        require_extra("report", "drawing the report")
+        from squeezenet.report.write import CARD
+
+        if (report / CARD).is_file():
+            return
+        draw_report(
+            open_model(run),
+            val,
+            report,
+            f"kept aside from {data} and never trained on",
+            run=run,
+            chose_weights=True,
+            workers=workers,
+            bad=bad,
+            progress=progress,
+        )
+    except (SqueezeNetError, OSError, ValueError) as error:
+        progress.log(f"no report: {error}; squeezenet report draws one later")

@@ -49,7 +49,7 @@ def lamp_densities(weights: Mapping[str, torch.Tensor], density: float) -> dict[
     """
     scores = {}
     for name, weight in weights.items():
-        squares = torch.sort(weight.detach().double().square().reshape(-1)).values
+        squares = torch.sort(weight.detach().cpu().double().square().reshape(-1)).values
         no_smaller = torch.flip(torch.cumsum(torch.flip(squares, [0]), 0), [0])
         scores[name] = squares / no_smaller.clamp(min=torch.finfo(torch.float64).tiny)
     everywhere = torch.cat(list(scores.values()))
@@ -65,7 +65,7 @@ def magnitude_mask(weight_OIHW: torch.Tensor, density: float) -> torch.Tensor:
 
     Of equal magnitudes the earlier stays; weights that are zero are never kept.
     """
-    flat = weight_OIHW.detach().abs().reshape(-1)
+    flat = weight_OIHW.detach().cpu().abs().reshape(-1)
     num_kept = max(1, round(density * flat.numel()))
     order = torch.sort(flat, descending=True, stable=True).indices
     mask = torch.zeros_like(flat, dtype=torch.bool)

@@ -17,7 +17,7 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.errors import DataError, ImageError
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels
-from squeezenet.images.sets import ImageSet, Labels
+from squeezenet.images.sets import ArrayImages, ImageSet, Labels
 
 _MIN_IMAGES_FOR_WORKERS = 64
 """Starting processes takes longer than decoding fewer images than these."""
@@ -70,7 +70,8 @@ class EvalBatches:
     """An image set in order, cropped as a record says; may be gone through many times.
 
     Sets of up to ``CACHE_BYTES`` of pixels are decoded once. ``len`` is the number of images.
-    ``workers`` None is one a core; with 0, or for a few images, this process decodes.
+    ``workers`` None is one a core, at most 4, for files; with 0, or for a few images, this process
+    decodes.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class EvalBatches:
         self.images = images
         self.bad = bad if bad is not None else BadImages()
         self._record = record
-        self._workers = default_workers() if workers is None else workers
+        if workers is None:
+            workers = 0 if isinstance(images, ArrayImages) else default_workers()
+        self._workers = workers
         self._batch_size = batch_size
         self._cache: list[Batch] | None = None
 

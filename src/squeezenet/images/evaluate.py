@@ -87,7 +87,7 @@ def answer(
         logits_NK=np.concatenate(logits),
         labels=np.concatenate(labels),
         indices=np.concatenate(indices),
-        skipped=batches.bad.count,
+        skipped=len(batches) - num_images,
     )
 
 

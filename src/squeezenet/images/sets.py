@@ -110,12 +110,12 @@ class ArrayImages:
 
 
 class KeptImages:
-    """Another set, each image decoded once and its pixels kept. A copy sent to another process
-    begins with none."""
+    """Another set, each image decoded once and its pixels kept, as far as ``KEPT_BYTES`` go."""
 
     def __init__(self, images: ImageSet) -> None:
         self._images = images
         self._kept: dict[int, Pixels] = {}
+        self._kept_bytes = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -128,16 +128,17 @@ class KeptImages:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"_images": self._images, "_kept": {}}
-
     def name(self, index: int) -> str:
         return self._images.name(index)
 
     def pixels(self, index: int) -> Pixels:
-        if index not in self._kept:
-            self._kept[index] = self._images.pixels(index)
-        return self._kept[index]
+        pixels_HWC = self._kept.get(index)
+        if pixels_HWC is None:
+            pixels_HWC = self._images.pixels(index)
+            if self._kept_bytes + pixels_HWC.nbytes <= KEPT_BYTES:
+                self._kept[index] = pixels_HWC
+                self._kept_bytes += pixels_HWC.nbytes
+        return pixels_HWC
 
     def subset(
         self,
@@ -161,7 +162,7 @@ def is_small_set(images: ImageSet) -> bool:
             sizes.append(images.pixels(i).nbytes)
         except ImageError:
             continue  # told when it is its turn
-    return not sizes or max(sizes) * len(images) <= KEPT_BYTES
+    return bool(sizes) and max(sizes) * len(images) <= KEPT_BYTES
 
 
 def read_class_folders(root: Path) -> FolderImages:
@@ -216,8 +217,18 @@ def find_splits(root: Path) -> dict[str, Path]:
 
 
 def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
-    """Read the images to judge a model by: the split asked for, else ``test``, else ``val``,
-    else the folder itself, when it is not split."""
+    """Read the images to judge a model by: those of ``eval_split``."""
+    chosen = eval_split(root, split)
+    return read_class_folders(root / chosen if chosen else root)
+
+
+def eval_split(root: Path, split: str | None = None) -> str | None:
+    """Choose what to judge by: the split asked for, else ``test``, else ``val``, else None, the
+    folder itself.
+
+    Raises:
+        UsageError: the split is not there, or only ``train`` is.
+    """
     splits = find_splits(root) if root.is_dir() else {}
     if split is None and list(splits) == ["train"]:
         raise UsageError(f"{root}: only train/ inside; pass --split train to judge by it")
@@ -225,8 +236,7 @@ def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
         raise UsageError(
             f"{root}: no folder {split!r} inside; found {sorted(splits) or 'no split'}"
         )
-    chosen = split or next((name for name in ("test", "val") if name in splits), None)
-    return read_class_folders(splits[chosen] if chosen else root)
+    return split or next((name for name in ("test", "val") if name in splits), None)
 
 
 def read_unlabelled(root: Path) -> FolderImages:

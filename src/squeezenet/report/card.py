@@ -23,6 +23,9 @@ from squeezenet.report.mistakes import (
 _MAX_CLASSES_LISTED = 20
 _MAX_CONFUSIONS = 8
 _MIN_IMAGES_TO_TRUST = 300
+_ESCAPES = str.maketrans(
+    {mark: f"\\{mark}" for mark in "\\`*_[]|"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,6 +107,8 @@ def _accuracy(measured: Measured) -> list[str]:
         k = seen[i]
         precision = f"{100 * matrix[k, k] / given[k]:.1f}%" if given[k] else "-"
         lines.append(f"| {_text(names[k])} | {totals[k]} | {recall[i]:.1f}% | {precision} |")
+    if len(seen) < len(names):
+        lines += ["", f"{len(names) - len(seen)} of {len(names)} classes have no image here."]
     confused = most_confused(matrix, _MAX_CONFUSIONS)
     if confused:
         lines += ["", "Confused most often:", "", "| class | taken for | images |", "|---|---|--:|"]
@@ -150,6 +155,11 @@ def _limits(measured: Measured) -> list[str]:
             "- The weights are those of the epoch that did best on these very images, so the "
             "figures are a little on the kind side; images never used before are the judge."
         )
+    elif measured.result:
+        lines.append(
+            "- Whether training saw any of these images is not known here; it never reads a test/ "
+            "folder."
+        )
     return [*lines, ""]
 
 
@@ -170,9 +180,4 @@ def _value(value: object) -> str:
 
 def _text(text: str) -> str:
     """Names come from folders and files; none may break a table or become markup."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    for mark in "\\`*_[]<>|":
-        clean = clean.replace(
-            mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark]
-        )
-    return clean
+    return "".join(c if c.isprintable() else " " for c in text).translate(_ESCAPES)

@@ -23,6 +23,8 @@ _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _MAX_NAMED_CLASSES = 40
 """With more classes than these their names would overlap."""
 _MAX_NUMBERED_CLASSES = 25
+_MAX_PICTURE = 256
+"""Pixels a side, nearly, of a picture among the mistakes."""
 
 
 def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
@@ -35,10 +37,10 @@ def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
     epochs = np.array([line["epoch"] for line in train])
     losses = np.array([line["loss"] for line in train])
     left.plot(epochs, losses, color=_BLUE, alpha=0.25, linewidth=1)
-    left.plot(epochs, _smooth(losses), color=_BLUE, label="loss")
+    left.plot(epochs, _smooth(losses), color=_BLUE, marker="o" if len(losses) == 1 else "")
     left.set(xlabel="epoch", ylabel="training loss")
     rate = left.twinx()
-    rate.plot(epochs, [line["learning_rate"] for line in train], color=_ORANGE, label="rate")
+    rate.plot(epochs, [line["learning_rate"] for line in train], color=_ORANGE)
     rate.set_ylabel("learning rate", color=_ORANGE)
     rate.set_ylim(bottom=0)
     top1 = [line["top1"] for line in val]
@@ -86,11 +88,12 @@ def confusion_figure(
     totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shares = 100 * matrix / totals
     side = min(11.0, 3.2 + 0.42 * min(num_classes, _MAX_NUMBERED_CLASSES))
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = Figure(figsize=(max(side + 0.8, 6.0), side), layout="constrained")
+    figure.suptitle(title)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     figure.colorbar(image, ax=axes, shrink=0.8, label="% of the class's images")
-    axes.set(xlabel="answer", ylabel="class", title=title)
+    axes.set(xlabel="answer", ylabel="class")
     if num_classes <= _MAX_NAMED_CLASSES:
         names = [_short(name) for name in class_names]
         axes.set_xticks(range(num_classes), names, rotation=60, ha="right", rotation_mode="anchor")
@@ -135,14 +138,14 @@ def mistakes_figure(
 
 
 def _square(pixels_HWC: Pixels) -> Pixels:
-    """The central square, as a network sees it."""
+    """The central square, copied with few enough pixels that dozens of photographs fit."""
     height, width = pixels_HWC.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return pixels_HWC[top : top + side, left : left + side]
+    every = max(1, side // _MAX_PICTURE)
+    square: Pixels = pixels_HWC[top : top + side : every, left : left + side : every].copy()
+    return square
 
 
 def _short(name: str, limit: int = 18) -> str:
-    # matplotlib reads what stands between dollars as a formula.
-    name = name.replace("$", r"\$")
     return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -93,4 +93,4 @@ def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
     centre = (p + z * z / (2 * num_images)) / (1 + z * z / num_images)
     spread = math.sqrt(p * (1 - p) / num_images + z * z / (4 * num_images**2))
     spread *= z / (1 + z * z / num_images)
-    return 100 * (centre - spread), 100 * (centre + spread)
+    return max(0.0, 100 * (centre - spread)), min(100.0, 100 * (centre + spread))

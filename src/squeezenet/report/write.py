@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.figure import Figure
 
-from squeezenet.files import write_bytes_atomically
+from squeezenet.files import remove_leftovers, write_bytes_atomically
 from squeezenet.images.evaluate import score
 from squeezenet.images.sets import ImageSet
 from squeezenet.report.card import Measured, model_card
@@ -21,6 +22,11 @@ from squeezenet.report.mistakes import confusion_matrix, worst_mistakes
 CARD = "MODEL_CARD.md"
 _MAX_MISTAKES = 24
 _DPI = 120
+_METRICS = {
+    "train": {"epoch", "loss", "learning_rate"},
+    "val": {"epoch", "top1", "top5"},
+}
+"""What a line of each kind must have to be drawn."""
 
 
 def write_report(
@@ -31,6 +37,17 @@ def write_report(
     curves (where there are metrics), confusion and mistakes, each as .png and .svg. ``images`` is
     the set that was answered.
     """
+    with rc_context():
+        rcdefaults()  # the same pictures whatever the user's own style is
+        rcParams["svg.hashsalt"] = "squeezenet"
+        rcParams["svg.fonttype"] = "none"
+        rcParams["text.parse_math"] = False  # names may hold dollars
+        return _write(folder, measured, images, metrics)
+
+
+def _write(
+    folder: Path, measured: Measured, images: ImageSet, metrics: Sequence[dict[str, Any]]
+) -> list[Path]:
     names, spec = measured.record.class_names, measured.record.spec
     top1 = score(measured.answers).top1
     about = f"{spec.name}, {top1:.1f}% of {len(measured.answers.labels):,} images right"
@@ -42,12 +59,14 @@ def write_report(
     title = "the most confident mistakes" if mistakes else "no mistakes"
     figures["mistakes"] = mistakes_figure(mistakes, images, names, f"{spec.name}: {title}")
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     paths = []
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
             path = folder / f"{name}{suffix}"
             write_bytes_atomically(path, _rendered(figure, suffix[1:]))
             paths.append(path)
+    # Last, so that a report that has its card is whole.
     card = model_card(measured, [path.name for path in paths if path.suffix == ".png"])
     write_bytes_atomically(folder / CARD, card.encode())
     return [folder / CARD, *paths]
@@ -63,7 +82,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and {"kind", "epoch"} <= line.keys():
+        if isinstance(line, dict) and _METRICS.get(str(line.get("kind")), {""}) <= line.keys():
             lines.append(line)
     return lines
 
@@ -71,7 +90,9 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
 def _rendered(figure: Figure, kind: str) -> bytes:
     """Equal figures give equal bytes: no date, no random ids."""
     file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "squeezenet", "svg.fonttype": "none"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with warnings.catch_warnings():
+        # Names in scripts that the font lacks are drawn as boxes; the card has them as text.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
     return file.getvalue()

@@ -30,7 +30,7 @@ from squeezenet.train.checkpoint import load_latest, save_checkpoint
 from squeezenet.train.ema import MovingAverage
 from squeezenet.train.hardware import Hardware, choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
-from squeezenet.train.optimizers import Optimizers, head_parameters
+from squeezenet.train.optimizers import Optimizers
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.schedule import rate_share
@@ -59,12 +59,13 @@ class Validate(Protocol):
 class FitOptions:
     """What does not change the result: where it runs and how often it saves.
 
-    ``workers`` None: this process keeps the pixels of a small set, and processes, one a core,
-    decode a larger one.
+    ``workers`` processes decode images; None starts some, one a core, for files, unless the set is
+    so small that this process can keep its pixels. (A script that starts processes needs the usual
+    ``if __name__ == "__main__"``.)
     """
 
     hardware: Hardware | None = None
-    workers: int | None = None
+    workers: int | None = 0
     checkpoint_seconds: float = 60.0
     bad: BadImages | None = None
     progress: Progress | None = None
@@ -132,9 +133,6 @@ class _Loop:
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = Optimizers(self.module, recipe)
         self.average = MovingAverage(self.module, recipe.ema_decay) if recipe.ema_decay else None
-        head = {id(parameter) for _, parameter in head_parameters(self.module)}
-        trained = [p for p in self.module.parameters() if p.requires_grad]
-        self.below_head = [p for p in trained if id(p) not in head]
         self.step = 0
         self.rate = 0.0
         self.best_top1, self.best_epoch, self.last_top1 = -1.0, 0, -1.0
@@ -193,7 +191,7 @@ class _Loop:
     def _batches(self) -> Iterator[TrainBatch]:
         job = self.job
         images, workers = job.images, job.options.workers
-        if workers is None and is_small_set(images):
+        if not workers and is_small_set(images):
             images, workers = KeptImages(images), 0
         return iter_train_batches(
             images,
@@ -209,9 +207,9 @@ class _Loop:
 
     def _train_step(self, batch: TrainBatch) -> float:
         job, recipe, device = self.job, self.job.recipe, self.hardware.device
-        share = rate_share(recipe, self.step, self.total_steps, self.steps_an_epoch)
-        self.optimizers.set_share(share)
-        self.rate = recipe.learning_rate * share
+        rate_now = rate_share(recipe, self.step, self.total_steps, self.steps_an_epoch)
+        self.optimizers.set_share(rate_now)
+        self.rate = recipe.learning_rate * rate_now
         seed = (job.seed * _SEED_STRIDE + self.step) % 2**63
         torch.manual_seed(seed)  # dropout
         if not len(batch.labels):
@@ -219,7 +217,7 @@ class _Loop:
         pixels = batch.pixels_NHWC.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
         x_NCHW = augment_batch(pixels, recipe.augmentation, job.preprocessing, seed)
-        self._prepare_module()
+        self.module.train()
         self.optimizers.zero_grad()
         total = torch.zeros((), device=device)
         for start in range(0, len(labels), recipe.micro_batch):
@@ -243,14 +241,6 @@ class _Loop:
         if self.average is not None:
             self.average.update(self.module, self.step)
         return loss_value
-
-    def _prepare_module(self) -> None:
-        """Set training mode; at the start, perhaps, for the last layer alone."""
-        head_steps = round(self.job.recipe.head_epochs * self.steps_an_epoch)
-        head_only = self.step < head_steps
-        self.module.train(not head_only)  # batch statistics are of the layers below
-        for parameter in self.below_head:
-            parameter.requires_grad_(not head_only)
 
     def _report(self, task: Task, log: MetricsLog, loss: float, num_images: int) -> None:
         epoch = self.step / self.steps_an_epoch

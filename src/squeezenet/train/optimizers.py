@@ -29,29 +29,37 @@ class Optimizers:
 
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
         matrices: list[nn.Parameter] = []
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
         hidden = _hidden_matrices(module)
-        head = {name for name, _ in head_parameters(module)}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             if recipe.optimizer == "muon" and name in hidden:
                 matrices.append(parameter)
-                continue
-            rate = recipe.learning_rate * (recipe.head_rate if name in head else 1.0)
-            decayed = recipe.decay_all or parameter.ndim > 1
-            groups.setdefault((rate, recipe.weight_decay if decayed else 0.0), []).append(parameter)
+            elif recipe.decay_all or parameter.ndim > 1:
+                decayed.append(parameter)
+            else:
+                free.append(parameter)
         sgd = torch.optim.SGD(
             [
-                {"params": parameters, "lr": rate, "weight_decay": decay}
-                for (rate, decay), parameters in groups.items()
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": free, "weight_decay": 0.0},
             ],
+            lr=recipe.learning_rate,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov and recipe.momentum > 0,
         )
         self._all: list[torch.optim.Optimizer] = [sgd]
         if matrices:
-            self._all.append(Muon(matrices, lr=recipe.matrix_rate, decay=recipe.matrix_decay))
+            self._all.append(
+                Muon(
+                    matrices,
+                    lr=recipe.matrix_rate,
+                    momentum=recipe.momentum,
+                    decay=recipe.matrix_decay,
+                )
+            )
         self._peaks = [[group["lr"] for group in each.param_groups] for each in self._all]
 
     def set_share(self, share: float) -> None:
@@ -74,13 +82,6 @@ class Optimizers:
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         for each, state in zip(self._all, states, strict=True):
             each.load_state_dict(state)
-
-
-def head_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Names and parameters of the last layer that has a weight tensor; none if there is none."""
-    named = list(module.named_parameters())
-    layers = [name.rpartition(".")[0] for name, value in named if value.ndim > 1]
-    return [pair for pair in named if pair[0].rpartition(".")[0] in layers[-1:]]
 
 
 def _hidden_matrices(module: nn.Module) -> set[str]:

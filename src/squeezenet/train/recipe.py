@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,9 +21,7 @@ class Recipe:
     weight decay on biases and batch normalisation too. ``optimizer`` "muon" trains the weights
     between hidden layers by Muon at ``matrix_rate`` with decoupled ``matrix_decay``, and the rest
     by SGD. ``clip_norm`` 0 and ``ema_decay`` 0 switch
-    those off. ``balance`` weighs classes of unequal size. For ``head_epochs`` at the start only the
-    last layer learns, so that its random answers do not spoil what the layers below know; its rate
-    is ``head_rate`` times the others' throughout. ``batch_norm`` is what the recipe asks of
+    those off. ``balance`` weighs classes of unequal size. ``batch_norm`` is what the recipe asks of
     a network that it trains from scratch; ``caffe`` asks for the authors' geometry: 227 pixels of
     BGR, a padded conv10 in v1.0, and a ReLU behind it.
     """
@@ -42,8 +41,6 @@ class Recipe:
     decay_all: bool = False
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_epochs: float = 2.0
-    head_epochs: float = 0.0
-    head_rate: float = 1.0
     label_smoothing: float = 0.05
     clip_norm: float = 2.0
     ema_decay: float = 0.998
@@ -52,6 +49,13 @@ class Recipe:
     batch_norm: bool = True
     caffe: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def at_rate(self, learning_rate: float) -> Recipe:
+        """Return the recipe at another learning rate, Muon's changed by the same factor."""
+        factor = learning_rate / self.learning_rate
+        return dataclasses.replace(
+            self, learning_rate=learning_rate, matrix_rate=self.matrix_rate * factor
+        )
 
     def __post_init__(self) -> None:
         def require(condition: bool, what: str) -> None:
@@ -70,14 +74,7 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "ema_decay"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} is {value}, expected 0 <= {name} < 1")
-        for name in (
-            "weight_decay",
-            "matrix_decay",
-            "warmup_epochs",
-            "head_epochs",
-            "head_rate",
-            "clip_norm",
-        ):
+        for name in ("weight_decay", "matrix_decay", "warmup_epochs", "clip_norm"):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value}, expected at least 0")
 

@@ -29,7 +29,9 @@ from squeezenet.model.load import load_model
 from squeezenet.model.loaded import LoadedModel, with_classes
 from squeezenet.model.network import build_module
 from squeezenet.model.safetensors_file import save_safetensors
+from squeezenet.train.checkpoint import checkpoint_paths
 from squeezenet.train.fit import Fit, FitOptions, Loss, Validate
+from squeezenet.train.head import fit_head
 from squeezenet.train.recipe import Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
 
@@ -168,11 +170,13 @@ def train_run(
     *,
     seed: int = 0,
     val_fraction: float = VAL_FRACTION,
+    new_head: bool = False,
     options: FitOptions | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` on ``data`` into ``folder``; return the result that ``result.json`` holds.
 
-    ``val_fraction`` is what ``data`` was split by; it is kept in the record.
+    ``val_fraction`` is what ``data`` was split by; it is kept in the record. ``new_head``: begin
+    with the last layer that logistic regression finds, see ``head``.
 
     Resumes what the folder holds; a finished run is not run again.
 
@@ -206,6 +210,11 @@ def train_run(
         if options.progress is not None:
             options.progress.log(f"{folder}: this run is finished already")
         return finished
+    if new_head and not checkpoint_paths(run.checkpoints):
+        batches = EvalBatches(
+            data.train, model.record.preprocessing, workers=options.workers, bad=options.bad
+        )
+        fit_head(model, batches, balance=recipe.balance, progress=options.progress)
     job = Fit(
         module=model.module,
         recipe=recipe,
