@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -303,3 +304,20 @@ def test_fine_tuning_keeps_imagenets_head_only_for_its_classes(shared: Path) -> 
     assert not model.record.spec.head.last_relu
     assert model.record.preprocessing.channels == "BGR"
     assert np.isfinite(model.logits(np.zeros((1, 3, 227, 227), np.float32))).all()
+
+
+def test_a_report_tells_the_story_and_cannot_cost_a_run(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    card = (run / "report" / "MODEL_CARD.md").read_text()
+    assert "epoch that did best" in card and "kept aside from digits" in card
+    assert {path.suffix for path in (run / "report").iterdir()} == {".md", ".png", ".svg"}
+    assert (run / "report" / "curves.png").is_file()
+    shutil.rmtree(run / "report")
+    (run / "report").write_text("in the way")
+    assert cli([*cli_train(run), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["steps"] == 160
+    assert "no report: " in captured.err and "squeezenet report draws one later" in captured.err
