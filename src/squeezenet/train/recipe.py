@@ -127,12 +127,13 @@ RECIPES = {
             ema_decay=0.995,
             augmentation=Augmentation(crop="random", padding=3, colour=0.0),
         ),
+        # The head begins as logistic regression, so little is left to learn, and slowly.
         Recipe(
             name="finetune",
-            epochs=20,
+            epochs=10,
             batch_size=32,
             micro_batch=32,
-            learning_rate=0.005,
+            learning_rate=0.002,
             warmup_epochs=1.0,
             weight_decay=2e-4,
             ema_decay=0.98,
