@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.codec.types import CodebookWeights, CompressedLayer, CompressedModel
 
+# A shell's background jobs ignore Ctrl-C, and would hand that down to the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # One thread: the networks here are tiny, and two programs at once would fight over the cores.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -30,7 +30,7 @@ class Recipe:
     epochs: int = 60
     max_steps: int | None = None
     batch_size: int = 128
-    micro_batch: int = 128
+    micro_batch: int = 32
     learning_rate: float = 0.1
     momentum: float = 0.9
     optimizer: Literal["sgd", "muon"] = "sgd"
