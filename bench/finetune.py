@@ -1,6 +1,6 @@
 """Fine-tuning from ImageNet weights beside training from scratch, on a few hundred photographs.
 
-    python bench/finetune.py ../shared/data --task 8 --work /tmp/finetune
+    python bench/finetune.py ../shared/data --task 8 --work finetune
 
 groups ``imagenet-train1k`` into everyday categories (``coarse_categories``), runs the commands
 that a user would, with nothing tuned, and judges both networks on ``imagenet-val500``. A second

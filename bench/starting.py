@@ -1,6 +1,6 @@
 """Does training start? Two epochs of CIFAR-10 from several seeds, with and without batch norm.
 
-    python bench/starting.py cifar10 --work /tmp/starting
+    python bench/starting.py cifar10 --work starting
 
 Runs the command line's defaults and prints the accuracy on the test images. A second call with
 the same --work goes on where the first was stopped.

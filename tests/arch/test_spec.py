@@ -165,7 +165,8 @@ def test_input_too_small_is_refused_where_it_runs_out() -> None:
 
 def test_every_preset_builds() -> None:
     for name in PRESETS:
-        build_graph(preset(name))
+        graph = build_graph(preset(name))
+        assert graph.spec.name == name and graph.convs[-1].out_channels == graph.spec.num_classes
 
 
 def test_network_larger_than_the_limits_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ from squeezenet.cli.options import (
     ArchOption,
     JsonOption,
     ModelArgument,
+    SplitOption,
     StrictOption,
     WorkersOption,
     bad_images,
@@ -39,9 +40,7 @@ def eval_command(
     against: Annotated[
         Path | None, Parameter(help="Another model: report agreement with it and KL from it.")
     ] = None,
-    split: Annotated[
-        Literal["train", "val", "test"] | None, Parameter(help="Which part of the data to use.")
-    ] = None,
+    split: SplitOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -33,6 +33,9 @@ ArchOption: TypeAlias = Annotated[
 ]
 StrictOption: TypeAlias = Annotated[
     bool, Parameter(negative=(), help="An image that cannot be read is an error.")
+]
+SplitOption: TypeAlias = Annotated[
+    Literal["train", "val", "test"] | None, Parameter(help="Which part of the data to use.")
 ]
 WorkersOption: TypeAlias = Annotated[
     int | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ from squeezenet.cli.options import (
     JsonOption,
     ModelArgument,
     OpenModel,
+    SplitOption,
     StrictOption,
     WorkersOption,
     bad_images,
@@ -42,9 +43,7 @@ def report(
     /,
     *,
     out: Annotated[Path, Parameter(help="Folder for the pictures and the card.")],
-    split: Annotated[
-        Literal["train", "val", "test"] | None, Parameter(help="Which part of the data to use.")
-    ] = None,
+    split: SplitOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,

@@ -9,7 +9,7 @@ in bfloat16, fourteen times slower on a CPU than the float32 here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -106,10 +106,20 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "decay": decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Step on every parameter that has a gradient."""
-        assert closure is None
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Step on every parameter that has a gradient; return what ``closure`` gives."""
+        loss = None if closure is None else closure()
+        with torch.no_grad():
+            self._step()
+        return loss
+
+    def _step(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
