@@ -193,7 +193,8 @@ def train(
     print(
         f"{out}: best top-1 {result['best_top1']:.1f}% at epoch {result['best_epoch']} on "
         f"{result['val_images']} validation images; {result['train_images']} training images, "
-        f"{result['steps']} steps, {result['seconds']:.0f} s; pictures in {report}"
+        f"{result['steps']} steps, {result['seconds']:.0f} s"
+        + (f"; pictures in {report}" if report.is_dir() else "")
     )
 
 
