@@ -168,3 +168,12 @@ def test_hardware() -> None:
     assert not choose_hardware("cpu", "float32").bfloat16
     with pytest.raises(UsageError, match="--device nonsense: not usable here"):
         choose_hardware("nonsense")
+
+
+def test_a_small_set_gets_smaller_batches() -> None:
+    recipe = Recipe(name="x", batch_size=128, learning_rate=0.1, matrix_rate=0.04)
+    assert recipe.for_set_of(2048) == recipe
+    small = recipe.for_set_of(2047)
+    assert (small.batch_size, small.learning_rate, small.matrix_rate) == (64, 0.05, 0.02)
+    assert recipe.for_set_of(1).batch_size == 16
+    assert dataclasses.replace(recipe, batch_size=20).for_set_of(1).batch_size == 20

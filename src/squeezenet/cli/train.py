@@ -153,11 +153,14 @@ def train(
             batch_norm=batch_norm,
         )
         size = choice.size
-    chosen = (
-        recipe_named(recipe)
-        if recipe
-        else default_recipe(data, input_size=size, start=start.record if start else None)
-    )
+    if recipe is not None:
+        chosen = recipe_named(recipe)
+    elif start is not None:
+        chosen = default_recipe(data, input_size=size, start=start.record)
+    else:
+        chosen = default_recipe(data, input_size=size)
+        if batch_size is None:
+            chosen = chosen.for_set_of(len(images.train))
     if flip is not None:
         given["augmentation"] = dataclasses.replace(chosen.augmentation, flip=flip)
     try:

@@ -10,6 +10,9 @@ from squeezenet.data.augment import Augmentation
 from squeezenet.errors import SpecError, UnknownNameError
 from squeezenet.model.init import InitKind
 
+STEPS_PER_EPOCH = 16
+SMALLEST_BATCH = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -56,6 +59,18 @@ class Recipe:
         return dataclasses.replace(
             self, learning_rate=learning_rate, matrix_rate=self.matrix_rate * factor
         )
+
+    def for_set_of(self, images: int) -> Recipe:
+        """Return the recipe for a set of so many images: smaller batches where they are few.
+
+        A network learns by steps; an epoch shall have ``STEPS_PER_EPOCH`` of them, in batches of
+        ``SMALLEST_BATCH`` or more. The learning rates follow the batch's size.
+        """
+        size = self.batch_size
+        while size >= 2 * SMALLEST_BATCH and images < STEPS_PER_EPOCH * size:
+            size //= 2
+        smaller = self.at_rate(self.learning_rate * size / self.batch_size)
+        return dataclasses.replace(smaller, batch_size=size)
 
     def __post_init__(self) -> None:
         def require(condition: bool, what: str) -> None:
