@@ -188,7 +188,13 @@ def test_whole_run(tmp_path: Path, calib: bool) -> None:
     _, report = run(out, calib=calib, share_epochs=1)
     data = out.read_bytes()
     assert report.file_bytes == len(data)
-    assert [row.stage for row in report.stages] == ["float32", "pruned", "shared", "huffman"]
+    assert [row.stage for row in report.stages] == [
+        "float32",
+        "pruned",
+        "shared",
+        "huffman",
+        "range coder",
+    ]
     sizes = [row.bytes for row in report.stages]
     assert sizes[0] > sizes[1] > sizes[2] and sizes[3] < sizes[1]
     assert report.stages[1].density == pytest.approx(50, abs=0.5)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from squeezenet.arch.plain import canonical_json, from_plain
+from squeezenet.arch.plain import canonical_json, from_plain, to_plain
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
 from squeezenet.errors import SpecError
@@ -59,13 +59,19 @@ class ModelRecord:
                 f"{spec.input_size[1]}"
             )
 
-    def to_json(self) -> str:
-        """The canonical text: equal records, equal bytes."""
-        return canonical_json(self)
+    def to_json(self, *, labels: bool = True) -> str:
+        """The canonical text: equal records, equal bytes. Without ``labels`` the names and ids of
+        the classes are left out."""
+        plain = to_plain(self)
+        if not labels:
+            del plain["class_names"], plain["class_ids"]
+        return canonical_json(plain)
 
     @staticmethod
-    def from_json(text: str) -> ModelRecord:
-        """Read ``to_json``'s text.
+    def from_json(
+        text: str, labels: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    ) -> ModelRecord:
+        """Read ``to_json``'s text; ``labels`` are (names, ids) of the classes, if it has none.
 
         Raises:
             SpecError: it is not such a text, or what it describes cannot exist.
@@ -77,6 +83,10 @@ class ModelRecord:
         if not isinstance(data, dict):
             raise SpecError("model record: expected an object")
         data = dict(data)
+        if labels is not None:
+            if "class_names" in data or "class_ids" in data:
+                raise SpecError("model record: the classes stand in two places")
+            data |= {"class_names": list(labels[0]), "class_ids": list(labels[1])}
         spec = spec_from_plain(data.pop("spec", None))
         body = from_plain(_RecordBody, data, "record")
         return ModelRecord(

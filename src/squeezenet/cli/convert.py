@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from squeezenet.cli.display import print_json
 from squeezenet.cli.options import ArchOption, JsonOption, ModelArgument
-from squeezenet.codec.container import encode
+from squeezenet.codec.container import EntropyCoder, encode
 from squeezenet.codec.kinds import model_kind, read_compressed
 from squeezenet.codec.types import CompressedModel
 from squeezenet.errors import UsageError
@@ -28,6 +28,10 @@ def convert(
             negative=(), help="Round convolution weights to 16-bit floats (.safetensors only)."
         ),
     ] = False,
+    coder: Annotated[
+        EntropyCoder | None,
+        Parameter(help="Entropy coder of a .sqz: range (default), or the paper's huffman."),
+    ] = None,
     arch: ArchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -35,12 +39,14 @@ def convert(
     require_output(out, model, (".sqz", ".safetensors"))
     if half and out.suffix != ".safetensors":
         raise UsageError(f"--half is for .safetensors; {out.name} has integers and codebooks")
+    if coder is not None and out.suffix != ".sqz":
+        raise UsageError(f"--coder is for .sqz; {out.name} is not coded")
     kind = model_kind(model)
     if out.suffix == ".sqz":
         compressed = (
             read_compressed(model, kind) if kind.is_compressed else _with_codebooks(model, arch)
         )
-        write_bytes_atomically(out, encode(compressed))
+        write_bytes_atomically(out, encode(compressed, coder or "range"))
     else:
         require_extra("train", "writing a .safetensors")
         from squeezenet.model.load import load_model

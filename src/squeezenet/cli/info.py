@@ -77,8 +77,8 @@ def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
         row.layer: {
             "density": row.density,
             "bits_a_weight": row.bits_a_weight,
-            "bits_a_gap": row.bits_a_gap,
             "bytes": row.bytes,
+            "huffman_bytes": row.huffman_bytes,
         }
         for row in layer_sizes(read_compressed(path, kind).layers)
     }

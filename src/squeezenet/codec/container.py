@@ -1,46 +1,28 @@
-"""The ``.sqz`` container, version 0: the first layout, to be replaced by spec/FORMAT.md's.
-
-Little-endian.
-
-    0   8  magic 89 53 51 5A 0D 0A 1A 0A (as PNG's, it shows damage by text-mode copying)
-    8   2  version, 0
-    10  2  number of layers
-    12  4  bytes of the whole file
-    16  4  bytes of the record
-    20  4  CRC-32 of the record
-    24  4  CRC-32 of bytes 0..23
-    28     the record: canonical JSON (``arch.record``), zlib-compressed
-    then per convolution, in graph order: u32 bytes, u32 CRC-32, then the layer:
-           u8 representation (0 codebook, 1 levels),
-           codebook: u16 entries, float32 each; levels: float32 scale an output channel;
-           float32 bias an output channel; then the symbols (``codec.entropy``)
-    last 32  SHA-256 of all bytes before
+"""The ``.sqz`` container: sections with checksums. spec/FORMAT.md has every byte.
 
 Decoding checks everything before it believes it: a file that is damaged or hostile ends in one
-``FormatError``, and what is allocated is bounded by ``arch``'s limits.
+``FormatError``, and what is allocated is bounded by ``arch``'s limits and by the file's length.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-
-from squeezenet.arch.graph import Conv, build_graph
+from squeezenet.arch.graph import MAX_WEIGHTS, Graph, build_graph
+from squeezenet.arch.imagenet import imagenet_classes
+from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
-from squeezenet.codec.entropy import StreamSizes, decode_symbols, encode_symbols
+from squeezenet.codec import huffman_weights
+from squeezenet.codec.plan_bytes import graph_bytes, input_bytes
 from squeezenet.codec.reader import ByteReader
-from squeezenet.codec.types import (
-    MAX_CODEBOOK,
-    CodebookWeights,
-    CompressedLayer,
-    CompressedModel,
-    Float32Array,
-    LevelWeights,
-)
+from squeezenet.codec.text import decode_text, encode_text
+from squeezenet.codec.types import CompressedLayer, CompressedModel
+from squeezenet.codec.weights import MAX_WEIGHTS_A_BYTE, decode_weights, encode_weights
 from squeezenet.errors import (
     ChecksumError,
     LimitError,
@@ -54,28 +36,84 @@ from squeezenet.errors import (
 
 MAGIC = b"\x89SQZ\r\n\x1a\n"
 VERSION = 0
-MAX_RECORD_BYTES = 1 << 22
-"""Most bytes of the record's JSON: 4 MiB, a hundred times what 1,000 classes take."""
-_PREAMBLE = struct.Struct("<8sHHIII")
+EntropyCoder = Literal["range", "huffman"]
+
+_HEADER = struct.Struct("<8sBBHIIII")
+_SECTION = struct.Struct("<BBHII")
 _CRC = struct.Struct("<I")
-_SECTION = struct.Struct("<II")
-_DIGEST_BYTES = 32
-_CODEBOOK, _LEVELS = 0, 1
+_MANDATORY = 1
+_MAX_SECTIONS = 16
+_CODERS: tuple[EntropyCoder, ...] = ("huffman", "range")
+_NO_IDS, _IMAGENET_IDS, _LISTED_IDS = range(3)
 
 
-def encode(model: CompressedModel) -> bytes:
-    """Return the file's bytes; equal models give equal bytes."""
-    record = zlib.compress(model.record.to_json().encode(), 9)
-    body = record
-    for layer in model.layers:
-        payload, _ = encode_layer(layer)
-        body += _SECTION.pack(len(payload), zlib.crc32(payload)) + payload
-    num_bytes = _PREAMBLE.size + _CRC.size + len(body) + _DIGEST_BYTES
-    preamble = _PREAMBLE.pack(
-        MAGIC, VERSION, len(model.layers), num_bytes, len(record), zlib.crc32(record)
+class Section(IntEnum):
+    """The kinds of sections that this version knows, in the order in which they are written."""
+
+    GRAPH = 1
+    INPUT = 2
+    WEIGHTS = 3
+    LABELS = 4
+    RECORD = 5
+
+
+_NEEDED_BY_CLIENTS = {Section.GRAPH, Section.INPUT, Section.WEIGHTS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the header says that a client must have room for, in levels and activations."""
+
+    num_weights: int
+    largest_channel: int
+    peak_activations: int
+
+    @staticmethod
+    def of(graph: Graph) -> Needs:
+        """Work the needs out."""
+        return Needs(
+            num_weights=sum(conv.num_weights for conv in graph.convs),
+            largest_channel=max(conv.num_weights // conv.out_channels for conv in graph.convs),
+            peak_activations=peak_activation_bytes(graph),
+        )
+
+
+def encode(model: CompressedModel, coder: EntropyCoder = "range") -> bytes:
+    """Return the file's bytes; equal models give equal bytes.
+
+    Raises:
+        SpecError: the preprocessing cannot be held.
+        WeightsError: biases beside levels that cannot be held.
+    """
+    graph = build_graph(model.record.spec)
+    needs = Needs.of(graph)
+    weights = encode_weights if coder == "range" else huffman_weights.encode_weights
+    sections = {
+        Section.GRAPH: graph_bytes(graph),
+        Section.INPUT: input_bytes(model.record.preprocessing),
+        Section.WEIGHTS: bytes([_CODERS.index(coder)]) + weights(model.layers),
+        Section.LABELS: _labels(model.record),
+        Section.RECORD: encode_text(model.record.to_json(labels=False)),
+    }
+    table = b"".join(
+        _SECTION.pack(kind, kind in _NEEDED_BY_CLIENTS, 0, len(body), zlib.crc32(body))
+        for kind, body in sections.items()
     )
-    data = preamble + _CRC.pack(zlib.crc32(preamble)) + body
-    return data + hashlib.sha256(data).digest()
+    body = b"".join(sections.values())
+    num_bytes = _HEADER.size + len(table) + _CRC.size + len(body) + _CRC.size
+    head = _HEADER.pack(
+        MAGIC,
+        VERSION,
+        len(sections),
+        0,
+        num_bytes,
+        needs.num_weights,
+        needs.largest_channel,
+        needs.peak_activations,
+    )
+    data = head + table
+    data += _CRC.pack(zlib.crc32(data)) + body
+    return data + _CRC.pack(zlib.crc32(data))
 
 
 def decode(data: bytes, where: str = "file") -> CompressedModel:
@@ -85,21 +123,29 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
         UnknownFormatError, TruncatedError, ChecksumError, UnsupportedVersionError,
         MalformedError, LimitError: each as its name says.
     """
-    num_layers, record_bytes, body = _open_envelope(data, where)
-    record, convs = _read_record(record_bytes, where)
-    if num_layers != len(convs):
-        raise MalformedError(f"{where}: {num_layers} layers, expected the network's {len(convs)}")
-    reader = ByteReader(body, where)
-    layers = []
-    for conv in convs:
-        num_bytes, crc = reader.unpack(_SECTION.format)
-        payload = reader.take(num_bytes)
-        if zlib.crc32(payload) != crc:
-            raise ChecksumError(f"{where}: {conv.name}: the checksum is wrong")
-        layers.append(_decode_layer(ByteReader(payload, f"{where}: {conv.name}"), conv))
-    reader.finish()
+    needs, sections = _open(data, where)
+    missing = [kind.name for kind in Section if kind not in sections]
+    if missing:
+        raise MalformedError(f"{where}: no section {missing[0]}")
+    readers = {kind: ByteReader(sections[kind], f"{where}: {kind.name}") for kind in Section}
+    names, ids = _read_labels(readers[Section.LABELS])
     try:
-        return CompressedModel(record=record, layers=tuple(layers))
+        record = ModelRecord.from_json(decode_text(readers[Section.RECORD]), (names, ids))
+        graph = build_graph(record.spec)
+        derived = {
+            Section.GRAPH: graph_bytes(graph),
+            Section.INPUT: input_bytes(record.preprocessing),
+        }
+    except SpecError as error:
+        raise MalformedError(f"{where}: {error}") from None
+    for kind, expected in derived.items():
+        if sections[kind] != expected:
+            raise MalformedError(f"{where}: {kind.name} is not what the record says")
+    if needs != Needs.of(graph):
+        raise MalformedError(f"{where}: the header's needs are not those of the network")
+    layers = _read_weights(sections[Section.WEIGHTS], graph, where)
+    try:
+        return CompressedModel(record=record, layers=layers)
     except WeightsError as error:
         raise MalformedError(f"{where}: {error}") from None
 
@@ -109,99 +155,95 @@ def read_sqz(path: Path) -> CompressedModel:
     return decode(path.read_bytes(), str(path))
 
 
-def encode_layer(layer: CompressedLayer) -> tuple[bytes, StreamSizes]:
-    """Return one layer's bytes, and how many bits of them are codes and gaps."""
-    weights = layer.weights
-    if isinstance(weights, CodebookWeights):
-        side = struct.pack("<BH", _CODEBOOK, weights.codebook.size) + _floats(weights.codebook)
-    else:
-        side = struct.pack("<B", _LEVELS) + _floats(weights.scales_O)
-    symbols, sizes = encode_symbols(weights.symbols_OIHW)
-    return side + _floats(layer.bias_O) + symbols, sizes
+def section_sizes(data: bytes, where: str = "file") -> dict[str, int]:
+    """Return the bytes of each section of a file, and under "HEADER" what stands around them."""
+    sizes = {kind.name: len(body) for kind, body in _open(data, where)[1].items()}
+    return {"HEADER": len(data) - sum(sizes.values()), **sizes}
 
 
-def _open_envelope(data: bytes, where: str) -> tuple[int, bytes, bytes]:
-    """Check all around the content: return the number of layers, the record and the layers."""
+def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
+    """Check all around the content, and cut it into the sections that we know."""
     if not data.startswith(MAGIC):
         if data and MAGIC.startswith(data[: len(MAGIC)]):
             raise TruncatedError(f"{where}: ends inside its first {len(MAGIC)} bytes")
         raise UnknownFormatError(f"{where}: does not begin like a .sqz file")
-    start = _PREAMBLE.size + _CRC.size
-    if len(data) < start + _DIGEST_BYTES:
-        raise TruncatedError(
-            f"{where}: {len(data)} bytes, too short for a .sqz file; copy it again"
-        )
-    _, version, num_layers, num_bytes, record_size, record_crc = _PREAMBLE.unpack_from(data)
-    if _CRC.unpack_from(data, _PREAMBLE.size)[0] != zlib.crc32(data[: _PREAMBLE.size]):
-        raise ChecksumError(f"{where}: the checksum of its first bytes is wrong; copy it again")
+    if len(data) < _HEADER.size:
+        raise TruncatedError(f"{where}: {len(data)} bytes, too short for a .sqz file")
+    _, version, num_sections, reserved, num_bytes, *needs = _HEADER.unpack_from(data)
     if version != VERSION:
+        # Nothing is known of another version's header, not even where its checksum is.
         raise UnsupportedVersionError(
-            f"{where}: .sqz version {version}, expected {VERSION}; use a newer squeezenet"
+            f"{where}: .sqz version {version}, expected {VERSION}; use a newer squeezenet, or the "
+            "file is damaged"
         )
+    start = _HEADER.size + num_sections * _SECTION.size
+    if len(data) < start + 2 * _CRC.size:
+        raise TruncatedError(f"{where}: {len(data)} bytes, too short for its header")
+    if _CRC.unpack_from(data, start)[0] != zlib.crc32(data[:start]):
+        raise ChecksumError(f"{where}: the checksum of its header is wrong; copy it again")
+    if not 1 <= num_sections <= _MAX_SECTIONS or reserved:
+        raise MalformedError(f"{where}: a header with {num_sections} sections")
     if len(data) < num_bytes:
         raise TruncatedError(f"{where}: {len(data)} bytes, expected {num_bytes}; copy it again")
     if len(data) > num_bytes:
         raise MalformedError(f"{where}: {len(data)} bytes, expected {num_bytes}")
-    if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
+    if _CRC.unpack_from(data, num_bytes - _CRC.size)[0] != zlib.crc32(data[: -_CRC.size]):
         raise ChecksumError(f"{where}: the checksum of the file is wrong; copy it again")
-    if start + record_size > num_bytes - _DIGEST_BYTES:
-        raise MalformedError(f"{where}: a record of {record_size} bytes does not fit the file")
-    record = data[start : start + record_size]
-    if zlib.crc32(record) != record_crc:
-        raise ChecksumError(f"{where}: the checksum of the record is wrong; copy it again")
-    return num_layers, record, data[start + record_size : -_DIGEST_BYTES]
-
-
-def _read_record(data: bytes, where: str) -> tuple[ModelRecord, tuple[Conv, ...]]:
-    """Return the record and the layers that its network must have."""
-    inflate = zlib.decompressobj()
-    try:
-        text = inflate.decompress(data, MAX_RECORD_BYTES)
-    except zlib.error as error:
-        raise MalformedError(f"{where}: the record does not decompress ({error})") from None
-    if inflate.unconsumed_tail:
-        raise LimitError(f"{where}: the record is over {MAX_RECORD_BYTES} bytes")
-    if not inflate.eof or inflate.unused_data:
-        raise MalformedError(f"{where}: the record does not end where it should")
-    try:
-        record = ModelRecord.from_json(text.decode())
-        return record, build_graph(record.spec).convs
-    except (SpecError, UnicodeDecodeError) as error:
-        raise MalformedError(f"{where}: {error}") from None
-
-
-def _decode_layer(reader: ByteReader, conv: Conv) -> CompressedLayer:
-    (representation,) = reader.unpack("<B")
-    if representation not in (_CODEBOOK, _LEVELS):
-        raise UnsupportedVersionError(
-            f"{reader.where}: representation {representation}, expected 0 or 1; "
-            "use a newer squeezenet"
-        )
-    if representation == _CODEBOOK:
-        (entries,) = reader.unpack("<H")
-        if not 1 <= entries <= MAX_CODEBOOK:
-            raise MalformedError(f"{reader.where}: a codebook of {entries} entries")
-        side = _read_floats(reader, entries)
-    else:
-        side = _read_floats(reader, conv.out_channels)
-    bias_O = _read_floats(reader, conv.out_channels)
-    symbols_OIHW = decode_symbols(reader, conv.num_weights).reshape(conv.weight_shape)
+    table = [
+        _SECTION.unpack_from(data, _HEADER.size + i * _SECTION.size) for i in range(num_sections)
+    ]
+    reader = ByteReader(data[start + _CRC.size : -_CRC.size], where)
+    sections: dict[Section, bytes] = {}
+    for number, flags, reserved, size, crc in table:
+        body = reader.take(size)
+        if zlib.crc32(body) != crc:
+            raise ChecksumError(f"{where}: the checksum of section {number} is wrong")
+        if reserved or flags > _MANDATORY:
+            raise MalformedError(f"{where}: section {number} has flags {flags}")
+        if number not in list(Section):
+            if flags:
+                raise UnsupportedVersionError(
+                    f"{where}: section {number} is needed and unknown; use a newer squeezenet"
+                )
+            continue
+        kind = Section(number)
+        if kind in sections or bool(flags) != (kind in _NEEDED_BY_CLIENTS):
+            raise MalformedError(f"{where}: section {kind.name} stands twice or has wrong flags")
+        sections[kind] = body
     reader.finish()
-    weights: CodebookWeights | LevelWeights
-    if representation == _CODEBOOK:
-        if side[0] != 0.0 or symbols_OIHW.max(initial=0) >= side.size:
-            raise MalformedError(f"{reader.where}: codes and codebook do not fit")
-        weights = CodebookWeights(codes_OIHW=symbols_OIHW, codebook=side)
-    else:
-        if not (side > 0).all():
-            raise MalformedError(f"{reader.where}: a scale is not above 0")
-        weights = LevelWeights(levels_OIHW=symbols_OIHW.view(np.int8), scales_O=side)
-    return CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O)
+    claimed = Needs(num_weights=needs[0], largest_channel=needs[1], peak_activations=needs[2])
+    most = min(MAX_WEIGHTS, MAX_WEIGHTS_A_BYTE * len(sections.get(Section.WEIGHTS, b"")))
+    if claimed.num_weights > most:
+        raise LimitError(
+            f"{where}: {claimed.num_weights} weights, expected at most {most} in a file of its size"
+        )
+    return claimed, sections
 
 
-def _floats(values: Float32Array) -> bytes:
-    return values.astype("<f4").tobytes()
+def _labels(record: ModelRecord) -> bytes:
+    if not record.class_ids:
+        return bytes([_NO_IDS]) + encode_text("\n".join(record.class_names))
+    if record.class_ids == imagenet_classes()[1]:
+        return bytes([_IMAGENET_IDS]) + encode_text("\n".join(record.class_names))
+    return bytes([_LISTED_IDS]) + encode_text("\n".join(record.class_names + record.class_ids))
 
 
-def _read_floats(reader: ByteReader, count: int) -> Float32Array:
-    return np.frombuffer(reader.take(4 * count), "<f4").astype(np.float32)
+def _read_labels(reader: ByteReader) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    (ids,) = reader.unpack("<B")
+    lines = tuple(decode_text(reader).split("\n"))
+    if ids == _NO_IDS:
+        return lines, ()
+    if ids == _IMAGENET_IDS:
+        return lines, imagenet_classes()[1]
+    if ids != _LISTED_IDS or len(lines) % 2:
+        raise MalformedError(f"{reader.where}: kind {ids} of ids, {len(lines)} lines")
+    return lines[: len(lines) // 2], lines[len(lines) // 2 :]
+
+
+def _read_weights(data: bytes, graph: Graph, where: str) -> tuple[CompressedLayer, ...]:
+    coder = data[0] if data else None
+    if coder is None or coder >= len(_CODERS):
+        raise UnsupportedVersionError(f"{where}: entropy coder {coder}, expected 0 or 1")
+    if _CODERS[coder] == "range":
+        return decode_weights(data[1:], graph.convs, where)
+    return huffman_weights.decode_weights(data[1:], graph.convs, where)

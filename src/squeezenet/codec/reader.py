@@ -29,6 +29,10 @@ class ByteReader:
         self._position += num_bytes
         return self._data[start : self._position]
 
+    def rest(self) -> bytes:
+        """Return all bytes that are left."""
+        return self.take(len(self._data) - self._position)
+
     def unpack(self, layout: str) -> tuple[Any, ...]:
         """Return the values of a ``struct`` layout."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))

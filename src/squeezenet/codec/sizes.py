@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from squeezenet.codec.container import encode_layer
+from squeezenet.codec.huffman_weights import encode_layer
 from squeezenet.codec.types import CompressedLayer
+from squeezenet.codec.weights import layer_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSizes:
-    """One layer: ``density`` in percent, bits a kept weight and a gap on average (where zeros are
-    coded among the weights there are no gaps), ``bytes`` with bias, codebook and code tables."""
+    """One layer: ``density`` in percent, ``bytes`` with bias and codebook or scales, and
+    ``bits_a_weight``, these bytes' bits for each weight that is not zero. ``huffman_bytes`` is
+    what Huffman codes take instead; ``symbol_bits`` and ``gap_bits`` of those are codes and gaps
+    (where zeros are coded among the codes there are no gaps)."""
 
     layer: str
     weights: int
     kept: int
     density: float
     bits_a_weight: float
-    bits_a_gap: float
     float_bytes: int
     bytes: int
+    huffman_bytes: int
+    symbol_bits: int
+    gap_bits: int
 
 
 def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
     """Measure every layer by coding it."""
     rows = []
-    for layer in layers:
+    for layer, num_bytes in zip(layers, layer_bytes(layers), strict=True):
         payload, sizes = encode_layer(layer)
         kept = layer.num_nonzero
         rows.append(
@@ -35,10 +40,12 @@ def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
                 weights=layer.num_weights,
                 kept=kept,
                 density=100 * kept / layer.num_weights,
-                bits_a_weight=sizes.symbol_bits / max(1, kept),
-                bits_a_gap=sizes.gap_bits / max(1, kept),
+                bits_a_weight=8 * num_bytes / max(1, kept),
                 float_bytes=4 * (layer.num_weights + len(layer.bias_O)),
-                bytes=len(payload),
+                bytes=num_bytes,
+                huffman_bytes=len(payload),
+                symbol_bits=sizes.symbol_bits,
+                gap_bits=sizes.gap_bits,
             )
         )
     return rows

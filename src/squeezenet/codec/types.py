@@ -5,8 +5,9 @@ Legend: O output channels, I input channels of a group, H W kernel height and wi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,10 @@ UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Int8Array: TypeAlias = npt.NDArray[np.int8]
 
 MAX_CODEBOOK = 256
+SCALE_MANTISSA_BITS = 5
+"""Scales are float32 with so many bits of mantissa: steps of two to three percent."""
+MAX_BIAS_SHIFT = 30
+MAX_BIAS = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +63,9 @@ class CodebookWeights:
 class LevelWeights:
     """Integer levels: weight = level * scale of its output channel.
 
-    ``levels_OIHW`` int8; ``scales_O`` float32 above 0.
+    ``levels_OIHW`` int8, -127 to 127; ``scales_O`` normal float32 above 0 with 5 bits of
+    mantissa (``round_scales``). The biases beside them are whole multiples of a power of two
+    (``round_biases``).
     """
 
     levels_OIHW: Int8Array
@@ -68,6 +75,8 @@ class LevelWeights:
         assert self.levels_OIHW.dtype == np.int8 and self.levels_OIHW.ndim == 4
         assert self.scales_O.dtype == np.float32
         assert self.scales_O.shape == self.levels_OIHW.shape[:1]
+        assert self.levels_OIHW.min(initial=0) > -128
+        assert mantissa_bits(self.scales_O) <= SCALE_MANTISSA_BITS
 
     @property
     def symbols_OIHW(self) -> UInt8Array:
@@ -130,6 +139,44 @@ class CompressedModel:
             values = layer.weights.side_values
             if not (np.isfinite(values).all() and np.isfinite(layer.bias_O).all()):
                 raise WeightsError(f"{conv.name}: a weight or bias is not a finite number")
+
+
+def mantissa_bits(values: Float32Array) -> int:
+    """Return how many bits of the mantissa, from its highest, any of the values has set."""
+    together = int(np.bitwise_or.reduce(values.view(np.uint32) & 0x7FFFFF, initial=0))
+    return 23 - ((together & -together).bit_length() - 1) if together else 0
+
+
+def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    """Return the nearest scales that a file can hold."""
+    drop = 23 - SCALE_MANTISSA_BITS
+    words: npt.NDArray[np.uint32] = scales_O.astype(np.float32).view(np.uint32)
+    words = ((words + np.uint32(1 << (drop - 1))) >> np.uint32(drop)) << np.uint32(drop)
+    return words.view(np.float32)
+
+
+def bias_shift(bias_O: Float32Array) -> int:
+    """Return the least s for which bias * 2^s is whole for all biases.
+
+    Raises:
+        WeightsError: there is none up to 30, or a bias is then beyond 2^24.
+    """
+    for shift in range(MAX_BIAS_SHIFT + 1):
+        scaled = np.ldexp(bias_O.astype(np.float64), shift)
+        if (scaled == np.rint(scaled)).all() and np.abs(scaled).max(initial=0) <= MAX_BIAS:
+            return shift
+    raise WeightsError(
+        "biases beside levels must be whole multiples of a power of two, at most 2^24 of it; "
+        "use round_biases"
+    )
+
+
+def round_biases(bias_O: npt.NDArray[np.floating[Any]], step: float) -> Float32Array:
+    """Return biases rounded to a power of two, at most ``step``, as a file holds them."""
+    shift = min(max(0, math.ceil(-math.log2(step))), MAX_BIAS_SHIFT)
+    whole = np.rint(np.ldexp(bias_O.astype(np.float64), shift)).clip(-MAX_BIAS, MAX_BIAS)
+    rounded: Float32Array = np.ldexp(whole, -shift).astype(np.float32) + np.float32(0)  # no -0
+    return rounded
 
 
 def exact_codebook(weight_OIHW: Float32Array) -> CodebookWeights | None:

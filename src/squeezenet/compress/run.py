@@ -15,7 +15,7 @@ from squeezenet.codec.sizes import LayerSizes, layer_sizes
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
 from squeezenet.compress.images import CompressionImages
-from squeezenet.compress.stage_table import StageRow, coded_row
+from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
@@ -175,11 +175,12 @@ def compress_model(
     write_bytes_atomically(out, data)
     shutil.rmtree(work.path)
     rows = layer_sizes(compressed.layers)
+    huffman_bytes = len(encode(dataclasses.replace(compressed, record=record), "huffman"))
     return CompressionReport(
         file_bytes=len(data),
         method=METHOD,
         original_bytes=stages[0].bytes,
-        stages=(*stages, coded_row(rows, len(data), measured)),
+        stages=(*stages, huffman_row(rows, huffman_bytes), coded_row(rows, len(data), measured)),
         layers=tuple(rows),
         comparison=comparison,
         measured_images=num_measured,

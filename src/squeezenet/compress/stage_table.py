@@ -60,15 +60,25 @@ def shared_row(
     return _row("shared", _density(kept), float(bits), float(GAP_BITS), size, measured)
 
 
+def huffman_row(layers: Sequence[LayerSizes], file_bytes: int) -> StageRow:
+    """The file with the paper's entropy coder; it is not kept, and so it is not measured."""
+    kept = sum(row.kept for row in layers)
+    weight_bits = sum(row.symbol_bits for row in layers) / max(1, kept)
+    gap_bits = sum(row.gap_bits for row in layers) / max(1, kept)
+    return _row("huffman", _coded_density(layers), weight_bits, gap_bits, file_bytes, None)
+
+
 def coded_row(
     layers: Sequence[LayerSizes], file_bytes: int, measured: Evaluation | None
 ) -> StageRow:
-    """The finished file, record and checksums included."""
+    """The finished file, record and checksums included. Zeros are coded among the weights."""
     kept = sum(row.kept for row in layers)
-    weight_bits = sum(row.bits_a_weight * row.kept for row in layers) / max(1, kept)
-    gap_bits = sum(row.bits_a_gap * row.kept for row in layers) / max(1, kept)
-    density = 100 * kept / sum(row.weights for row in layers)
-    return _row("huffman", density, weight_bits, gap_bits, file_bytes, measured)
+    bits = 8 * sum(row.bytes for row in layers) / max(1, kept)
+    return _row("range coder", _coded_density(layers), bits, 0.0, file_bytes, measured)
+
+
+def _coded_density(layers: Sequence[LayerSizes]) -> float:
+    return 100 * sum(row.kept for row in layers) / sum(row.weights for row in layers)
 
 
 def _row(

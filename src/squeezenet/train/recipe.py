@@ -132,15 +132,15 @@ RECIPES = {
         # docs/results.md has what was tried.
         Recipe(
             name="small",
-            epochs=24,
+            epochs=16,
             batch_size=256,
             micro_batch=256,
             optimizer="muon",
-            matrix_decay=0.01,
+            matrix_decay=0.05,
             schedule="linear",
             label_smoothing=0.1,
             ema_decay=0.995,
-            augmentation=Augmentation(crop="random", padding=3, colour=0.0),
+            augmentation=Augmentation(crop="random", padding=4, colour=0.0, cutout=0.25),
         ),
         # The head begins as logistic regression, so little is left to learn, and slowly.
         Recipe(

@@ -1,0 +1,178 @@
+/* Adaptive binary range coder: spec/FORMAT.md, "The coder". Bits and numbers in, bytes out, and
+ * back. Knows nothing of weights or files. Everything is integer arithmetic on the caller's
+ * struct: no heap, no globals.
+ *
+ * Coding and decoding are one text: each function takes the value to code, or ignores it, and
+ * returns the value coded. `encode` is a constant wherever it is passed, so that a client which
+ * only decodes carries no encoder. */
+#ifndef SQZ_CODER_H
+#define SQZ_CODER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define SQZ_INLINE static inline __attribute__((always_inline))
+#else
+#define SQZ_INLINE static inline
+#endif
+
+#define SQZ_NUM_CONTEXTS 4096
+#define SQZ_SETTLED 160 /* bits that a context averages over once it has seen as many */
+#define SQZ_TOP (1u << 24)
+
+typedef struct {
+    uint16_t p[SQZ_NUM_CONTEXTS]; /* chance of a 1, in 1/65536 */
+    uint8_t seen[SQZ_NUM_CONTEXTS];
+    uint16_t rate[SQZ_SETTLED + 1]; /* step of a context that has seen so many bits, in 1/65536 */
+    uint32_t range;
+    uint32_t code; /* decoding: what the bytes read so far leave to explain */
+    const uint8_t *in, *in_end;
+    uint32_t overrun; /* bytes asked for behind the end */
+    uint64_t low;     /* coding: lower end of the interval, with one bit for the carry */
+    uint32_t pending; /* bytes that a carry may still change */
+    uint8_t held;
+    uint8_t *out, *out_end;
+    int overflow;     /* the output did not fit */
+} sqz_coder;
+
+SQZ_INLINE void sqz_coder_forget(sqz_coder *c) {
+    for (unsigned i = 0; i < SQZ_NUM_CONTEXTS; i++) {
+        c->p[i] = 1u << 15;
+        c->seen[i] = 0;
+    }
+    /* 65536 / (i + 1.6): a new context believes its first bits. */
+    for (unsigned i = 0; i <= SQZ_SETTLED; i++) c->rate[i] = (uint16_t)(655360u / (10 * i + 16));
+    c->range = 0xffffffffu;
+}
+
+SQZ_INLINE uint8_t sqz_coder_next(sqz_coder *c) {
+    if (c->in < c->in_end) return *c->in++;
+    c->overrun++;
+    return 0;
+}
+
+SQZ_INLINE void sqz_coder_put(sqz_coder *c, uint8_t byte) {
+    if (c->out < c->out_end) *c->out++ = byte;
+    else c->overflow = 1;
+}
+
+/* Move the top byte of `low` out. Bytes of 0xff wait, since a carry would run through them. */
+SQZ_INLINE void sqz_coder_shift(sqz_coder *c) {
+    if (c->pending == 0 || c->low < 0xff000000u || c->low > 0xffffffffu) {
+        uint8_t carry = (uint8_t)(c->low >> 32);
+        while (c->pending > 0) {
+            sqz_coder_put(c, (uint8_t)(c->held + carry));
+            c->held = 0xff;
+            c->pending--;
+        }
+        c->held = (uint8_t)(c->low >> 24);
+    }
+    c->pending++;
+    c->low = (c->low & 0x00ffffffu) << 8;
+}
+
+SQZ_INLINE void sqz_coder_renew(sqz_coder *c, int encode) {
+    while (c->range < SQZ_TOP) {
+        c->range <<= 8;
+        if (encode) sqz_coder_shift(c);
+        else c->code = c->code << 8 | sqz_coder_next(c);
+    }
+}
+
+/* One bit whose chance context `i` has learned. */
+SQZ_INLINE int sqz_bit(sqz_coder *c, int encode, unsigned i, int bit) {
+    uint32_t p = c->p[i], rate = c->rate[c->seen[i]];
+    uint32_t bound = (c->range >> 12) * (p >> 4);
+    if (!encode) bit = c->code < bound;
+    if (bit) {
+        c->range = bound;
+        c->p[i] = (uint16_t)(p + ((65535u - p) * rate >> 16));
+    } else {
+        if (encode) c->low += bound;
+        else c->code -= bound;
+        c->range -= bound;
+        c->p[i] = (uint16_t)(p - (p * rate >> 16));
+    }
+    c->seen[i] = (uint8_t)(c->seen[i] + (c->seen[i] < SQZ_SETTLED));
+    sqz_coder_renew(c, encode);
+    return bit;
+}
+
+/* `count` bits, the highest first, that no model would shorten. */
+SQZ_INLINE uint32_t sqz_plain(sqz_coder *c, int encode, unsigned count, uint32_t value) {
+    uint32_t result = 0;
+    while (count-- > 0) {
+        uint32_t bit = value >> count & 1;
+        c->range >>= 1;
+        if (!encode) bit = c->code >= c->range;
+        if (bit) {
+            if (encode) c->low += c->range;
+            else c->code -= c->range;
+        }
+        sqz_coder_renew(c, encode);
+        result = result << 1 | bit;
+    }
+    return result;
+}
+
+#define SQZ_SLOT_CONTEXTS 34 /* zero, sign, and 32 for the number of bits */
+
+/* A whole number, |value| < 2^31, of the kind that the contexts from `slot` on have learned. */
+SQZ_INLINE int32_t sqz_number(sqz_coder *c, int encode, unsigned slot, int32_t value) {
+    if (!sqz_bit(c, encode, slot, value != 0)) return 0;
+    int negative = sqz_bit(c, encode, slot + 1, value < 0);
+    uint32_t magnitude = value < 0 ? 0u - (uint32_t)value : (uint32_t)value;
+    unsigned bits = 0;
+    while (bits < 30 && sqz_bit(c, encode, slot + 2 + bits, (magnitude >> bits) > 1)) bits++;
+    magnitude = 1u << bits | sqz_plain(c, encode, bits, magnitude);
+    return negative ? -(int32_t)magnitude : (int32_t)magnitude;
+}
+
+/* A byte of text behind the byte `before`. */
+SQZ_INLINE uint8_t sqz_byte(sqz_coder *c, int encode, uint8_t before, uint8_t byte) {
+    uint32_t node = 1;
+    for (int i = 7; i >= 0; i--) {
+        unsigned context = ((((uint32_t)before << 8 | node) * 40503u) & 0xffffu) >> 4;
+        node = node << 1 | (uint32_t)sqz_bit(c, encode, context, byte >> i & 1);
+    }
+    return (uint8_t)node;
+}
+
+SQZ_INLINE void sqz_coder_read(sqz_coder *c, const uint8_t *bytes, size_t count) {
+    sqz_coder_forget(c);
+    c->in = bytes;
+    c->in_end = bytes + count;
+    c->overrun = 0;
+    c->code = 0;
+    for (int i = 0; i < 4; i++) c->code = c->code << 8 | sqz_coder_next(c);
+}
+
+SQZ_INLINE void sqz_coder_write(sqz_coder *c, uint8_t *bytes, size_t room) {
+    sqz_coder_forget(c);
+    c->out = bytes;
+    c->out_end = bytes + room;
+    c->overflow = 0;
+    c->low = 0;
+    c->held = 0;
+    c->pending = 0;
+}
+
+/* End the stream: the number in the interval with most zero bytes at its end, without those
+ * bytes, since a decoder reads zeros behind the end. Returns where the bytes end. */
+SQZ_INLINE uint8_t *sqz_coder_finish(sqz_coder *c) {
+    unsigned zeros = 32;
+    uint64_t last = c->low + c->range - 1;
+    while (zeros > 0 && (last >> zeros << zeros) < c->low) zeros -= 8;
+    c->low = last >> zeros << zeros;
+    for (int i = 0; i < 5; i++) sqz_coder_shift(c);
+    c->out -= zeros / 8;
+    return c->out;
+}
+
+/* Whether a decoder has read all bytes, and no more than `sqz_coder_finish` leaves out. */
+SQZ_INLINE int sqz_coder_at_end(const sqz_coder *c) {
+    return c->in == c->in_end && c->overrun <= 4;
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* The model of weights: how likely a level is, given those around it. spec/FORMAT.md, "Levels".
+ *
+ * A layer's levels come output channel by output channel, each I x H x W. A level is coded as
+ * "is it zero", its sign, the number of bits of its magnitude, and the bits below the highest.
+ * What the chances depend on was chosen by measurement, see spec/DESIGN.md. */
+#ifndef SQZ_LEVELS_H
+#define SQZ_LEVELS_H
+
+#include "sqz_coder.h"
+
+#define SQZ_MAX_MAGNITUDE 255
+#define SQZ_TRACKED 512 /* input channels with a memory of their own; others share */
+
+enum { /* first context of each kind */
+    SQZ_ZERO_1X1 = 0,                         /* 16 activities */
+    SQZ_ZERO_SPATIAL = SQZ_ZERO_1X1 + 16,     /* 16 weights so far x 9 places x 8 activities */
+    SQZ_SIGN = SQZ_ZERO_SPATIAL + 16 * 9 * 8, /* 2 kinds x 16 balances x 9 signs around */
+    SQZ_BITS = SQZ_SIGN + 2 * 16 * 9,         /* 2 kinds x 7 numbers x 16 activities */
+    SQZ_TREE = SQZ_BITS + 2 * 7 * 16,         /* 256 nodes; 16 more of 1x1 layers */
+    SQZ_NUMBERS = SQZ_TREE + 256 + 16         /* slots of numbers */
+};
+
+typedef struct {
+    unsigned inputs, height, width; /* of one output channel */
+    uint16_t activity[SQZ_TRACKED]; /* how large the weights on an input channel have been */
+    int16_t balance[SQZ_TRACKED];   /* and how often positive: -2048 never, 2048 always */
+} sqz_levels;
+
+SQZ_INLINE unsigned sqz_log2(unsigned value) {
+    unsigned bits = 0;
+    while (value >>= 1) bits++;
+    return bits;
+}
+
+/* 0..15, two steps an octave. */
+SQZ_INLINE unsigned sqz_activity_class(unsigned activity) {
+    unsigned value = activity >> 6, bits, step;
+    if (value < 2) return value;
+    bits = sqz_log2(value);
+    step = 2 * bits + (value >> (bits - 1) & 1);
+    return step < 15 ? step : 15;
+}
+
+/* What a weight adds to the activity of its channel. */
+SQZ_INLINE int sqz_activity_of(unsigned magnitude) {
+    return magnitude ? (int)(2 + 4 * sqz_log2(magnitude)) * 512 : 0;
+}
+
+SQZ_INLINE void sqz_levels_begin(sqz_levels *s, unsigned inputs, unsigned height, unsigned width) {
+    s->inputs = inputs;
+    s->height = height;
+    s->width = width;
+    for (unsigned i = 0; i < SQZ_TRACKED; i++) s->activity[i] = 0, s->balance[i] = 0;
+}
+
+/* Sign and magnitude of a level that is not zero. `spatial` 0 or 1, `around` 0..8. */
+SQZ_INLINE int sqz_nonzero(sqz_coder *c, int encode, int level, unsigned spatial, unsigned activity,
+                           unsigned around, int *balance) {
+    unsigned side = (unsigned)((*balance + 2048) >> 8);
+    unsigned magnitude = (unsigned)(level < 0 ? -level : level), bits = 0, node = 1;
+    int negative =
+        sqz_bit(c, encode, SQZ_SIGN + (spatial * 16 + side) * 9 + around, level < 0);
+    *balance += ((negative ? -2047 : 2047) - *balance) >> 4;
+    while (bits < 7 && sqz_bit(c, encode, SQZ_BITS + (spatial * 7 + bits) * 16 + activity,
+                               (magnitude >> bits) > 1))
+        bits++;
+    for (unsigned i = bits; i-- > 0;) {
+        unsigned place = (1u << bits) - 1 + node - 1;
+        if (!spatial && place < 15) place += 256;
+        node = node * 2 + (unsigned)sqz_bit(c, encode, SQZ_TREE + place, magnitude >> i & 1);
+    }
+    return negative ? -(int)node : (int)node;
+}
+
+/* One output channel: I x H x W levels at `v`. */
+SQZ_INLINE void sqz_channel(sqz_coder *c, sqz_levels *s, int encode, int16_t *v) {
+    unsigned size = s->height * s->width;
+    if (size == 1) {
+        for (unsigned i = 0; i < s->inputs; i++, v++) {
+            unsigned t = i % SQZ_TRACKED, activity = sqz_activity_class(s->activity[t]);
+            int level = encode ? *v : 0;
+            if (sqz_bit(c, encode, SQZ_ZERO_1X1 + activity, level != 0)) {
+                int balance = s->balance[t];
+                level = sqz_nonzero(c, encode, level, 0, activity, 0, &balance);
+                s->balance[t] = (int16_t)balance;
+            }
+            if (!encode) *v = (int16_t)level;
+            unsigned magnitude = (unsigned)(level < 0 ? -level : level);
+            int step = sqz_activity_of(magnitude) - (int)s->activity[t];
+            s->activity[t] = (uint16_t)(s->activity[t] + (step >> 4));
+        }
+        return;
+    }
+    for (unsigned i = 0; i < s->inputs; i++, v += size) {
+        unsigned t = i % SQZ_TRACKED, weight = 0, column = 0, past = 0, place = 0;
+        int activity = s->activity[t], balance = s->balance[t];
+        for (unsigned k = 0; k < size; k++) {
+            unsigned class = sqz_activity_class((unsigned)activity);
+            unsigned context = (weight * 9 + place) * 8 + (class >> 1), magnitude = 0;
+            int level = encode ? v[k] : 0;
+            if (sqz_bit(c, encode, SQZ_ZERO_SPATIAL + context, level != 0)) {
+                int left = column > 0 ? v[k - 1] : 0, up = k >= s->width ? v[k - s->width] : 0;
+                unsigned around = (unsigned)((left > 0) * 2 + (left < 0)) * 3 +
+                                  (unsigned)((up > 0) * 2 + (up < 0));
+                level = sqz_nonzero(c, encode, level, 1, class, around, &balance);
+                magnitude = (unsigned)(level < 0 ? -level : level);
+                weight += magnitude > 1 ? 2 : 1;
+                if (weight > 15) weight = 15;
+            }
+            if (!encode) v[k] = (int16_t)level;
+            activity += (sqz_activity_of(magnitude) - activity) >> 5;
+            if (++column == s->width) column = 0;
+            /* place = floor(9 k / size) without a division */
+            for (past += 9; past >= size; past -= size) place++;
+        }
+        s->activity[t] = (uint16_t)activity;
+        s->balance[t] = (int16_t)balance;
+    }
+}
+
+#endif

@@ -1,0 +1,275 @@
+"""The adaptive binary range coder and the model of weights, clause by clause as spec/FORMAT.md.
+
+This is the oracle: plain Python, slow, no NumPy. ``squeezenet._native`` does the same in C a
+thousand times as fast, and must give the same bytes. ``Encoder`` and ``Decoder`` share one text:
+each function takes what to code, or ignores it, and returns what was coded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from typing import Final
+
+NUM_CONTEXTS: Final = 4096
+SETTLED: Final = 160
+TRACKED: Final = 512
+MAX_MAGNITUDE: Final = 255
+MAX_NUMBER: Final = (1 << 31) - 1
+
+ZERO_1X1: Final = 0
+ZERO_SPATIAL: Final = ZERO_1X1 + 16
+SIGN: Final = ZERO_SPATIAL + 16 * 9 * 8
+BITS: Final = SIGN + 2 * 16 * 9
+TREE: Final = BITS + 2 * 7 * 16
+NUMBERS: Final = TREE + 256 + 16
+SLOT_CONTEXTS: Final = 34
+
+_TOP: Final = 1 << 24
+_ALL: Final = 0xFFFFFFFF
+_RATES: Final = tuple(655360 // (10 * i + 16) for i in range(SETTLED + 1))
+_OVERRUN: Final = 4
+
+
+class Coder:
+    """What coding and decoding share: the contexts, and everything above single bits."""
+
+    def __init__(self) -> None:
+        self._chance = [1 << 15] * NUM_CONTEXTS
+        self._seen = [0] * NUM_CONTEXTS
+        self._range = _ALL
+
+    def bit(self, context: int, bit: bool = False) -> bool:
+        """Code one bit whose chance ``context`` has learned."""
+        chance, seen = self._chance[context], self._seen[context]
+        rate = _RATES[seen]
+        bit = self._split((self._range >> 12) * (chance >> 4), bit)
+        if bit:
+            self._chance[context] = chance + ((65535 - chance) * rate >> 16)
+        else:
+            self._chance[context] = chance - (chance * rate >> 16)
+        self._seen[context] = min(seen + 1, SETTLED)
+        self._renew()
+        return bit
+
+    def plain(self, count: int, value: int = 0) -> int:
+        """Code ``count`` bits, the highest first, that no model would shorten."""
+        result = 0
+        for i in range(count - 1, -1, -1):
+            # The upper half is the 1 here.
+            half = self._range >> 1
+            self._range -= self._range & 1
+            bit = not self._split(half, not value >> i & 1)
+            self._renew()
+            result = result << 1 | bit
+        return result
+
+    def number(self, slot: int, value: int = 0) -> int:
+        """Code a whole number within ``MAX_NUMBER`` by the contexts from ``slot`` on."""
+        if not self.bit(slot, value != 0):
+            return 0
+        negative = self.bit(slot + 1, value < 0)
+        magnitude = abs(value)
+        bits = 0
+        while bits < 30 and self.bit(slot + 2 + bits, magnitude >> bits > 1):
+            bits += 1
+        magnitude = 1 << bits | self.plain(bits, magnitude & ((1 << bits) - 1))
+        return -magnitude if negative else magnitude
+
+    def byte(self, before: int, byte: int = 0) -> int:
+        """Code a byte of text that stands behind the byte ``before``."""
+        node = 1
+        for i in range(7, -1, -1):
+            context = ((before << 8 | node) * 40503 & 0xFFFF) >> 4
+            node = node << 1 | self.bit(context, bool(byte >> i & 1))
+        return node & 0xFF
+
+    def begin(self, inputs: int, height: int, width: int) -> None:
+        """Turn to a layer whose output channels have so many levels."""
+        self._model = LevelModel(self, inputs, height, width)
+
+    def channel(self, levels: MutableSequence[int]) -> None:
+        """Code one output channel's levels, in place."""
+        self._model.channel(levels)
+
+    def _split(self, bound: int, bit: bool) -> bool:
+        """Narrow the interval to its first ``bound`` parts (a 1) or to the rest."""
+        raise NotImplementedError
+
+    def _renew(self) -> None:
+        raise NotImplementedError
+
+
+class Encoder(Coder):
+    """Bits in, bytes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._low = 0
+        self._bytes = bytearray()
+
+    def _split(self, bound: int, bit: bool) -> bool:
+        if bit:
+            self._range = bound
+        else:
+            self._low += bound
+            self._range -= bound
+        return bit
+
+    def _renew(self) -> None:
+        while self._range < _TOP:
+            self._range <<= 8
+            self._shift()
+
+    def _shift(self) -> None:
+        if self._low > _ALL:
+            i = len(self._bytes) - 1
+            while self._bytes[i] == 0xFF:
+                self._bytes[i] = 0
+                i -= 1
+            self._bytes[i] += 1
+            self._low &= _ALL
+        self._bytes.append(self._low >> 24)
+        self._low = (self._low << 8) & _ALL
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, but for what ``finish`` adds."""
+        return len(self._bytes)
+
+    def finish(self) -> bytes:
+        """End the stream: the number in the interval that has most zero bytes at its end, without
+        those bytes. A decoder reads zeros behind the end."""
+        for zeros in (32, 24, 16, 8, 0):
+            value = (self._low + self._range - 1) >> zeros << zeros
+            if value >= self._low:
+                break
+        self._low = value
+        length = len(self._bytes) + (32 - zeros) // 8
+        for _ in range(4):
+            self._shift()
+        return bytes(self._bytes[:length])
+
+
+class Decoder(Coder):
+    """Bytes in, bits out."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = data
+        self._position = 0
+        self._code = 0
+        for _ in range(4):
+            self._code = self._code << 8 | self._next()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all bytes were read, and not more than ``finish`` leaves out."""
+        return len(self._data) <= self._position <= len(self._data) + _OVERRUN
+
+    def _next(self) -> int:
+        position = self._position
+        self._position += 1
+        return self._data[position] if position < len(self._data) else 0
+
+    def _split(self, bound: int, bit: bool) -> bool:
+        bit = self._code < bound
+        if bit:
+            self._range = bound
+        else:
+            self._code -= bound
+            self._range -= bound
+        return bit
+
+    def _renew(self) -> None:
+        while self._range < _TOP:
+            self._range = self._range << 8 & _ALL
+            self._code = (self._code << 8 | self._next()) & _ALL
+
+
+class LevelModel:
+    """How likely a level is, given those around it. One object a layer."""
+
+    def __init__(self, coder: Coder, inputs: int, height: int, width: int) -> None:
+        self._coder = coder
+        self._inputs, self._height, self._width = inputs, height, width
+        self._activity = [0] * TRACKED
+        self._balance = [0] * TRACKED
+
+    def channel(self, levels: MutableSequence[int]) -> None:
+        """Code one output channel's ``inputs * height * width`` levels, in place."""
+        size = self._height * self._width
+        for i in range(self._inputs):
+            weight = 0
+            for k in range(size):
+                at = i * size + k
+                if size == 1:
+                    level = self._level_1x1(i % TRACKED, levels[at])
+                else:
+                    level = self._level_spatial(i % TRACKED, k, weight, levels, at)
+                    weight = min(15, weight + min(2, abs(level)))
+                levels[at] = level
+
+    def _level_1x1(self, tracked: int, level: int) -> int:
+        activity = activity_class(self._activity[tracked])
+        if self._coder.bit(ZERO_1X1 + activity, level != 0):
+            level = self._nonzero(tracked, level, spatial=0, activity=activity, around=0)
+        else:
+            level = 0
+        self._activity[tracked] += (activity_of(abs(level)) - self._activity[tracked]) >> 4
+        return level
+
+    def _level_spatial(
+        self, tracked: int, k: int, weight: int, levels: MutableSequence[int], at: int
+    ) -> int:
+        activity = activity_class(self._activity[tracked])
+        place = 9 * k // (self._height * self._width)
+        context = (weight * 9 + place) * 8 + activity // 2
+        if self._coder.bit(ZERO_SPATIAL + context, levels[at] != 0):
+            left = levels[at - 1] if k % self._width else 0
+            up = levels[at - self._width] if k >= self._width else 0
+            around = _sign_class(left) * 3 + _sign_class(up)
+            level = self._nonzero(tracked, levels[at], spatial=1, activity=activity, around=around)
+        else:
+            level = 0
+        self._activity[tracked] += (activity_of(abs(level)) - self._activity[tracked]) >> 5
+        return level
+
+    def _nonzero(
+        self, tracked: int, level: int, *, spatial: int, activity: int, around: int
+    ) -> int:
+        coder = self._coder
+        balance = self._balance[tracked]
+        side = (balance + 2048) >> 8
+        negative = coder.bit(SIGN + (spatial * 16 + side) * 9 + around, level < 0)
+        self._balance[tracked] = balance + (((-2047 if negative else 2047) - balance) >> 4)
+        magnitude = abs(level)
+        bits = 0
+        while bits < 7 and coder.bit(
+            BITS + (spatial * 7 + bits) * 16 + activity, magnitude >> bits > 1
+        ):
+            bits += 1
+        node = 1
+        for i in range(bits - 1, -1, -1):
+            place = (1 << bits) - 1 + node - 1
+            if not spatial and place < 15:
+                place += 256
+            node = node * 2 + coder.bit(TREE + place, bool(magnitude >> i & 1))
+        return -node if negative else node
+
+
+def activity_class(activity: int) -> int:
+    """0 to 15, two steps an octave."""
+    value = activity >> 6
+    if value < 2:
+        return value
+    bits = value.bit_length() - 1
+    return min(15, 2 * bits + (value >> (bits - 1) & 1))
+
+
+def activity_of(magnitude: int) -> int:
+    """What a weight adds to the activity of its input channel."""
+    return (2 + 4 * (magnitude.bit_length() - 1)) * 512 if magnitude else 0
+
+
+def _sign_class(level: int) -> int:
+    return 2 if level > 0 else 1 if level < 0 else 0

@@ -1,0 +1,85 @@
+"""What a client needs to run a network, as bytes: the graph and the input, spec/FORMAT.md.
+
+Both follow from the record that the file holds as well; a reader that knows the record derives
+them and compares. So there is nothing to decode here: the client in C does that.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from squeezenet.arch.graph import (
+    Add,
+    Conv,
+    GlobalAveragePool,
+    Graph,
+    LocalResponseNorm,
+    MaxPool,
+    Operation,
+)
+from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.errors import SpecError
+
+_CONV, _MAX_POOL, _ADD, _AVERAGE, _NORM = range(1, 6)
+_CHANNELS = {"L": 0, "RGB": 1, "BGR": 2}
+_FIXED_POINT = 1 << 16
+
+
+def graph_bytes(graph: Graph) -> bytes:
+    """Return the tensors' shapes and the operations in the order in which they run."""
+    index = {name: i for i, name in enumerate(graph.tensors)}
+    assert index[graph.input] == 0
+    values = [len(index)]
+    for tensor in graph.tensors.values():
+        values += [tensor.channels, tensor.height, tensor.width]
+    values += [len(graph.operations)]
+    for op in graph.operations:
+        values += _operation(op, index)
+    values += [index[graph.output]]
+    return b"".join(map(_count, values))
+
+
+def _operation(op: Operation, index: dict[str, int]) -> list[int]:
+    ends = [index[op.source], index[op.target]]
+    if isinstance(op, Conv):
+        return [
+            _CONV, *ends, op.target_start, op.out_channels, *op.kernel, op.stride, op.padding,
+            op.groups, int(op.relu),
+        ]  # fmt: skip
+    if isinstance(op, MaxPool):
+        return [_MAX_POOL, *ends, op.kernel, op.stride]
+    if isinstance(op, Add):
+        return [_ADD, *ends, index[op.other]]
+    if isinstance(op, GlobalAveragePool):
+        return [_AVERAGE, *ends]
+    assert isinstance(op, LocalResponseNorm)
+    return [_NORM, *ends, op.size]
+
+
+def _count(value: int) -> bytes:
+    """Return a count: seven bits a byte, the lowest first, the high bit set in all but the last."""
+    assert 0 <= value < 1 << 28
+    data = bytearray()
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+def input_bytes(record: Preprocessing) -> bytes:
+    """Return how a picture becomes the input; means and deviations in 1/65536 of a pixel level.
+
+    Raises:
+        SpecError: a mean or deviation that those units cannot hold.
+    """
+    data = struct.pack("<BHHH", _CHANNELS[record.channels], record.resize, *record.crop)
+    for mean, std in zip(record.mean, record.std, strict=True):
+        fixed = (round(mean * _FIXED_POINT), round(std * _FIXED_POINT))
+        if not -(1 << 31) <= fixed[0] < 1 << 31 or not 0 < fixed[1] < 1 << 31:
+            raise SpecError(
+                f"preprocessing: mean {mean}, std {std}; a .sqz file holds means within 32767 and "
+                "deviations of 1/65536 to 32767"
+            )
+        data += struct.pack("<ii", *fixed)
+    return data
