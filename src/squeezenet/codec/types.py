@@ -147,12 +147,18 @@ def mantissa_bits(values: Float32Array) -> int:
     return 23 - ((together & -together).bit_length() - 1) if together else 0
 
 
-def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
-    """Return the nearest scales that a file can hold."""
-    drop = 23 - SCALE_MANTISSA_BITS
-    words: npt.NDArray[np.uint32] = scales_O.astype(np.float32).view(np.uint32)
-    words = ((words + np.uint32(1 << (drop - 1))) >> np.uint32(drop)) << np.uint32(drop)
+def round_mantissa(values: npt.NDArray[np.floating[Any]], bits: int) -> Float32Array:
+    """Return the nearest float32 values with so many bits of mantissa: those that a file holds
+    in fewer bits."""
+    drop = 23 - bits
+    words: npt.NDArray[np.uint32] = values.astype(np.float32).view(np.uint32)
+    words = ((words + np.uint32((1 << drop) >> 1)) >> np.uint32(drop)) << np.uint32(drop)
     return words.view(np.float32)
+
+
+def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    """Return the nearest scales that ``LevelWeights`` can have."""
+    return round_mantissa(scales_O, SCALE_MANTISSA_BITS)
 
 
 def bias_shift(bias_O: Float32Array) -> int:

@@ -23,7 +23,7 @@ from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.prune import layer_densities, magnitude_masks, mask_holder
 from squeezenet.compress.sensitivity import scan_densities
-from squeezenet.compress.share import SharedNetwork, share_network
+from squeezenet.compress.share import SharedNetwork, round_floats, share_network
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
 from squeezenet.data.loader import steps_per_epoch
 from squeezenet.errors import QualityError, SpecError
@@ -132,6 +132,7 @@ class DeepCompression:
             shared = SharedNetwork(student.module, graph, layers)
             self._retrain("share", shared, teacher, settings.share_epochs, None)
             layers = shared.layers()
+        layers = round_floats(layers)
         result = CompressedModel(record=original.record, layers=layers)
         rows.append(shared_row(layers, bits, self.measure(from_compressed(result))))
         return result, rows
@@ -243,7 +244,7 @@ class DeepCompression:
             layers = share_network(state, graph, bits)
             if target is None:
                 return bits, layers
-            size = self.file_bytes(layers)
+            size = self.file_bytes(round_floats(layers))
             if size <= target:
                 return bits, layers
         raise QualityError(

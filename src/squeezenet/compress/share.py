@@ -17,9 +17,10 @@ from torch import nn
 from torch.func import functional_call
 
 from squeezenet.arch.graph import Graph
-from squeezenet.codec.types import CodebookWeights, CompressedLayer
+from squeezenet.codec.types import CodebookWeights, CompressedLayer, round_mantissa
 
 _MAX_ROUNDS = 100
+_MANTISSA_BITS = 10
 
 
 def kmeans_linear(values: npt.NDArray[np.float64], num_clusters: int) -> npt.NDArray[np.float64]:
@@ -69,6 +70,23 @@ def share_network(
             bias_O=state[f"{conv.key}.bias"].detach().cpu().numpy().astype(np.float32),
         )
         for conv in graph.convs
+    )
+
+
+def round_floats(layers: tuple[CompressedLayer, ...]) -> tuple[CompressedLayer, ...]:
+    """Return the layers with centroids and biases of 10 bits of mantissa, as half precision has:
+    their other 13 bits would be a tenth of a small file, and no accuracy."""
+    return tuple(
+        CompressedLayer(
+            name=layer.name,
+            weights=CodebookWeights(
+                codes_OIHW=layer.weights.codes_OIHW,
+                codebook=round_mantissa(layer.weights.codebook, _MANTISSA_BITS),
+            ),
+            bias_O=round_mantissa(layer.bias_O, _MANTISSA_BITS),
+        )
+        for layer in layers
+        if isinstance(layer.weights, CodebookWeights)
     )
 
 
