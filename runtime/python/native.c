@@ -130,8 +130,8 @@ static PyObject *coder_begin(Coder *self, PyObject *args) {
 }
 
 static void code_channel(Coder *self, int16_t *levels) {
-    if (self->encode) sqz_channel(&self->coder, &self->levels, 1, levels);
-    else sqz_channel(&self->coder, &self->levels, 0, levels);
+    if (self->encode) sqz_channel(&self->coder, &self->levels, 1, levels, 1);
+    else sqz_channel(&self->coder, &self->levels, 0, levels, 1);
 }
 
 static PyObject *coder_channel(Coder *self, PyObject *levels) {

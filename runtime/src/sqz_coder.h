@@ -8,8 +8,7 @@
 #ifndef SQZ_CODER_H
 #define SQZ_CODER_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "../sqz.h"
 
 #if defined(__GNUC__)
 #define SQZ_INLINE static inline __attribute__((always_inline))
@@ -17,24 +16,7 @@
 #define SQZ_INLINE static inline
 #endif
 
-#define SQZ_NUM_CONTEXTS 4096
-#define SQZ_SETTLED 160 /* bits that a context averages over once it has seen as many */
 #define SQZ_TOP (1u << 24)
-
-typedef struct {
-    uint16_t p[SQZ_NUM_CONTEXTS]; /* chance of a 1, in 1/65536 */
-    uint8_t seen[SQZ_NUM_CONTEXTS];
-    uint16_t rate[SQZ_SETTLED + 1]; /* step of a context that has seen so many bits, in 1/65536 */
-    uint32_t range;
-    uint32_t code; /* decoding: what the bytes read so far leave to explain */
-    const uint8_t *in, *in_end;
-    uint32_t overrun; /* bytes asked for behind the end */
-    uint64_t low;     /* coding: lower end of the interval, with one bit for the carry */
-    uint32_t pending; /* bytes that a carry may still change */
-    uint8_t held;
-    uint8_t *out, *out_end;
-    int overflow;     /* the output did not fit */
-} sqz_coder;
 
 SQZ_INLINE void sqz_coder_forget(sqz_coder *c) {
     for (unsigned i = 0; i < SQZ_NUM_CONTEXTS; i++) {

@@ -9,7 +9,6 @@
 #include "sqz_coder.h"
 
 #define SQZ_MAX_MAGNITUDE 255
-#define SQZ_TRACKED 512 /* input channels with a memory of their own; others share */
 
 enum { /* first context of each kind */
     SQZ_ZERO_1X1 = 0,                         /* 16 activities */
@@ -19,12 +18,6 @@ enum { /* first context of each kind */
     SQZ_TREE = SQZ_BITS + 2 * 7 * 16,         /* 256 nodes; 16 more of 1x1 layers */
     SQZ_NUMBERS = SQZ_TREE + 256 + 16         /* slots of numbers */
 };
-
-typedef struct {
-    unsigned inputs, height, width; /* of one output channel */
-    uint16_t activity[SQZ_TRACKED]; /* how large the weights on an input channel have been */
-    int16_t balance[SQZ_TRACKED];   /* and how often positive: -2048 never, 2048 always */
-} sqz_levels;
 
 SQZ_INLINE unsigned sqz_log2(unsigned value) {
     unsigned bits = 0;
@@ -72,42 +65,58 @@ SQZ_INLINE int sqz_nonzero(sqz_coder *c, int encode, int level, unsigned spatial
     return negative ? -(int)node : (int)node;
 }
 
-/* One output channel: I x H x W levels at `v`. */
-SQZ_INLINE void sqz_channel(sqz_coder *c, sqz_levels *s, int encode, int16_t *v) {
+/* Levels of 8 or 16 bits; `wide` is a constant wherever it is passed. */
+SQZ_INLINE int sqz_load(const void *v, int wide, size_t i) {
+    return wide ? ((const int16_t *)v)[i] : ((const int8_t *)v)[i];
+}
+
+SQZ_INLINE void sqz_store(void *v, int wide, size_t i, int level) {
+    if (wide) ((int16_t *)v)[i] = (int16_t)level;
+    else ((int8_t *)v)[i] = (int8_t)level;
+}
+
+/* One output channel: I x H x W levels at `v`. Narrow levels beyond 127 are stored as they fall;
+ * returns the largest magnitude, for the caller to look at. */
+SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v, int wide) {
+    size_t at = 0;
+    unsigned largest = 0;
     unsigned size = s->height * s->width;
     if (size == 1) {
-        for (unsigned i = 0; i < s->inputs; i++, v++) {
+        for (unsigned i = 0; i < s->inputs; i++, at++) {
             unsigned t = i % SQZ_TRACKED, activity = sqz_activity_class(s->activity[t]);
-            int level = encode ? *v : 0;
+            int level = encode ? sqz_load(v, wide, at) : 0;
             if (sqz_bit(c, encode, SQZ_ZERO_1X1 + activity, level != 0)) {
                 int balance = s->balance[t];
                 level = sqz_nonzero(c, encode, level, 0, activity, 0, &balance);
                 s->balance[t] = (int16_t)balance;
             }
-            if (!encode) *v = (int16_t)level;
+            if (!encode) sqz_store(v, wide, at, level);
             unsigned magnitude = (unsigned)(level < 0 ? -level : level);
+            if (magnitude > largest) largest = magnitude;
             int step = sqz_activity_of(magnitude) - (int)s->activity[t];
             s->activity[t] = (uint16_t)(s->activity[t] + (step >> 4));
         }
-        return;
+        return largest;
     }
-    for (unsigned i = 0; i < s->inputs; i++, v += size) {
+    for (unsigned i = 0; i < s->inputs; i++, at += size) {
         unsigned t = i % SQZ_TRACKED, weight = 0, column = 0, past = 0, place = 0;
         int activity = s->activity[t], balance = s->balance[t];
         for (unsigned k = 0; k < size; k++) {
             unsigned class = sqz_activity_class((unsigned)activity);
             unsigned context = (weight * 9 + place) * 8 + (class >> 1), magnitude = 0;
-            int level = encode ? v[k] : 0;
+            int level = encode ? sqz_load(v, wide, at + k) : 0;
             if (sqz_bit(c, encode, SQZ_ZERO_SPATIAL + context, level != 0)) {
-                int left = column > 0 ? v[k - 1] : 0, up = k >= s->width ? v[k - s->width] : 0;
+                int left = column > 0 ? sqz_load(v, wide, at + k - 1) : 0;
+                int up = k >= s->width ? sqz_load(v, wide, at + k - s->width) : 0;
                 unsigned around = (unsigned)((left > 0) * 2 + (left < 0)) * 3 +
                                   (unsigned)((up > 0) * 2 + (up < 0));
                 level = sqz_nonzero(c, encode, level, 1, class, around, &balance);
                 magnitude = (unsigned)(level < 0 ? -level : level);
+                if (magnitude > largest) largest = magnitude;
                 weight += magnitude > 1 ? 2 : 1;
                 if (weight > 15) weight = 15;
             }
-            if (!encode) v[k] = (int16_t)level;
+            if (!encode) sqz_store(v, wide, at + k, level);
             activity += (sqz_activity_of(magnitude) - activity) >> 5;
             if (++column == s->width) column = 0;
             /* place = floor(9 k / size) without a division */
@@ -116,6 +125,7 @@ SQZ_INLINE void sqz_channel(sqz_coder *c, sqz_levels *s, int encode, int16_t *v)
         s->activity[t] = (uint16_t)activity;
         s->balance[t] = (int16_t)balance;
     }
+    return largest;
 }
 
 #endif

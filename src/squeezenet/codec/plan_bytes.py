@@ -23,10 +23,15 @@ from squeezenet.errors import SpecError
 _CONV, _MAX_POOL, _ADD, _AVERAGE, _NORM = range(1, 6)
 _CHANNELS = {"L": 0, "RGB": 1, "BGR": 2}
 _FIXED_POINT = 1 << 16
+MAX_OPERATIONS = 4096
 
 
 def graph_bytes(graph: Graph) -> bytes:
-    """Return the tensors' shapes and the operations in the order in which they run."""
+    """Return the tensors' shapes and the operations in the order in which they run.
+
+    Raises:
+        SpecError: there are too many.
+    """
     index = {name: i for i, name in enumerate(graph.tensors)}
     assert index[graph.input] == 0
     values = [len(index)]
@@ -35,7 +40,9 @@ def graph_bytes(graph: Graph) -> bytes:
     values += [len(graph.operations)]
     for op in graph.operations:
         values += _operation(op, index)
-    values += [index[graph.output]]
+    assert graph.operations[-1].target == graph.output
+    if max(len(index), len(graph.operations)) > MAX_OPERATIONS:
+        raise SpecError(f"{graph.spec.name}: over {MAX_OPERATIONS} operations, too many for a .sqz")
     return b"".join(map(_count, values))
 
 

@@ -1,0 +1,180 @@
+/* sqz: reads .sqz files, image classifiers of a few hundred kilobytes. spec/FORMAT.md says what
+ * every byte means.
+ *
+ * This is the reader: it checks a file, tells what is in it and unpacks its weights, an output
+ * channel at a time. It needs no heap, no globals, no standard library but <string.h>, and keeps
+ * no copy of the file: the bytes must stay where they are, in flash or memory, while they are in
+ * use. Any bytes may be given to it; a file that is damaged or hostile ends in an error.
+ *
+ *     sqz_file file;
+ *     sqz_error error = sqz_open(&file, bytes, size);              checks all checksums
+ *     sqz_tensor tensors[T];                                       T >= file.num_tensors
+ *     sqz_operation operations[N];                                 N >= file.num_operations
+ *     error = sqz_read_graph(&file, tensors, T, operations, N);
+ *     static sqz_decoder decoder;                                  16 KB
+ *     error = sqz_decode_begin(&decoder, &file);
+ *     for each convolution of the operations:
+ *         sqz_layer layer;
+ *         error = sqz_decode_layer(&decoder, &operations[i], &layer);
+ *         for each of its output channels:
+ *             int8_t levels[L];                                    L >= file.largest_channel
+ *             sqz_channel_info channel;
+ *             error = sqz_decode_channel(&decoder, levels, &channel);
+ *     error = sqz_decode_end(&decoder);
+ *
+ * A function that has returned an error may be called again only with other arguments. */
+#ifndef SQZ_H
+#define SQZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    SQZ_OK = 0,
+    SQZ_UNKNOWN_FORMAT, /* not a .sqz file */
+    SQZ_TRUNCATED,      /* shorter than it says */
+    SQZ_CHECKSUM,       /* damaged */
+    SQZ_UNSUPPORTED,    /* of another version, or uses what this reader does not have */
+    SQZ_LIMIT,          /* asks for more than the format allows */
+    SQZ_MALFORMED,      /* contradicts the format, under good checksums */
+    SQZ_WRONG_USE       /* a null pointer, too little room, calls in the wrong order */
+} sqz_error;
+
+/* One line of English; never NULL. */
+const char *sqz_error_text(sqz_error error);
+
+typedef struct {
+    const uint8_t *bytes;
+    uint32_t size;
+} sqz_bytes;
+
+/* How a picture becomes tensor 0: resize the short side, cut the crop from the middle, take the
+ * channels (0 luma, 1 RGB, 2 BGR), subtract the mean, divide by the deviation, both in 1/65536
+ * of a pixel level. */
+typedef struct {
+    uint32_t channels, resize, crop_height, crop_width;
+    int32_t mean[3], deviation[3];
+} sqz_input;
+
+typedef struct {
+    uint32_t num_weights;      /* of all convolutions */
+    uint32_t largest_channel;  /* weights of the largest output channel */
+    uint32_t peak_activations; /* elements that are alive at once */
+    uint32_t num_tensors, num_operations;
+    sqz_input input;
+    sqz_bytes graph, weights, labels, record;
+} sqz_file;
+
+/* Check a file and find its parts. With SQZ_NO_CHECKSUMS defined when compiling, checksums are
+ * not looked at: for fuzzing, and for files that were checked before. */
+sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size);
+
+typedef struct {
+    uint32_t channels, height, width;
+    uint32_t first, last; /* operations between which it is alive, both included */
+    uint32_t written;     /* channels written so far, while reading the graph */
+} sqz_tensor;
+
+typedef enum {
+    SQZ_CONVOLUTION = 1,
+    SQZ_MAX_POOL,
+    SQZ_ADD,
+    SQZ_AVERAGE_POOL,
+    SQZ_RESPONSE_NORM
+} sqz_kind;
+
+typedef struct {
+    sqz_kind kind;
+    uint32_t source, target; /* tensors */
+    uint32_t other;          /* SQZ_ADD: the second source */
+    uint32_t target_start;   /* convolution: first channel of the target that it writes */
+    uint32_t inputs, out_channels; /* convolution: input channels of a group */
+    uint32_t kernel_height, kernel_width; /* both of a pool; the channels of a response norm */
+    uint32_t stride, padding, groups, relu;
+} sqz_operation;
+
+/* Fill in the tensors (0 is the input) and the operations in their order, and check that they
+ * make a network: shapes, slices, everything written before it is read. The target of the last
+ * operation is the answer. */
+sqz_error sqz_read_graph(const sqz_file *file, sqz_tensor *tensors, size_t num_tensors,
+                         sqz_operation *operations, size_t num_operations);
+
+typedef enum { SQZ_CODEBOOK = 0, SQZ_LEVELS = 1 } sqz_representation;
+
+typedef struct {
+    sqz_representation representation;
+    uint32_t out_channels, inputs, kernel_height, kernel_width;
+    uint32_t bias_shift;              /* levels: bias = channel.bias / 2^bias_shift */
+    uint32_t num_negative, num_positive; /* codebook: float32 bits of its values, both from the */
+    uint32_t codebook[255];              /* smallest magnitude on, the negative first */
+} sqz_layer;
+
+typedef struct {
+    uint32_t scale; /* levels: the float32 whose bits are scale << 18, a weight is level * it */
+    int32_t bias;
+    uint32_t float_bias; /* codebook: the bits of a float32 */
+} sqz_channel_info;
+
+/* The state of the range coder and of its model of weights: see src/sqz_coder.h and
+ * src/sqz_levels.h. It stands here so that callers can make one; nothing in it is for them. */
+#define SQZ_NUM_CONTEXTS 4096
+#define SQZ_SETTLED 160 /* bits that a context averages over once it has seen as many */
+#define SQZ_TRACKED 512 /* input channels with a memory of their own; others share */
+
+typedef struct {
+    uint16_t p[SQZ_NUM_CONTEXTS]; /* chance of a 1, in 1/65536 */
+    uint8_t seen[SQZ_NUM_CONTEXTS];
+    uint16_t rate[SQZ_SETTLED + 1]; /* step of a context that has seen so many bits, in 1/65536 */
+    uint32_t range;
+    uint32_t code; /* decoding: what the bytes read so far leave to explain */
+    const uint8_t *in, *in_end;
+    uint32_t overrun; /* bytes asked for behind the end */
+    uint64_t low;     /* coding: lower end of the interval, with one bit for the carry */
+    uint32_t pending; /* bytes that a carry may still change */
+    uint8_t held;
+    uint8_t *out, *out_end;
+    int overflow; /* the output did not fit */
+} sqz_coder;
+
+typedef struct {
+    unsigned inputs, height, width; /* of one output channel */
+    uint16_t activity[SQZ_TRACKED]; /* how large the weights on an input channel have been */
+    int16_t balance[SQZ_TRACKED];   /* and how often positive: -2048 never, 2048 always */
+} sqz_levels;
+
+/* Under 16 KB. */
+typedef struct {
+    sqz_coder coder;
+    sqz_levels levels;
+    uint32_t weights_left, channels_left; /* of the file, of the layer */
+    uint32_t representation, raw;
+    uint32_t most_negative, most_positive; /* magnitudes that codes may have */
+    uint32_t mantissa_bits;
+    int32_t scale, shift, exponent;
+} sqz_decoder;
+
+sqz_error sqz_decode_begin(sqz_decoder *d, const sqz_file *file);
+sqz_error sqz_decode_layer(sqz_decoder *d, const sqz_operation *convolution,
+                           sqz_layer *layer);
+/* The levels of one output channel, in the order input channel, row, column. */
+sqz_error sqz_decode_channel(sqz_decoder *d, int8_t *levels, sqz_channel_info *channel);
+/* The same for codes, -255 to 255: k is the k-th positive value of the codebook, -k the k-th
+ * negative, 0 is 0.0. Takes levels too. */
+sqz_error sqz_decode_codes(sqz_decoder *d, int16_t *codes, sqz_channel_info *channel);
+/* After the last channel: was that all that the file has? */
+sqz_error sqz_decode_end(sqz_decoder *d);
+
+/* Decode the text of `labels` (behind its first byte) or `record`: at most `room` bytes of it.
+ * `*length` becomes the text's whole length. `d` is used, and of no other use meanwhile. */
+sqz_error sqz_decode_text(sqz_decoder *d, sqz_bytes text, char *out, size_t room,
+                          size_t *length);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,165 @@
+/* Weights and texts: spec/FORMAT.md, "WEIGHTS" and "Text". */
+#include "sqz_levels.h"
+#include "sqz_reader.h"
+
+#define MAX_LEVEL 127
+#define MAX_BIAS (1 << 24)
+#define MAX_BIAS_SHIFT 30
+#define SCALE_CODES 8160 /* exponents below 255, 5 bits of mantissa */
+#define MANTISSA 23
+#define INFINITE 0x7f800000u
+
+enum { FIRST_VALUE, NEXT_VALUE, EXPONENT, SCALE, SHIFT, BIAS };
+
+static int32_t number(sqz_decoder *d, unsigned slot) {
+    return sqz_number(&d->coder, 0, SQZ_NUMBERS + slot * SQZ_SLOT_CONTEXTS, 0);
+}
+
+/* `value` + a number, or -1 if that is not in 0 .. `most`. */
+static int32_t moved(sqz_decoder *d, unsigned slot, int32_t value, int32_t most) {
+    int64_t next = (int64_t)value + number(d, slot);
+    return next < 0 || next > most ? -1 : (int32_t)next;
+}
+
+static uint32_t plain(sqz_decoder *d, unsigned count) {
+    return sqz_plain(&d->coder, 0, count, 0);
+}
+
+sqz_error sqz_decode_begin(sqz_decoder *d, const sqz_file *file) {
+    if (d == NULL || file == NULL || file->weights.bytes == NULL) return SQZ_WRONG_USE;
+    if (file->weights.size < 1) return SQZ_MALFORMED;
+    if (file->weights.bytes[0] != 1) return SQZ_UNSUPPORTED;
+    sqz_coder_read(&d->coder, file->weights.bytes + 1, file->weights.size - 1);
+    d->weights_left = file->num_weights;
+    d->channels_left = 0;
+    d->scale = d->shift = d->exponent = 0;
+    return SQZ_OK;
+}
+
+static sqz_error read_codebook(sqz_decoder *d, sqz_layer *layer) {
+    uint32_t bits = plain(d, 5);
+    layer->num_negative = plain(d, 8);
+    layer->num_positive = plain(d, 8);
+    uint32_t count = layer->num_negative + layer->num_positive;
+    if (bits > MANTISSA || count > 255) return SQZ_MALFORMED;
+    uint32_t drop = MANTISSA - bits;
+    int32_t key = 0, most = (int32_t)(INFINITE >> drop) - 1;
+    for (uint32_t i = 0; i < count; i++) {
+        int first = i == 0 || i == layer->num_negative;
+        uint32_t sign = i < layer->num_negative ? 1u << 31 : 0;
+        int32_t least = !first ? key + 1 : sign ? 0 : 1;
+        key = moved(d, first ? FIRST_VALUE : NEXT_VALUE, first ? 0 : key, most);
+        if (key < least) return SQZ_MALFORMED;
+        layer->codebook[i] = sign | (uint32_t)key << drop;
+    }
+    d->mantissa_bits = plain(d, 5);
+    return d->mantissa_bits > MANTISSA ? SQZ_MALFORMED : SQZ_OK;
+}
+
+sqz_error sqz_decode_layer(sqz_decoder *d, const sqz_operation *op, sqz_layer *layer) {
+    if (d == NULL || op == NULL || layer == NULL || op->kind != SQZ_CONVOLUTION)
+        return SQZ_WRONG_USE;
+    if (d->channels_left) return SQZ_WRONG_USE;
+    uint64_t channel = (uint64_t)op->inputs * op->kernel_height * op->kernel_width;
+    if (!channel || !op->out_channels || channel > SQZ_MAX_WEIGHTS ||
+        channel * op->out_channels > d->weights_left)
+        return SQZ_WRONG_USE;
+    d->weights_left -= (uint32_t)channel * op->out_channels;
+    d->channels_left = op->out_channels;
+    d->representation = plain(d, 2);
+    d->raw = plain(d, 1);
+    sqz_levels_begin(&d->levels, op->inputs, op->kernel_height, op->kernel_width);
+    layer->out_channels = op->out_channels;
+    layer->inputs = op->inputs;
+    layer->kernel_height = op->kernel_height;
+    layer->kernel_width = op->kernel_width;
+    layer->num_negative = layer->num_positive = layer->bias_shift = 0;
+    if (d->representation > SQZ_LEVELS) return SQZ_MALFORMED;
+    layer->representation = (sqz_representation)d->representation;
+    if (d->representation == SQZ_CODEBOOK) {
+        sqz_error error = read_codebook(d, layer);
+        d->most_negative = layer->num_negative;
+        d->most_positive = layer->num_positive;
+        return error;
+    }
+    d->shift = moved(d, SHIFT, d->shift, MAX_BIAS_SHIFT);
+    if (d->shift < 0) return SQZ_MALFORMED;
+    layer->bias_shift = (uint32_t)d->shift;
+    d->most_negative = d->most_positive = MAX_LEVEL;
+    return SQZ_OK;
+}
+
+static sqz_error read_side(sqz_decoder *d, sqz_channel_info *channel) {
+    channel->scale = channel->float_bias = 0;
+    channel->bias = 0;
+    if (d->representation == SQZ_LEVELS) {
+        d->scale = moved(d, SCALE, d->scale, SCALE_CODES - 1);
+        if (d->scale < 1) return SQZ_MALFORMED;
+        channel->scale = (uint32_t)d->scale;
+        channel->bias = number(d, BIAS);
+        return channel->bias > MAX_BIAS || channel->bias < -MAX_BIAS ? SQZ_MALFORMED : SQZ_OK;
+    }
+    d->exponent = moved(d, EXPONENT, d->exponent, 254);
+    if (d->exponent < 0) return SQZ_MALFORMED;
+    uint32_t sign = plain(d, 1);
+    uint32_t mantissa = plain(d, d->mantissa_bits) << (MANTISSA - d->mantissa_bits);
+    channel->float_bias = sign << 31 | (uint32_t)d->exponent << MANTISSA | mantissa;
+    return SQZ_OK;
+}
+
+/* `wide` is a constant wherever it is passed. */
+SQZ_INLINE sqz_error decode_row(sqz_decoder *d, void *row, int wide, sqz_channel_info *channel) {
+    if (d == NULL || row == NULL || channel == NULL || !d->channels_left) return SQZ_WRONG_USE;
+    if (!wide && d->representation != SQZ_LEVELS) return SQZ_UNSUPPORTED;
+    d->channels_left--;
+    sqz_error error = read_side(d, channel);
+    if (error) return error;
+    size_t count = (size_t)d->levels.inputs * d->levels.height * d->levels.width;
+    if (!d->raw) {
+        unsigned largest = sqz_channel(&d->coder, &d->levels, 0, row, wide);
+        unsigned least = d->most_negative < d->most_positive ? d->most_negative : d->most_positive;
+        if (largest <= least) return SQZ_OK;
+        if (!wide) return SQZ_MALFORMED;
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            int level = (int)plain(d, 9) - 256;
+            if (!wide && (level > MAX_LEVEL || level < -MAX_LEVEL)) return SQZ_MALFORMED;
+            sqz_store(row, wide, i, level);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        int level = sqz_load(row, wide, i);
+        if (level > (int)d->most_positive || level < -(int)d->most_negative) return SQZ_MALFORMED;
+    }
+    return SQZ_OK;
+}
+
+sqz_error sqz_decode_channel(sqz_decoder *d, int8_t *levels, sqz_channel_info *channel) {
+    return decode_row(d, levels, 0, channel);
+}
+
+sqz_error sqz_decode_codes(sqz_decoder *d, int16_t *codes, sqz_channel_info *channel) {
+    return decode_row(d, codes, 1, channel);
+}
+
+sqz_error sqz_decode_end(sqz_decoder *d) {
+    if (d == NULL || d->channels_left || d->weights_left) return SQZ_WRONG_USE;
+    return sqz_coder_at_end(&d->coder) ? SQZ_OK : SQZ_MALFORMED;
+}
+
+sqz_error sqz_decode_text(sqz_decoder *d, sqz_bytes text, char *out, size_t room,
+                          size_t *length) {
+    if (d == NULL || text.bytes == NULL || length == NULL || (out == NULL && room))
+        return SQZ_WRONG_USE;
+    if (text.size < 4) return SQZ_MALFORMED;
+    *length = sqz_u32(text.bytes);
+    if (*length > SQZ_MAX_TEXT) return SQZ_LIMIT;
+    sqz_coder_read(&d->coder, text.bytes + 4, text.size - 4);
+    d->channels_left = d->weights_left = 0;
+    uint8_t byte = 0;
+    for (size_t i = 0; i < *length; i++) {
+        byte = sqz_byte(&d->coder, 0, byte, 0);
+        if (i < room) out[i] = (char)byte;
+    }
+    return sqz_coder_at_end(&d->coder) ? SQZ_OK : SQZ_MALFORMED;
+}
