@@ -35,9 +35,13 @@ from squeezenet.codec.weights import encode_weights
 
 HERE = Path(__file__).parent
 TARGETS = ("header", "graph", "decoder", "file")
-FLAGS = (
-    "-g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSQZ_NO_CHECKSUMS"
-).split()
+FLAGS = [
+    "-g",
+    "-O1",
+    "-fsanitize=fuzzer,address,undefined",
+    "-fno-sanitize-recover=all",
+    "-DSQZ_NO_CHECKSUMS",
+]
 
 
 def main() -> None:

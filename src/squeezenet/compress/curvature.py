@@ -1,0 +1,133 @@
+"""How much the answers change when a weight does: a Fisher matrix a layer, shared by its outputs.
+
+A change d of output channel o's weights raises the mean KL divergence of the answers by about
+d^T F_o d / 2, where F_o = E[v v^T] and v is the gradient, at one image, of the log-likelihood of
+an answer that the network itself draws. F_o is stood for by gain_o times the sum of all channels'
+matrices, which keeps its trace. Positions are summed within v: treating them as independent, as
+Kronecker factors do (arXiv 1602.01407), misses a factor of 169 in front of a global average pool
+of 13x13.
+Legend: O output channels, I input channels of a group, P = I x kernel height x width, G groups,
+L positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from squeezenet.arch.graph import Conv, Graph
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.preprocess import normalise
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import Progress, SilentProgress
+
+_PATCHES = 128
+"""About so many patches of an image make the second moment."""
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curvature:
+    """One layer: ``fisher_GPP`` summed over the group's outputs, ``share_O`` of it that is each
+    output's (sums to 1 a group), ``mean_GP`` and ``moment_GPP``, the mean and the second moment of
+    the input patches; float64."""
+
+    fisher_GPP: Float64Array
+    share_O: Float64Array
+    mean_GP: Float64Array
+    moment_GPP: Float64Array
+
+
+def measure_curvature(
+    model: LoadedModel,
+    graph: Graph,
+    batches: EvalBatches,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Curvature]:
+    """Run images forward and back; return each convolution's curvature by its name."""
+    module = model.module.eval()
+    device = next(module.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    layers = {conv.name: _Layer(conv, device) for conv in graph.convs}
+    hooks = [
+        module.get_submodule(conv.key).register_forward_hook(layers[conv.name].hook)
+        for conv in graph.convs
+    ]
+    num_images = 0
+    try:
+        with (progress or SilentProgress()).task(
+            "curvature", total=len(batches), unit="img"
+        ) as task:
+            for batch in batches:
+                x = torch.from_numpy(normalise(batch.pixels_NHWC, model.record.preprocessing))
+                x = x.to(device, memory_format=torch.channels_last)
+                logits_NK = module(x.requires_grad_())
+                chances = logits_NK.detach().softmax(dim=1).cpu()
+                answers = torch.multinomial(chances, 1, generator=generator)[:, 0].to(device)
+                functional.cross_entropy(logits_NK, answers, reduction="sum").backward()  # type: ignore[no-untyped-call]
+                num_images += len(x)
+                task.advance(len(x))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        module.zero_grad(set_to_none=True)
+    return {name: layer.result(num_images) for name, layer in layers.items()}
+
+
+class _Layer:
+    """Sums over the images so far."""
+
+    def __init__(self, conv: Conv, device: torch.device) -> None:
+        self._conv = conv
+        size = conv.num_weights // conv.out_channels
+        self._fisher = torch.zeros(conv.groups, size, size, dtype=torch.float64, device=device)
+        self._moment = torch.zeros_like(self._fisher)
+        self._mean = torch.zeros(conv.groups, size, dtype=torch.float64, device=device)
+        self._trace = torch.zeros(conv.out_channels, dtype=torch.float64, device=device)
+
+    def hook(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        """Remember what goes in until the gradient of what comes out is known."""
+        x_NCHW = inputs[0].detach()
+        out.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient_NOHW: self._add(x_NCHW, gradient_NOHW.detach())
+        )
+
+    def _add(self, x_NCHW: torch.Tensor, gradient_NOHW: torch.Tensor) -> None:
+        conv = self._conv
+        if conv.kernel == (1, 1) and conv.stride == 1 and not conv.padding:
+            patches = x_NCHW.flatten(2)
+        else:
+            patches = functional.unfold(
+                x_NCHW, conv.kernel, padding=conv.padding, stride=conv.stride
+            )
+        num, _, positions = patches.shape
+        patches_NGPL = patches.reshape(num, conv.groups, -1, positions)
+        gradient_NGOL = gradient_NOHW.reshape(num, conv.groups, -1, positions)
+        v_NGOP = gradient_NGOL @ patches_NGPL.transpose(2, 3)
+        self._trace += v_NGOP.square().sum(dim=(0, 3)).flatten().double()
+        v_GMP = v_NGOP.transpose(0, 1).flatten(1, 2)
+        self._fisher += (v_GMP.transpose(1, 2) @ v_GMP).double()
+        self._mean += patches_NGPL.mean(dim=3).sum(dim=0).double()
+        # Patches that overlap tell little more than some of them.
+        few = patches_NGPL[..., :: max(1, patches_NGPL.shape[3] // _PATCHES)]
+        few_GPM = few.permute(1, 2, 0, 3).flatten(2)
+        self._moment += (few_GPM @ few_GPM.transpose(1, 2)).double() / few.shape[3]
+
+    def result(self, num_images: int) -> Curvature:
+        trace_GO = self._trace.reshape(self._conv.groups, -1)
+        share_GO = trace_GO / trace_GO.sum(dim=1, keepdim=True).clamp_min(1e-300)
+        return Curvature(
+            fisher_GPP=(self._fisher / num_images).cpu().numpy(),
+            share_O=share_GO.flatten().cpu().numpy(),
+            mean_GP=(self._mean / num_images).cpu().numpy(),
+            moment_GPP=(self._moment / num_images).cpu().numpy(),
+        )
