@@ -128,7 +128,7 @@ sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
     file->labels = sections[LABELS];
     file->record = sections[RECORD];
     if (file->num_weights > SQZ_MAX_WEIGHTS ||
-        file->num_weights / SQZ_WEIGHTS_A_BYTE > file->weights.size)
+        file->num_weights > (uint64_t)SQZ_WEIGHTS_A_BYTE * file->weights.size)
         return SQZ_LIMIT;
     sqz_error error = read_input(sections[INPUT], &file->input);
     return error ? error : count_graph(file);

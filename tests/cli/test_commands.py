@@ -201,7 +201,7 @@ def test_run_folder_as_a_model(
 def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of it, in full: it is the product's first promise."""
     text = output(capsys, "demo", "--out", tmp_path / "demo")
-    assert "range coder" in text and "digit0_is_" in text
+    assert "huffman" in text and "range coder" in text and "digit0_is_" in text
     result = as_json(capsys, "demo", "--out", tmp_path / "demo")  # the run is finished already
     assert result["top1_before"] >= 97.0 and result["top1_after"] >= 97.0
     assert result["file_bytes"] < 60_000

@@ -152,7 +152,7 @@ def test_hostile_weights_under_good_checksums(
     weights = Parts.of(data).sections[2][3]
     rng = np.random.default_rng(0)
     refused = 0
-    for _ in range(400):
+    for _ in range(1500):
         changed = bytearray(weights)
         for _ in range(int(rng.integers(1, 4))):
             changed[int(rng.integers(0, len(changed)))] = int(rng.integers(256))
@@ -160,7 +160,7 @@ def test_hostile_weights_under_good_checksums(
             container.decode(Parts.of(data).put(container.Section.WEIGHTS, bytes(changed)))
         except FormatError:
             refused += 1
-    assert refused > 50  # the rest are other weights, which are weights all the same
+    assert refused > 250  # the rest are other weights, which are weights all the same
 
 
 def test_hostile_header(tiny_record: ModelRecord) -> None:

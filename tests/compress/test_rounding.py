@@ -124,4 +124,4 @@ def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
             with torch.no_grad():
                 weight.copy_(kept)
         # Outputs share one matrix and answers are drawn, so only about so.
-        assert 1 / 3 < foretold / found < 3, (conv.name, foretold, found)
+        assert 0.4 < foretold / found < 2.5, (conv.name, foretold, found)

@@ -44,7 +44,7 @@ def compress(
     *,
     out: Annotated[Path, Parameter(help="File to write.")],
     method: Annotated[
-        Literal["deep-compression"], Parameter(help="The paper's: prune, share, Huffman.")
+        Literal["deep-compression"], Parameter(help="The paper's: prune, share, code.")
     ] = "deep-compression",
     data: Annotated[
         str | None, Parameter(help="Labelled images to retrain with: a folder or digits.")

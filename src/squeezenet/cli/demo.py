@@ -66,7 +66,7 @@ def demo(
     batches = EvalBatches(test, trained.record.preprocessing, workers=0)
     before = evaluate(trained.logits, trained.record, batches)
 
-    progress.log("2/4 compress: prune, share, Huffman")
+    progress.log("2/4 compress: prune, share, code")
     report = compress_model(
         trained,
         open_compression_images(trained.record, data=DIGITS, calib=None, val=None, seed=seed),

@@ -7,6 +7,7 @@ each function takes what to code, or ignores it, and returns what was coded.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import MutableSequence
 from typing import Final
 
@@ -30,7 +31,7 @@ _RATES: Final = tuple(655360 // (10 * i + 16) for i in range(SETTLED + 1))
 _OVERRUN: Final = 4
 
 
-class Coder:
+class Coder(ABC):
     """What coding and decoding share: the contexts, and everything above single bits."""
 
     def __init__(self) -> None:
@@ -91,12 +92,13 @@ class Coder:
         """Code one output channel's levels, in place."""
         self._model.channel(levels)
 
+    @abstractmethod
     def _split(self, bound: int, bit: bool) -> bool:
         """Narrow the interval to its first ``bound`` parts (a 1) or to the rest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _renew(self) -> None:
-        raise NotImplementedError
+        """Widen an interval that has become too narrow, by whole bytes."""
 
 
 class Encoder(Coder):

@@ -4,6 +4,6 @@ In:  a ``LoadedModel``, images to retrain with and images to measure with (``ima
 Out: a ``CompressedModel`` for the codec, and the table of stages (``stage_table``).
 
 The paper's Deep Compression is three modules: ``prune`` (with ``sensitivity`` to choose the
-densities), ``share``, and the codec's Huffman coding; ``deep_compression`` puts them in order,
+densities), ``share``, and the codec's entropy coding; ``deep_compression`` puts them in order,
 ``run`` is what ``squeezenet compress`` does, whatever the method.
 """

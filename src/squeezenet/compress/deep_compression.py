@@ -1,7 +1,8 @@
 """Deep Compression (arXiv 1510.00149) in order: fold, prune, retrain, share, fine-tune.
 
-Huffman coding, its third step, is the codec's. Every long part goes on where it was killed: the
-two retraining steps from their checkpoints in the work folder, the scan's result from a file.
+Entropy coding, its third step, is the codec's: a range coder, the paper's Huffman codes beside it.
+Every long part goes on where it was killed: the two retraining steps from their checkpoints in the
+work folder, the scan's result from a file.
 """
 
 from __future__ import annotations
