@@ -255,6 +255,23 @@ def test_folders_of_images(image_folder: Callable[..., Path], tmp_path: Path) ->
     assert tuned.record.provenance["method"] == "fine-tuned"
 
 
+@pytest.mark.parametrize(
+    ("arch", "sides"), [("squeezenet_tiny", [6, 6, 8, 8]), ("alexnet_cifar", [16, 16, 16, 16])]
+)
+def test_first_steps_see_small_images(tmp_path: Path, arch: str, sides: list[int]) -> None:
+    recipe = short(max_steps=4, batch_size=16, coarse_share=0.5)
+    data = open_training_data("digits")
+    size = sides[-1]
+    choice = NetworkChoice(arch=arch, input_size=size, input_channels=1)
+    model = new_model(choice, recipe, data.class_names, 0)
+    seen: list[int] = []
+    model.module.register_forward_pre_hook(
+        lambda module, x: seen.append(x[0].shape[2]) if module.training else None
+    )
+    train_run(model, data, recipe, tmp_path, options=FitOptions(hardware=CPU))
+    assert seen == sides
+
+
 def test_choices(image_folder: Callable[..., Path]) -> None:
     images = open_training_data(str(image_folder(a=4, b=4))).train
     assert suggest_input_size("squeezenet1_1", images) == 12

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.errors import SpecError
@@ -147,3 +148,10 @@ def augment_batch(
         inside = ((rows - draw(0, 1)).abs() < half) & ((columns - draw(0, 1)).abs() < half)
         x = x.masked_fill(inside, 0.0)
     return x.permute(0, 3, 1, 2)
+
+
+def shrink(x_NCHW: torch.Tensor, scale: float) -> torch.Tensor:
+    """Shrink images to ``scale`` of their height and width, which round up."""
+    size = [math.ceil(side * scale) for side in x_NCHW.shape[2:]]
+    small = functional.interpolate(x_NCHW, size=size, mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from squeezenet.arch.graph import build_graph
 from squeezenet.arch.plain import from_plain, to_plain
 from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.data.augment import Augmentation
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
@@ -185,6 +187,7 @@ def train_run(
         InterruptedRunError, DataError, ImageError: see ``Fit.run``.
     """
     options = options or FitOptions()
+    recipe = _within_reach(recipe, model.record.spec)
     # What compression and fine-tuning need to treat the images alike.
     provenance = model.record.provenance | {
         "recipe": recipe.name,
@@ -239,6 +242,18 @@ def train_run(
     }
     run.write_result(result)
     return result
+
+
+def _within_reach(recipe: Recipe, spec: NetworkSpec) -> Recipe:
+    """The recipe without coarse images, where the network cannot take them."""
+    if recipe.coarse_share and isinstance(spec, SqueezeNetSpec):
+        height, width = (math.ceil(side * recipe.coarse_scale) for side in spec.input_size)
+        try:
+            build_graph(dataclasses.replace(spec, input_size=(height, width)))
+        except SpecError:
+            return dataclasses.replace(recipe, coarse_share=0.0)
+        return recipe
+    return dataclasses.replace(recipe, coarse_share=0.0)
 
 
 def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
