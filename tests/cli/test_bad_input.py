@@ -268,8 +268,16 @@ def test_numbers_that_make_no_sense(capsys: Capture, sqz: Path, tmp_path: Path) 
     ):  # fmt: skip
         failure(capsys, 2, *train, *option)
     compress = ["compress", sqz, "--out", tmp_path / "x.sqz", "--data", "digits"]
-    for option in (["--bits", "9"], ["--max-drop", "nan"], ["--scan-budget", "nan"]):
+    paper = ["--method", "deep-compression"]
+    for option in (
+        [*paper, "--bits", "9"], [*paper, "--scan-budget", "nan"], ["--max-drop", "nan"],
+        ["--divergence", "nan"], ["--effort", "some"],
+    ):  # fmt: skip
         failure(capsys, 2, *compress, *option)
+    line = failure(capsys, 2, *compress, "--layer-density", "conv1=0.5")
+    assert "--layer-density belongs to --method deep-compression" in line
+    line = failure(capsys, 2, *compress, *paper, "--effort", "low")
+    assert "--effort belongs to --method rd" in line
     assert not (tmp_path / "run").exists()
 
 

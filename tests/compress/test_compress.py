@@ -157,7 +157,7 @@ def test_scan_keeps_what_matters() -> None:
 def test_distillation_is_zero_for_the_teacher() -> None:
     model = fold_batch_norm(tiny_model())
     x, labels = torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
-    loss = distillation(model)
+    loss = distillation(model, 2.0)
     own = model.module(x)
     assert float(loss(own, x, labels).detach()) == pytest.approx(0, abs=1e-6)
     assert float(loss(own.flip(1) * 3, x, labels).detach()) > 0.01

@@ -11,7 +11,7 @@ from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.codec.weights import encode_weights
 from squeezenet.compress.curvature import measure_curvature
 from squeezenet.compress.rates import Rates, activity_classes, context_places
-from squeezenet.compress.rounding import Feedback, round_layer
+from squeezenet.compress.rounding import Feedback, descend_layer, round_layer
 from squeezenet.data.digits import load_digits
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -125,3 +125,35 @@ def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
                 weight.copy_(kept)
         # Outputs share one matrix and answers are drawn, so only about so.
         assert 0.4 < foretold / found < 2.5, (conv.name, foretold, found)
+
+
+def test_descent_lowers_distortion_and_bits() -> None:
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(400, 36)) @ rng.normal(size=(36, 36))
+    hessian = inputs.T @ inputs / 400
+    weight_OP = rng.normal(size=(16, 36))
+    step, price, shape = 0.5, 0.02, (16, 4, 9)
+    levels = np.rint(weight_OP / step).astype(np.int64)
+    rates = Rates.of([levels.reshape(shape)])
+    classes = activity_classes(levels.reshape(shape))
+
+    def cost(levels: np.ndarray) -> float:
+        error = levels * step - weight_OP
+        places = np.zeros((16, 4, 9), np.int64) + np.arange(9)
+        sums, _ = context_places(levels.reshape(shape))
+        bits = np.where(
+            levels.reshape(shape) == 0,
+            rates.zero_SPC[sums, places, classes],
+            rates.nonzero_SPC[sums, places, classes]
+            + rates.magnitude_CM[classes, np.abs(levels.reshape(shape))],
+        ).sum()
+        return float(np.einsum("op,pq,oq->", error, hessian, error) / 2 + price * bits)
+
+    before = cost(levels)
+    for _ in range(2):
+        slope = (levels * step - weight_OP) @ hessian
+        levels = descend_layer(
+            levels, slope, hessian, np.ones(16), np.full(16, step), rates, classes,
+            nats_a_bit=price,
+        )  # fmt: skip
+    assert cost(levels) < 0.9 * before

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -34,7 +34,7 @@ from squeezenet.files import require_output
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
-    from squeezenet.compress.run import CompressionReport
+    from squeezenet.compress.run import CompressionReport, Settings
     from squeezenet.train.recipe import Recipe
 
 
@@ -44,20 +44,41 @@ def compress(
     *,
     out: Annotated[Path, Parameter(help="File to write.")],
     method: Annotated[
-        Literal["deep-compression"], Parameter(help="The paper's: prune, share, code.")
-    ] = "deep-compression",
+        Literal["rd", "deep-compression"],
+        Parameter(help="rd trades bits for divergence; the paper's prunes, shares and codes."),
+    ] = "rd",
     data: Annotated[
-        str | None, Parameter(help="Labelled images to retrain with: a folder or digits.")
+        str | None, Parameter(help="Labelled images to learn from: a folder or digits.")
     ] = None,
     calib: Annotated[
         str | None,
-        Parameter(help="Images without labels: retrains towards the original's answers."),
+        Parameter(help="Images without labels: learns from the original's answers."),
     ] = None,
     val: Annotated[
         str | None,
         Parameter(help="Labelled images to measure with; else part of --data or --calib."),
     ] = None,
-    bits: Annotated[int, Parameter(help="Bits a code: 2^bits - 1 weights are shared.")] = 6,
+    target_bytes: Annotated[
+        int | None, Parameter(help="Size to stay within; the method's setting is searched for.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        Parameter(
+            help="Points of top-1 that may be lost (of agreement, by --calib): rd searches for "
+            "the smallest file; exit 3 if the file loses more."
+        ),
+    ] = None,
+    effort: Annotated[
+        Literal["low", "medium", "high"] | None,
+        Parameter(help="rd: minutes, a quarter of an hour (the default), or hours of work."),
+    ] = None,
+    divergence: Annotated[
+        float | None,
+        Parameter(help="rd: nats of KL that rounding may cost, 0.05 unless told."),
+    ] = None,
+    bits: Annotated[
+        int | None, Parameter(help="Bits a code: 2^bits - 1 weights are shared; 6 unless told.")
+    ] = None,
     density: Annotated[
         float | None,
         Parameter(help="Share of weights kept, spread over the layers by LAMP; else scanned for."),
@@ -67,14 +88,8 @@ def compress(
         Parameter(help="Share for one layer, as fire2/expand3x3=0.33; may be repeated."),
     ] = None,
     scan_budget: Annotated[
-        float, Parameter(help="Points of accuracy that pruning one layer may cost in the scan.")
-    ] = 0.5,
-    target_bytes: Annotated[
-        int | None, Parameter(help="Lower --bits until the file is this small.")
-    ] = None,
-    max_drop: Annotated[
         float | None,
-        Parameter(help="Exit 3 if the file loses more points of top-1 (of agreement, by --calib)."),
+        Parameter(help="Points of accuracy that pruning one layer may cost in the scan; 0.5."),
     ] = None,
     prune_epochs: Annotated[
         int | None,
@@ -84,7 +99,9 @@ def compress(
         int | None,
         Parameter(help="Fine-tuning of the shared weights; by default 4, more for small sets."),
     ] = None,
-    learning_rate: Annotated[float, Parameter(help="Of the retraining.")] = 0.02,
+    learning_rate: Annotated[
+        float | None, Parameter(help="Of the retraining, 0.02 unless told.")
+    ] = None,
     recipe: Annotated[
         str | None, Parameter(help="Whose batch size and augmentation the retraining takes.")
     ] = None,
@@ -104,27 +121,26 @@ def compress(
     require_workers(workers)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
-    densities = dict(_layer_density(text) for text in layer_density or ())
-    from squeezenet.compress.deep_compression import DeepCompressionSettings
+    settings = _settings(
+        method,
+        {"target_bytes": target_bytes},
+        {"max_drop": max_drop, "effort": effort, "divergence": divergence},
+        {
+            "bits": bits,
+            "density": density,
+            "densities": dict(_layer_density(text) for text in layer_density or ()) or None,
+            "scan_budget": scan_budget,
+            "prune_epochs": prune_epochs,
+            "share_epochs": share_epochs,
+            "learning_rate": learning_rate,
+        },
+    )
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.model.load import BEST_WEIGHTS, load_model
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
 
-    try:
-        settings = DeepCompressionSettings(
-            bits=bits,
-            density=density,
-            densities=densities,
-            scan_budget=scan_budget,
-            prune_epochs=prune_epochs,
-            share_epochs=share_epochs,
-            learning_rate=learning_rate,
-            target_bytes=target_bytes,
-        )
-    except SpecError as error:
-        raise UsageError(str(error)) from None
     set_threads(threads)
     progress = make_progress()
     loaded = load_model(model, arch)
@@ -151,6 +167,33 @@ def compress(
     tell_skipped(bad, progress)
     show_report(report, out, as_json=json, skipped=bad.count)
     report.require_quality()
+
+
+def _settings(
+    method: str, both: dict[str, Any], of_rd: dict[str, Any], of_paper: dict[str, Any]
+) -> Settings:
+    """The method's settings from options, None being one that was not given.
+
+    Raises:
+        UsageError: an option of the other method was given, or one is out of its range.
+    """
+    from squeezenet.compress.deep_compression import DeepCompressionSettings
+    from squeezenet.compress.rate_distortion import RateDistortionSettings
+
+    rd = method == "rd"
+    own, foreign = (of_rd, of_paper) if rd else (of_paper, of_rd)
+    for name, value in foreign.items():
+        # Deep Compression does not search by --max-drop, but keeps to it.
+        if value is not None and name != "max_drop":
+            option = "layer-density" if name == "densities" else name.replace("_", "-")
+            other = "deep-compression" if rd else "rd"
+            raise UsageError(f"--{option} belongs to --method {other}, not to {method}")
+    given = {name: value for name, value in (both | own).items() if value is not None}
+    kind = RateDistortionSettings if rd else DeepCompressionSettings
+    try:
+        return kind(**given)
+    except SpecError as error:
+        raise UsageError(str(error)) from None
 
 
 def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
@@ -182,7 +225,7 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped:
         )
         return
     print_table(
-        f"Deep Compression, accuracy on {report.measured_images} images",
+        f"Method {report.method}, accuracy on {report.measured_images} images",
         ["stage", "density %", "bits/weight", "bits/gap", "bytes", "smaller", "top-1", "top-5"],
         [
             (

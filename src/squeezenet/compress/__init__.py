@@ -1,9 +1,15 @@
-"""Trained model -> codes and codebooks, small enough to code tightly.
+"""Trained model -> integers, small enough to code tightly.
 
-In:  a ``LoadedModel``, images to retrain with and images to measure with (``images``).
+In:  a ``LoadedModel``, images to learn from and images to measure with (``images``).
 Out: a ``CompressedModel`` for the codec, and the table of stages (``stage_table``).
 
-The paper's Deep Compression is three modules: ``prune`` (with ``sensitivity`` to choose the
-densities), ``share``, and the codec's entropy coding; ``deep_compression`` puts them in order,
-``run`` is what ``squeezenet compress`` does, whatever the method.
+``run`` is what ``squeezenet compress`` does, whatever the method:
+
+``rate_distortion``   "rd": integer levels. ``curvature`` tells what errors cost, ``rates`` what
+                      bits cost, ``rounding`` one layer, ``level_search`` the whole network,
+                      ``gains`` and ``level_network`` what is mended afterwards.
+``deep_compression``  the paper's: ``prune`` (with ``sensitivity`` to choose the densities),
+                      ``share``, and the codec's entropy coding.
+
+``compressed_network`` is a network whose weights are what a file will hold; both train one.
 """

@@ -1,11 +1,11 @@
 """How much the answers change when a weight does: a Fisher matrix a layer, shared by its outputs.
 
 A change d of output channel o's weights raises the mean KL divergence of the answers by about
-d^T F_o d / 2, where F_o = E[v v^T] and v is the gradient, at one image, of the log-likelihood of
-an answer that the network itself draws. F_o is stood for by gain_o times the sum of all channels'
-matrices, which keeps its trace. Positions are summed within v: treating them as independent, as
-Kronecker factors do (arXiv 1602.01407), misses a factor of 169 in front of a global average pool
-of 13x13.
+d^T F_o d / 2, where F_o = E[v v^T] and v is the gradient, at one image, of a combination of the
+logits that is drawn with the answers' covariance. F_o is stood for by gain_o times the sum of all
+channels' matrices, which keeps its trace. Positions are summed within v: treating them as
+independent, as Kronecker factors do (arXiv 1602.01407), misses a factor of 169 in front of a
+global average pool of 13x13.
 Legend: O output channels, I input channels of a group, P = I x kernel height x width, G groups,
 L positions.
 """
@@ -71,9 +71,7 @@ def measure_curvature(
                 x = torch.from_numpy(normalise(batch.pixels_NHWC, model.record.preprocessing))
                 x = x.to(device, memory_format=torch.channels_last)
                 logits_NK = module(x.requires_grad_())
-                chances = logits_NK.detach().softmax(dim=1).cpu()
-                answers = torch.multinomial(chances, 1, generator=generator)[:, 0].to(device)
-                functional.cross_entropy(logits_NK, answers, reduction="sum").backward()  # type: ignore[no-untyped-call]
+                logits_NK.backward(draw_score(logits_NK.detach(), generator))
                 num_images += len(x)
                 task.advance(len(x))
     finally:
@@ -81,6 +79,19 @@ def measure_curvature(
             hook.remove()
         module.zero_grad(set_to_none=True)
     return {name: layer.result(num_images) for name, layer in layers.items()}
+
+
+def draw_score(logits_NK: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw gradients by the logits whose second moment is the answers' Fisher matrix.
+
+    The log-likelihood of an answer that is drawn from the network's own chances p has one, too, of
+    covariance diag(p) - p p^T; but of a network that is sure, nearly all of it comes from the few
+    unlikely answers. Normal draws of the same covariance make every image count each time.
+    """
+    chances_NK = logits_NK.softmax(dim=1)
+    noise_NK = torch.randn(logits_NK.shape, generator=generator).to(logits_NK.device)
+    root_NK = chances_NK.sqrt() * noise_NK
+    return root_NK - chances_NK * root_NK.sum(dim=1, keepdim=True)
 
 
 class _Layer:

@@ -7,7 +7,6 @@ work folder, the scan's result from a file.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -17,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.codec.types import CompressedLayer, CompressedModel
+from squeezenet.compress.compressed_network import copy_of, distillation
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.prune import layer_densities, magnitude_masks, mask_holder
 from squeezenet.compress.sensitivity import scan_densities
@@ -114,10 +113,10 @@ class DeepCompression:
         num_biases = sum(conv.out_channels for conv in graph.convs)
         rows = [float_row(num_weights, num_biases, self.measure(original))]
 
-        teacher = _copy(original)
+        teacher = copy_of(original)
         # Batch normalisation is folded for choosing what to prune, since it scales the filters,
         # and kept while retraining, since it helps there too.
-        student = _copy(self.model)
+        student = copy_of(self.model)
         student.module.to(hardware.device)
         masks = magnitude_masks(original.module, graph, self._densities(original, graph))
         hold = mask_holder(graph, masks)
@@ -206,7 +205,7 @@ class DeepCompression:
     def _loss(self, recipe: Recipe, teacher: LoadedModel) -> Loss:
         """What the original answers, which tells more than labels do, and labels where there are
         any (arXiv 1503.02531)."""
-        distil = distillation(teacher)
+        distil = distillation(teacher, _TEMPERATURE)
         if not self.images.labelled:
             return distil
         by_labels = cross_entropy(recipe, self.images.retrain)
@@ -234,6 +233,7 @@ class DeepCompression:
             # A centroid's distance from its k-means value must not decay to zero.
             weight_decay=self.base_recipe.weight_decay if stage == "prune" else 0.0,
             ema_decay=0.0,
+            coarse_share=0.0,
             clip_norm=1.0,
         )
 
@@ -252,23 +252,3 @@ class DeepCompression:
             f"--target-bytes {target}: {size} bytes even with 2 bits a code; prune more with "
             "--density"
         )
-
-
-def distillation(teacher: LoadedModel) -> Loss:
-    """Loss without labels: KL divergence from the original's softened answers."""
-    network = teacher.module.eval()
-
-    def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            wanted = network.to(x_NCHW.device)(x_NCHW).float() / _TEMPERATURE
-        answer = functional.log_softmax(logits_NK.float() / _TEMPERATURE, dim=1)
-        kl = functional.kl_div(
-            answer, functional.log_softmax(wanted, dim=1), reduction="batchmean", log_target=True
-        )
-        return kl * _TEMPERATURE**2
-
-    return loss
-
-
-def _copy(model: LoadedModel) -> LoadedModel:
-    return LoadedModel(record=model.record, module=copy.deepcopy(model.module))

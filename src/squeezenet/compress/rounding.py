@@ -1,5 +1,8 @@
-"""Weights -> integer levels, one input after another: the error of each is made good by the inputs
-still to come (GPTQ, arXiv 2210.17323), and each level is the one of least distortion plus bits.
+"""Weights -> integer levels of least distortion plus bits.
+
+``round_layer`` goes from weights to levels, one input after another: the error of each is made
+good by the inputs still to come (GPTQ, arXiv 2210.17323). ``descend_layer`` improves levels that
+are there, one input after another: it takes whatever step lowers the sum.
 
 Legend: O output channels, I input channels of a group, K kernel positions, P = I x K.
 """
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.compress.rates import MOST, Levels, Rates
+from squeezenet.compress.rates import MOST, Bits, Levels, Rates
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -93,3 +96,64 @@ def round_layer(
         if size > 1:
             sums_O = np.minimum(sums_O + np.minimum(np.abs(best), 2), 15)
     return levels_OP
+
+
+def descend_layer(
+    levels_OP: Levels,
+    slope_OP: Float64Array,
+    hessian_PP: Float64Array,
+    gain_O: Float64Array,
+    steps_O: Float64Array,
+    rates: Rates,
+    classes_OIK: Levels,
+    *,
+    nats_a_bit: float,
+) -> Levels:
+    """Return levels of no more distortion plus bits: each may go up, down, or to zero.
+
+    ``slope_OP`` is how the distortion grows with each weight where the levels stand now, in nats;
+    a change d of output o adds d . slope + gain * d^T H d / 2.
+    """
+    num_out, _, size = classes_OIK.shape
+    classes_OP = classes_OIK.reshape(num_out, -1)
+    levels_OP = levels_OP.copy()
+    slope_OP = slope_OP.copy()
+    sums_O = np.zeros(num_out, np.int64)
+    for p in range(levels_OP.shape[1]):
+        k = p % size
+        if k == 0:
+            sums_O = np.zeros(num_out, np.int64)
+        place = 9 * k // size if size > 1 else 0
+        classes_O = classes_OP[:, p]
+        now = levels_OP[:, p]
+        linear_O = slope_OP[:, p] * steps_O
+        half_square_O = gain_O / 2 * steps_O**2 * hessian_PP[p, p]
+        zero = rates.zero_SPC[sums_O, place, classes_O]
+        nonzero = rates.nonzero_SPC[sums_O, place, classes_O]
+
+        least = nats_a_bit * _bits(now, zero, nonzero, rates.magnitude_CM, classes_O)
+        best = now
+        for candidate in (now + 1, now - 1, np.zeros_like(now)):
+            move = candidate - now
+            inside = candidate.clip(-MOST, MOST)
+            bits = _bits(inside, zero, nonzero, rates.magnitude_CM, classes_O)
+            cost = linear_O * move + half_square_O * move**2 + nats_a_bit * bits
+            better = (cost < least) & (candidate == inside)
+            best = np.where(better, candidate, best)
+            least = np.where(better, cost, least)
+        moved = np.flatnonzero(best != now)
+        if moved.size:
+            change = (best - now)[moved] * steps_O[moved] * gain_O[moved]
+            slope_OP[moved] += change[:, None] * hessian_PP[p]
+            levels_OP[:, p] = best
+        if size > 1:
+            sums_O = np.minimum(sums_O + np.minimum(np.abs(best), 2), 15)
+    return levels_OP
+
+
+def _bits(
+    level_O: Levels, zero_O: Bits, nonzero_O: Bits, magnitude_CM: Bits, classes_O: Levels
+) -> Bits:
+    magnitude_O = magnitude_CM[classes_O, np.abs(level_O)]
+    bits_O: Bits = np.where(level_O == 0, zero_O, nonzero_O + magnitude_O)
+    return bits_O

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from squeezenet import __version__
 from squeezenet.arch.plain import to_plain
@@ -15,6 +17,7 @@ from squeezenet.codec.sizes import LayerSizes, layer_sizes
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
 from squeezenet.compress.images import CompressionImages
+from squeezenet.compress.rate_distortion import RateDistortion, RateDistortionSettings
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
 from squeezenet.files import write_bytes_atomically
@@ -36,7 +39,8 @@ from squeezenet.train.hardware import keep_freed_memory
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
-METHOD = "deep-compression"
+Settings: TypeAlias = DeepCompressionSettings | RateDistortionSettings
+"""Their type names the method."""
 _WORST = Evaluation(top1=12.3456, top5=78.9012, images=0, skipped=0)
 _WORST_COMPARISON = Comparison(
     agreement=34.5678,
@@ -47,6 +51,16 @@ _WORST_COMPARISON = Comparison(
     top5_standard_error=0.0,
 )
 """Stand-ins for measurements that are yet to be made, with as many digits."""
+_SMALLER = {
+    "deep-compression": "prune more (--density) or use fewer --bits",
+    "rd": "ask for a few bytes less",
+}
+_BETTER = {
+    "deep-compression": "keep more weights (--density), use more --bits, or retrain longer "
+    "(--prune-epochs)",
+    "rd": "allow more bytes, or a higher --effort",
+}
+"""What helps when a file is too large, or loses too much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +81,7 @@ class CompressionReport:
     @property
     def drop(self) -> float:
         """Points of top-1 lost; without labels, percent of answers that changed."""
-        if self.measured_labelled:
-            return -self.comparison.top1_difference
-        return 100 - self.comparison.agreement
+        return _drop(self.comparison, labelled=self.measured_labelled)
 
     def require_quality(self) -> None:
         """Refuse a file that loses more, or is larger, than was allowed.
@@ -80,7 +92,7 @@ class CompressionReport:
         if self.target_bytes is not None and self.file_bytes > self.target_bytes:
             raise QualityError(
                 f"the file is written, but has {self.file_bytes} bytes, expected at most "
-                f"{self.target_bytes}; prune more (--density) or use fewer --bits"
+                f"{self.target_bytes}; {_SMALLER[self.method]}"
             )
         if self.max_drop is not None and not self.drop <= self.max_drop:
             what = (
@@ -88,8 +100,8 @@ class CompressionReport:
             )
             raise QualityError(
                 f"the file is written, but {self.drop:.2f} {what} on "
-                f"{self.measured_images} images, expected at most {self.max_drop:g}; keep more "
-                "weights (--density), use more --bits, or retrain longer (--prune-epochs)"
+                f"{self.measured_images} images, expected at most {self.max_drop:g}; "
+                f"{_BETTER[self.method]}"
             )
 
 
@@ -97,7 +109,7 @@ def compress_model(
     model: LoadedModel,
     images: CompressionImages,
     out: Path,
-    settings: DeepCompressionSettings,
+    settings: Settings,
     base_recipe: Recipe,
     *,
     source_sha256: str,
@@ -105,7 +117,7 @@ def compress_model(
     max_drop: float | None = None,
     options: FitOptions | None = None,
 ) -> CompressionReport:
-    """Compress ``model`` by Deep Compression into ``out`` and measure the file.
+    """Compress ``model`` by the settings' method into ``out`` and measure the file.
 
     A folder ``OUT.work`` beside it holds what an interrupted call goes on from; it is removed at
     the end.
@@ -120,7 +132,7 @@ def compress_model(
         {
             "architecture": model.record.spec.name,
             "source": source_sha256,
-            "method": METHOD,
+            "method": _method(settings),
             "settings": settings,
             "recipe": base_recipe,
             "images": images.fingerprint,
@@ -141,21 +153,34 @@ def compress_model(
     def measure(network: Network) -> Evaluation | None:
         return score(ask(network)) if images.measure_labelled else None
 
+    originals = functools.cache(lambda: ask(model.logits))
     folded = fold_batch_norm(model).record
     record = _record(folded, source_sha256, settings, seed)
     # As long as the measured record will be, give or take a few compressed digits.
     placeholder = _with_measured(record, len(images.measure), _WORST, _WORST_COMPARISON)
-    job = DeepCompression(
-        model=model,
-        images=images,
-        settings=settings,
-        base_recipe=base_recipe,
-        measure=lambda stage: measure(stage.logits),
-        file_bytes=lambda layers: len(encode(CompressedModel(record=placeholder, layers=layers))),
-        work=work.path,
-        seed=seed,
-        options=options,
-    )
+    common: dict[str, Any] = {
+        "model": model,
+        "images": images,
+        "base_recipe": base_recipe,
+        "measure": lambda stage: measure(stage.logits),
+        "file_bytes": lambda layers: len(
+            encode(CompressedModel(record=placeholder, layers=layers))
+        ),
+        "work": work.path,
+        "seed": seed,
+        "options": options,
+    }
+    job: DeepCompression | RateDistortion
+    if isinstance(settings, DeepCompressionSettings):
+        job = DeepCompression(settings=settings, **common)
+    else:
+        job = RateDistortion(
+            settings=settings,
+            drop=lambda stage: _drop(
+                compare(ask(stage.logits), originals()), labelled=images.measure_labelled
+            ),
+            **common,
+        )
     try:
         compressed, stages = job.run()
     except (QualityError, UsageError):
@@ -168,19 +193,22 @@ def compress_model(
     data = encode(dataclasses.replace(compressed, record=record))
     answers = ask(FloatInterpreter(decode(data, str(out))))
     measured = score(answers) if images.measure_labelled else None
-    comparison = compare(answers, ask(model.logits))
+    comparison = compare(answers, originals())
     num_measured = len(answers.labels)
     record = _with_measured(record, num_measured, measured, comparison)
     data = encode(dataclasses.replace(compressed, record=record))
     write_bytes_atomically(out, data)
     shutil.rmtree(work.path)
     rows = layer_sizes(compressed.layers)
-    huffman_bytes = len(encode(dataclasses.replace(compressed, record=record), "huffman"))
+    if isinstance(settings, DeepCompressionSettings):
+        huffman_bytes = len(encode(dataclasses.replace(compressed, record=record), "huffman"))
+        stages.append(huffman_row(rows, huffman_bytes))
+    stages.append(coded_row(rows, len(data), measured, stage="range coder"))
     return CompressionReport(
         file_bytes=len(data),
-        method=METHOD,
+        method=_method(settings),
         original_bytes=stages[0].bytes,
-        stages=(*stages, huffman_row(rows, huffman_bytes), coded_row(rows, len(data), measured)),
+        stages=tuple(stages),
         layers=tuple(rows),
         comparison=comparison,
         measured_images=num_measured,
@@ -190,12 +218,19 @@ def compress_model(
     )
 
 
-def _record(
-    folded: ModelRecord, source_sha256: str, settings: DeepCompressionSettings, seed: int
-) -> ModelRecord:
+def _method(settings: Settings) -> str:
+    return "rd" if isinstance(settings, RateDistortionSettings) else "deep-compression"
+
+
+def _drop(comparison: Comparison, *, labelled: bool) -> float:
+    """Points of top-1 lost; without labels, percent of answers that changed."""
+    return -comparison.top1_difference if labelled else 100 - comparison.agreement
+
+
+def _record(folded: ModelRecord, source_sha256: str, settings: Settings, seed: int) -> ModelRecord:
     """The record of the file: that of the folded network, and where it comes from."""
     provenance = {
-        "method": METHOD,
+        "method": _method(settings),
         "made_by": f"squeezenet {__version__}",
         "settings": to_plain(settings),
         "source": folded.provenance,

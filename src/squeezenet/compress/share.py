@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CodebookWeights, CompressedLayer, round_mantissa
+from squeezenet.compress.compressed_network import CompressedNetwork
 
 _MAX_ROUNDS = 100
 _MANTISSA_BITS = 10
@@ -116,8 +116,8 @@ def _look_up(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     return weight
 
 
-class SharedNetwork(nn.Module):
-    """A network whose weights are looked up in trainable codebooks; biases train as well.
+class SharedNetwork(CompressedNetwork):
+    """A network whose weights are looked up in trainable codebooks.
 
     The parameter of centroid k is its distance from the k-means value times sqrt(n_k), n_k
     being its number of weights: one unit along it is one unit in weight space, so learning rates
@@ -127,12 +127,8 @@ class SharedNetwork(nn.Module):
     def __init__(
         self, network: nn.Module, graph: Graph, layers: tuple[CompressedLayer, ...]
     ) -> None:
-        super().__init__()
-        self._graph = graph
-        self._network = [network]  # in a list: its own parameters must not be trained
-        self._keys = [conv.key.replace(".", "/") for conv in graph.convs]
+        super().__init__(network, graph, layers)
         self.offsets = nn.ParameterDict()
-        self.biases = nn.ParameterDict()
         for key, layer in zip(self._keys, layers, strict=True):
             weights = layer.weights
             assert isinstance(weights, CodebookWeights)
@@ -140,7 +136,6 @@ class SharedNetwork(nn.Module):
             scale = 1 / np.sqrt(np.maximum(count, 1))
             scale[0] = 0.0  # pruned weights stay zero
             self.offsets[key] = nn.Parameter(torch.zeros(len(weights.codebook)))
-            self.biases[key] = nn.Parameter(torch.from_numpy(layer.bias_O.copy()))
             codes = torch.from_numpy(weights.codes_OIHW.astype(np.int64))
             self.register_buffer(f"codes_{key}", codes)
             self.register_buffer(f"start_{key}", torch.from_numpy(weights.codebook.copy()))
@@ -151,16 +146,8 @@ class SharedNetwork(nn.Module):
         start, scale = self.get_buffer(f"start_{key}"), self.get_buffer(f"scale_{key}")
         return torch.addcmul(start, scale, self.offsets[key])
 
-    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        state = {}
-        for conv, key in zip(self._graph.convs, self._keys, strict=True):
-            state[f"{conv.key}.weight"] = _look_up(
-                self.codebook(key), self.get_buffer(f"codes_{key}")
-            )
-            state[f"{conv.key}.bias"] = self.biases[key]
-        network = self._network[0].to(x_NCHW.device).train(self.training)
-        result: torch.Tensor = functional_call(network, state, (x_NCHW,))
-        return result
+    def weight(self, key: str) -> torch.Tensor:
+        return _look_up(self.codebook(key), self.get_buffer(f"codes_{key}"))
 
     def layers(self) -> tuple[CompressedLayer, ...]:
         """The layers as they are now."""

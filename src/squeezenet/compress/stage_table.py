@@ -69,12 +69,16 @@ def huffman_row(layers: Sequence[LayerSizes], file_bytes: int) -> StageRow:
 
 
 def coded_row(
-    layers: Sequence[LayerSizes], file_bytes: int, measured: Evaluation | None
+    layers: Sequence[LayerSizes],
+    file_bytes: int,
+    measured: Evaluation | None,
+    *,
+    stage: str,
 ) -> StageRow:
     """The finished file, record and checksums included. Zeros are coded among the weights."""
     kept = sum(row.kept for row in layers)
     bits = 8 * sum(row.bytes for row in layers) / max(1, kept)
-    return _row("range coder", _coded_density(layers), bits, 0.0, file_bytes, measured)
+    return _row(stage, _coded_density(layers), bits, 0.0, file_bytes, measured)
 
 
 def _coded_density(layers: Sequence[LayerSizes]) -> float:

@@ -1,0 +1,199 @@
+"""Bytes against what is lost: method rd, NNCodec and Deep Compression, from the same weights.
+
+    python bench/rate_distortion.py ../shared/data --work rate-distortion
+
+compresses the authors' file at several settings of each, judges all on ``imagenet-val500``, and
+writes a table, WORK/rate_distortion.json and the plot .png and .svg. NNCodec is installed into an
+environment of its own, WORK/nncodec-env (a C++ compiler is needed). A second call goes on where the
+first was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from commands import squeezenet
+from matplotlib.figure import Figure
+
+_DIVERGENCES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
+_QPS = (-40, -38, -36, -34, -32, -30, -28, -26, -24)
+_DENSITIES = ((0.4, 6), (0.33, 5), (0.25, 4))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shared", type=Path, help="the folder with the file and the photographs")
+    parser.add_argument("--work", type=Path, required=True, help="folder for files and results")
+    parser.add_argument("--effort", default="low", help="of rd")
+    parser.add_argument("--skip", nargs="*", default=[], help="methods to leave out")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    points: list[dict[str, Any]] = []
+    for method, files in (
+        ("rd", _rd), ("NNCodec", _nncodec), ("Deep Compression", _deep_compression)
+    ):  # fmt: skip
+        if method not in options.skip:
+            points += [_judge(method, *found, options) for found in files(options)]
+    points.sort(key=lambda point: (point["method"], point["bytes"]))
+    (options.work / "rate_distortion.json").write_text(json.dumps(points, indent=1))
+    print("| method | setting | bytes | top-1 | top-5 | as before, % | KL, nats |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    for p in points:
+        print(
+            f"| {p['method']} | {p['setting']} | {p['bytes']:,} | {p['top1']:.1f} | "
+            f"{p['top5']:.1f} | {p['agreement']:.1f} | {p['kl']:.4f} |"
+        )
+    _compare(points)
+    _plot(points, options.work)
+
+
+def _start(options: argparse.Namespace) -> Path:
+    return options.shared / "compressed_SqueezeNet.net"
+
+
+def _rd(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
+    found = []
+    for divergence in _DIVERGENCES:
+        out = options.work / f"rd-{options.effort}-{divergence}.sqz"
+        if not out.is_file():
+            squeezenet(
+                "compress", _start(options), "--calib", options.shared / "imagenet-train1k",
+                "--divergence", divergence, "--effort", options.effort, "--out", out,
+            )  # fmt: skip
+        found.append((f"{options.effort}, {divergence}", out, out.stat().st_size))
+    return found
+
+
+def _deep_compression(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
+    found = []
+    for density, bits in _DENSITIES:
+        out = options.work / f"dc-{density}-{bits}.sqz"
+        if not out.is_file():
+            squeezenet(
+                "compress", _start(options), "--calib", options.shared / "imagenet-train1k",
+                "--method", "deep-compression", "--density", density, "--bits", bits,
+                "--prune-epochs", 3, "--share-epochs", 1, "--out", out,
+            )  # fmt: skip
+        found.append((f"density {density}, {bits} bits", out, out.stat().st_size))
+    return found
+
+
+def _nncodec(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
+    out = options.work / "nncodec"
+    missing = [qp for qp in _QPS if not (out / f"qp{qp}.npz").is_file()]
+    weights = options.work / "weights.npz"
+    model = _load(_start(options))
+    if missing:
+        state = {name: value.numpy() for name, value in model.module.state_dict().items()}
+        np.savez(weights, **state)
+        script = Path(__file__).with_name("nncodec_coder.py")
+        python = _environment(options.work / "nncodec-env")
+        command = [python, script, weights, out, *missing]
+        subprocess.run([str(part) for part in command], check=True)
+    found = []
+    for qp in _QPS:
+        file = out / f"qp{qp}.safetensors"
+        if not file.is_file():
+            _save(model, out / f"qp{qp}.npz", file)
+        found.append((f"qp {qp}", file, (out / f"qp{qp}.nnc").stat().st_size))
+    return found
+
+
+def _environment(folder: Path) -> Path:
+    """Make NNCodec's environment, once; torch and NumPy are borrowed from ours."""
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if not ready.is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "pybind11", "setuptools", "wheel"], check=True)
+        build = ["--no-deps", "--no-build-isolation", "nncodec==2.1.3"]
+        subprocess.run([*pip, *build], check=True)
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        borrowed = folder / "lib" / version / "site-packages" / "borrowed.pth"
+        borrowed.write_text(sysconfig.get_paths()["purelib"] + "\n")
+        ready.touch()
+    return python
+
+
+def _load(path: Path) -> Any:
+    from squeezenet.model.load import load_model
+
+    return load_model(path)
+
+
+def _save(model: Any, arrays: Path, out: Path) -> None:
+    import torch
+
+    from squeezenet.model.safetensors_file import save_safetensors
+
+    with np.load(arrays) as found:
+        state = {
+            name: torch.from_numpy(found[name].astype(np.float32)).reshape(value.shape)
+            for name, value in model.module.state_dict().items()
+        }
+    save_safetensors(out, model.record, state)
+
+
+def _judge(
+    method: str, setting: str, file: Path, size: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    cache = file.with_name(file.name + ".judged.json")
+    if not cache.is_file():
+        data = options.shared / "imagenet-val500"
+        cache.write_text(json.dumps(squeezenet("eval", file, data, "--against", _start(options))))
+    judged = json.loads(cache.read_text())
+    values = {key: _find(judged, key) for key in ("top1", "top5", "agreement", "kl")}
+    return {"method": method, "setting": setting, "bytes": size, **values}
+
+
+def _find(judged: dict[str, Any], key: str) -> float:
+    if key in judged:
+        return float(judged[key])
+    return float(judged["against"][key])
+
+
+def _compare(points: list[dict[str, Any]]) -> None:
+    """Tell how many fewer bytes rd takes at NNCodec's divergences, between measured points."""
+    ours = sorted((p["kl"], p["bytes"]) for p in points if p["method"] == "rd")
+    for p in points:
+        if p["method"] != "NNCodec" or not ours or not ours[0][0] <= p["kl"] <= ours[-1][0]:
+            continue
+        kl, sizes = zip(*ours, strict=True)
+        size = float(np.exp(np.interp(np.log(p["kl"]), np.log(kl), np.log(sizes))))
+        print(
+            f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd {size:,.0f}, "
+            f"{100 * (1 - size / p['bytes']):.1f}% fewer"
+        )
+
+
+def _plot(points: list[dict[str, Any]], work: Path) -> None:
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for method, colour in (("rd", "C0"), ("NNCodec", "C1"), ("Deep Compression", "C2")):
+        chosen = [p for p in points if p["method"] == method]
+        kilobytes = [p["bytes"] / 1000 for p in chosen]
+        axes[0].plot(kilobytes, [p["kl"] for p in chosen], "o-", color=colour, label=method)
+        axes[1].plot(kilobytes, [p["top1"] for p in chosen], "o-", color=colour, label=method)
+        axes[1].plot(kilobytes, [p["top5"] for p in chosen], "s--", color=colour)
+    axes[0].set_yscale("log")
+    axes[0].set_ylabel("KL divergence from the original, nats")
+    axes[1].set_ylabel("% of 500 photographs: top-1 (solid), top-5 (dashed)")
+    for each in axes:
+        each.set_xlabel("file, kB")
+        each.grid(alpha=0.3)
+        each.legend()
+    figure.suptitle("SqueezeNet v1.0, the authors' weights (float32: 4,994 kB)")
+    for ending in ("png", "svg"):
+        figure.savefig(work / f"rate_distortion.{ending}", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

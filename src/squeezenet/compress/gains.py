@@ -1,0 +1,154 @@
+"""Scales and biases of all layers, moved together so that the answers come back.
+
+Rounding to levels at a price leaves errors that are alike in all outputs (weights shrink), and
+what is alike adds up through the layers: the divergence is then several times what single outputs
+foretell. Scales and biases are few enough to solve for at once, by Gauss and Newton: their joint
+curvature and the slope of the divergence come from the outputs and the gradients by them.
+Legend: N images, O outputs of a layer, T all scales and all biases.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from squeezenet.arch.graph import Graph
+from squeezenet.codec.types import round_scales
+from squeezenet.compress.curvature import draw_score
+from squeezenet.compress.level_search import LayerLevels, NetworkLevels
+from squeezenet.compress.rounding import Float64Array
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.preprocess import normalise
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import Progress
+
+_DAMPING = 10.0
+"""Added to every scale's and bias's own curvature, which is made 1 for it: only what many of them
+have in common, and many images show, is moved in full."""
+_LARGEST_CHANGE = 0.5
+
+
+def move_gains(
+    found: NetworkLevels,
+    student: LoadedModel,
+    teacher: LoadedModel,
+    graph: Graph,
+    batches: EvalBatches,
+    *,
+    seed: int,
+    progress: Progress,
+    title: str,
+    check: Callable[[], None],
+) -> tuple[NetworkLevels, float]:
+    """Return levels with better scales and biases, and the mean divergence in nats before.
+
+    ``student`` is ``found`` as a network. ``check`` is called after every batch and may raise.
+    """
+    module = student.module.eval()
+    original = teacher.module.eval()
+    device = next(module.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    tape = _Tape(module, graph)
+    total, num = 0.0, 0
+    slope_T: Float64Array = np.zeros(tape.length)
+    rows_NT = []
+    try:
+        with progress.task(title, total=len(batches), unit="img") as task:
+            for batch in batches:
+                x_NCHW = torch.from_numpy(
+                    normalise(batch.pixels_NHWC, student.record.preprocessing)
+                )
+                x_NCHW = x_NCHW.to(device, memory_format=torch.channels_last)
+                with torch.no_grad():
+                    wanted = functional.log_softmax(original(x_NCHW).float(), dim=1)
+                logits_NK = module(x_NCHW.requires_grad_())
+                divergence = functional.kl_div(
+                    functional.log_softmax(logits_NK.float(), dim=1),
+                    wanted,
+                    reduction="sum",
+                    log_target=True,
+                )
+                divergence.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+                slope_T += tape.rows().sum(axis=0)
+                logits_NK.backward(draw_score(logits_NK.detach(), generator))
+                rows_NT.append(tape.rows())
+                total += float(divergence.detach())
+                num += len(x_NCHW)
+                task.advance(len(x_NCHW))
+                check()
+    finally:
+        tape.close()
+    if not num:
+        return found, 0.0
+    move_T = _solve(np.concatenate(rows_NT), slope_T / num)
+    return _moved(found, graph, move_T), total / num
+
+
+class _Tape:
+    """The gradients by ln(scale) and bias of every output, image by image."""
+
+    def __init__(self, module: nn.Module, graph: Graph) -> None:
+        self._rows: dict[str, torch.Tensor] = {}
+        self._names = [conv.name for conv in graph.convs]
+        self.length = 2 * sum(conv.out_channels for conv in graph.convs)
+        self._handles = [
+            module.get_submodule(conv.key).register_forward_hook(self._hook(conv.name))
+            for conv in graph.convs
+        ]
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def note(layer: nn.Conv2d, inputs: object, out_NOHW: torch.Tensor) -> None:
+            assert layer.bias is not None
+            weighted_NOHW = out_NOHW.detach() - layer.bias.detach()[None, :, None, None]
+
+            def back(gradient_NOHW: torch.Tensor) -> None:
+                by_scale_NO = (gradient_NOHW * weighted_NOHW).sum(dim=(2, 3))
+                rows = torch.cat([by_scale_NO, gradient_NOHW.sum(dim=(2, 3))], dim=1)
+                self._rows[name] = rows.detach().cpu().double()
+
+            out_NOHW.register_hook(back)  # type: ignore[no-untyped-call]
+
+        return note
+
+    def rows(self) -> Float64Array:
+        """The last backward pass, (N, T)."""
+        rows_NT: Float64Array = torch.cat([self._rows[n] for n in self._names], dim=1).numpy()
+        return rows_NT
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _solve(rows_NT: Float64Array, slope_T: Float64Array) -> Float64Array:
+    """Minimise slope . move + move^T (curvature + damping) move / 2; the curvature is the mean of
+    the rows' squares, and of rank N, so N equations are solved for T unknowns."""
+    num = len(rows_NT)
+    unit_T = np.sqrt(np.square(rows_NT).mean(axis=0))
+    unit_T = np.maximum(unit_T, 1e-6 * unit_T.max(initial=0.0) + 1e-300)
+    rows_NT, slope_T = rows_NT / unit_T, slope_T / unit_T
+    inner_NN = rows_NT @ rows_NT.T / num + _DAMPING * np.eye(num)
+    along_T = rows_NT.T @ np.linalg.solve(inner_NN, rows_NT @ slope_T) / num
+    move_T: Float64Array = -(slope_T - along_T) / _DAMPING / unit_T
+    return move_T
+
+
+def _moved(found: NetworkLevels, graph: Graph, move_T: Float64Array) -> NetworkLevels:
+    result: dict[str, LayerLevels] = {}
+    start = 0
+    for conv in graph.convs:
+        middle, stop = start + conv.out_channels, start + 2 * conv.out_channels
+        layer = found[conv.name]
+        change_O = np.clip(move_T[start:middle], -_LARGEST_CHANGE, _LARGEST_CHANGE)
+        result[conv.name] = dataclasses.replace(
+            layer,
+            scales_O=round_scales(layer.scales_O * (1 + change_O)),
+            bias_O=layer.bias_O + move_T[middle:stop],
+        )
+        start = stop
+    return result

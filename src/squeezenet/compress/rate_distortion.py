@@ -1,0 +1,370 @@
+"""Method "rd": integer levels by one trade of divergence for bits, in the whole network.
+
+1. ``curvature``: what a change of each weight does to the answers, on calibration images.
+2. ``level_search``: steps and levels, layer by layer, at one price a bit.
+3. ``gains``: scales and biases of all layers move together, since errors of layers add up.
+4. They are trained by distillation.
+
+No step needs labels. The work folder holds the curvature, the levels after each pass and the
+checkpoints of the training; an interrupted call goes on from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezenet.arch.graph import Graph, build_graph
+from squeezenet.codec.sizes import layer_sizes
+from squeezenet.codec.types import CompressedLayer, CompressedModel
+from squeezenet.compress.compressed_network import copy_of, distillation
+from squeezenet.compress.curvature import Curvature, measure_curvature
+from squeezenet.compress.gains import move_gains
+from squeezenet.compress.images import CompressionImages
+from squeezenet.compress.level_network import LevelNetwork
+from squeezenet.compress.level_search import LayerLevels, LevelSearch, NetworkLevels
+from squeezenet.compress.stage_table import StageRow, coded_row, float_row
+from squeezenet.errors import InterruptedRunError, QualityError, SpecError
+from squeezenet.files import write_bytes_atomically
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.evaluate import Evaluation
+from squeezenet.images.sets import ImageSet
+from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.load import from_compressed
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import Progress, SilentProgress
+from squeezenet.train.fit import Fit, FitOptions
+from squeezenet.train.hardware import choose_hardware
+from squeezenet.train.recipe import Recipe
+from squeezenet.train.run_folder import RunFolder
+from squeezenet.train.stop import StopSignals
+
+Effort = Literal["low", "medium", "high"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """``passes`` of ``gains`` on ``pass_images`` each, then ``tuning_steps`` of training; the
+    curvature is measured on ``curvature_images``."""
+
+    curvature_images: int
+    passes: int
+    pass_images: int
+    tuning_steps: int
+
+
+EFFORTS: Mapping[Effort, Work] = {
+    "low": Work(curvature_images=1000, passes=1, pass_images=1000, tuning_steps=0),
+    "medium": Work(curvature_images=2000, passes=3, pass_images=1000, tuning_steps=150),
+    "high": Work(curvature_images=10_000, passes=8, pass_images=2000, tuning_steps=3000),
+}
+_MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
+_SEARCHES = 7
+_TUNING_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateDistortionSettings:
+    """``divergence``: about how many nats rounding may cost, before the rest of the work; with
+    ``target_bytes`` or ``max_drop`` it is searched for instead, ``target_bytes`` first."""
+
+    divergence: float = 0.05
+    effort: Effort = "medium"
+    target_bytes: int | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if not _LEAST_DIVERGENCE <= self.divergence <= _MOST_DIVERGENCE:
+            raise SpecError(
+                f"rd: divergence {self.divergence}, expected {_LEAST_DIVERGENCE} to "
+                f"{_MOST_DIVERGENCE} nats"
+            )
+        if self.effort not in EFFORTS:
+            raise SpecError(f"rd: effort {self.effort!r}, expected one of {', '.join(EFFORTS)}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RateDistortion:
+    """One compression job. ``measure`` judges a stage (None: nothing to judge it by), ``drop``
+    tells what ``max_drop`` bounds, and ``file_bytes`` what layers take as a finished file."""
+
+    model: LoadedModel
+    images: CompressionImages
+    settings: RateDistortionSettings
+    base_recipe: Recipe
+    measure: Callable[[LoadedModel], Evaluation | None]
+    drop: Callable[[LoadedModel], float]
+    file_bytes: Callable[[tuple[CompressedLayer, ...]], int]
+    work: Path
+    seed: int
+    options: FitOptions
+
+    def run(self) -> tuple[CompressedModel, list[StageRow]]:
+        """Compress; return the model and the rows of all stages before the file.
+
+        Raises:
+            InterruptedRunError: a signal came; the work folder holds what was done.
+            QualityError: ``target_bytes`` or ``max_drop`` cannot be reached.
+        """
+        return _Job(self).run()
+
+
+class _Job:
+    """What the stages share."""
+
+    def __init__(self, job: RateDistortion) -> None:
+        self.job = job
+        self.work = EFFORTS[job.settings.effort]
+        self.progress: Progress = job.options.progress or SilentProgress()
+        hardware = job.options.hardware or choose_hardware()
+        self.original = fold_batch_norm(job.model)
+        self.original.module.to(hardware.device)
+        self.graph: Graph = build_graph(self.original.record.spec)
+
+    def run(self) -> tuple[CompressedModel, list[StageRow]]:
+        graph = self.graph
+        num_weights = sum(conv.num_weights for conv in graph.convs)
+        num_biases = sum(conv.out_channels for conv in graph.convs)
+        rows = [float_row(num_weights, num_biases, self.job.measure(self.original))]
+        state = self.original.module.state_dict()
+        weights = {
+            conv.name: (
+                state[f"{conv.key}.weight"].cpu().numpy(),
+                state[f"{conv.key}.bias"].cpu().numpy(),
+            )
+            for conv in graph.convs
+        }
+        search = LevelSearch(graph, weights, self._curvatures())
+        passes, price, found = self._resumed()
+        if passes < 0:
+            price, found = self._chosen(search)
+            passes = 0
+            self._save(passes, price, found)
+        layers = search.compressed(found, price)
+        if not passes:
+            rows.append(self._row("rounded", layers))
+        for r in range(passes, self.work.passes):
+            found = self._adjusted(search, found, price, r)
+            self._save(r + 1, price, found)
+        layers = search.compressed(found, price)
+        rows.append(self._row("adjusted", layers))
+        if self.work.tuning_steps:
+            found = self._tuned(found, layers)
+            layers = search.compressed(found, price)
+            rows.append(self._row("tuned", layers))
+        return CompressedModel(record=self.original.record, layers=layers), rows
+
+    def _row(self, stage: str, layers: tuple[CompressedLayer, ...]) -> StageRow:
+        job = self.job
+        measured = job.measure(self._as_model(layers))
+        return coded_row(layer_sizes(layers), job.file_bytes(layers), measured, stage=stage)
+
+    def _as_model(self, layers: tuple[CompressedLayer, ...]) -> LoadedModel:
+        return from_compressed(CompressedModel(record=self.original.record, layers=layers))
+
+    def _some(self, images: ImageSet, most: int) -> ImageSet:
+        if len(images) <= most:
+            return images
+        order = np.random.default_rng(self.job.seed).permutation(len(images))[:most]
+        return images.subset(sorted(order.tolist()))
+
+    def _curvatures(self) -> dict[str, Curvature]:
+        cache = self.job.work / "curvature.npz"
+        if cache.is_file():
+            return _read_curvatures(cache)
+        job = self.job
+        batches = EvalBatches(
+            self._some(job.images.retrain, self.work.curvature_images),
+            self.original.record.preprocessing,
+            workers=job.options.workers,
+            bad=job.options.bad,
+        )
+        with StopSignals() as stop:
+            found = measure_curvature(
+                copy_of(self.original), self.graph, batches, seed=job.seed, progress=self.progress
+            )
+            write_bytes_atomically(cache, _curvature_bytes(found))
+            self._stop(stop)
+        return found
+
+    def _chosen(self, search: LevelSearch) -> tuple[float, NetworkLevels]:
+        """The price, and the levels at it."""
+        settings = self.job.settings
+        if settings.target_bytes is None and settings.max_drop is None:
+            price = search.price_of(settings.divergence)
+            self.progress.log(f"round: {search.num_weights:,} weights")
+            return price, search.start(price)
+        # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
+        low, high = _LEAST_DIVERGENCE, _MOST_DIVERGENCE
+        divergence, best, said = settings.divergence, None, ""
+        for _ in range(_SEARCHES):
+            price = search.price_of(divergence)
+            found = search.start(price)
+            good, smaller, said = self._judged(search.compressed(found, price))
+            self.progress.log(f"search: {said}")
+            if good:
+                best = (price, found)
+            if smaller:
+                low = divergence
+            else:
+                high = divergence
+            known = (low > _LEAST_DIVERGENCE, high < _MOST_DIVERGENCE)
+            if known == (True, True):
+                divergence = math.sqrt(low * high)
+            else:
+                divergence = min(high, divergence * 4) if known[0] else max(low, divergence / 4)
+        if best is None:
+            wanted = f"--target-bytes {settings.target_bytes}"
+            if settings.target_bytes is None:
+                wanted = f"--max-drop {settings.max_drop}"
+            raise QualityError(f"{wanted} cannot be reached: {said} is the nearest")
+        return best
+
+    def _judged(self, layers: tuple[CompressedLayer, ...]) -> tuple[bool, bool, str]:
+        """Whether layers are good, whether smaller ones may be better, and what was found."""
+        settings = self.job.settings
+        size = self.job.file_bytes(layers)
+        if settings.target_bytes is not None:
+            fits = size <= settings.target_bytes
+            return fits, not fits, f"{size:,} bytes"
+        assert settings.max_drop is not None
+        drop = self.job.drop(self._as_model(layers))
+        good = drop <= settings.max_drop
+        return good, good, f"{size:,} bytes, {drop:.2f} lost"
+
+    def _adjusted(
+        self, search: LevelSearch, found: NetworkLevels, price: float, r: int
+    ) -> NetworkLevels:
+        """One pass of ``gains``, on other images than the pass before where there are enough."""
+        job = self.job
+        images = job.images.retrain
+        order = np.random.default_rng([job.seed, 1]).permutation(len(images))
+        few = min(len(images), self.work.pass_images)
+        chosen = sorted(np.roll(order, -r * few)[:few].tolist())
+        batches = EvalBatches(
+            images.subset(chosen),
+            self.original.record.preprocessing,
+            workers=job.options.workers,
+            bad=job.options.bad,
+        )
+        student = self._as_model(search.compressed(found, price))
+        student.module.to(next(self.original.module.parameters()).device)
+        with StopSignals() as stop:
+            found, before = move_gains(
+                found,
+                student,
+                self.original,
+                self.graph,
+                batches,
+                seed=job.seed + r,
+                progress=self.progress,
+                title=f"adjust {r + 1}/{self.work.passes}",
+                check=lambda: self._stop(stop),
+            )
+        self.progress.log(f"adjust {r + 1}/{self.work.passes}: divergence was {before:.4f} nats")
+        return found
+
+    def _tuned(self, found: NetworkLevels, layers: tuple[CompressedLayer, ...]) -> NetworkLevels:
+        """Scales and biases trained."""
+        job = self.job
+        network = LevelNetwork(copy_of(self.original).module, self.graph, layers)
+        recipe = dataclasses.replace(
+            job.base_recipe,
+            name="rd/tune",
+            optimizer="sgd",
+            batch_size=_TUNING_BATCH,
+            max_steps=self.work.tuning_steps,
+            learning_rate=0.002,
+            warmup_epochs=0.0,
+            weight_decay=0.0,
+            ema_decay=0.0,
+            coarse_share=0.0,
+            clip_norm=1.0,
+        )
+        folder = RunFolder(job.work / "tune")
+        folder.open({"stage": "tune", "recipe": recipe})
+        Fit(
+            module=network,
+            recipe=recipe,
+            preprocessing=job.model.record.preprocessing,
+            images=job.images.retrain,
+            loss=distillation(self.original, 1.0),
+            folder=folder,
+            seed=job.seed,
+            options=job.options,
+        ).run()
+        return {
+            name: dataclasses.replace(
+                found[name], scales_O=scales.numpy(), bias_O=biases.numpy().astype(np.float64)
+            )
+            for name, (scales, biases) in network.scales_and_biases().items()
+        }
+
+    def _stop(self, stop: StopSignals) -> None:
+        if stop.received is not None:
+            raise InterruptedRunError(
+                f"stopped; {self.job.work} holds what was done; run the same command to go on",
+                stop.received,
+            )
+
+    def _save(self, passes: int, price: float, found: NetworkLevels) -> None:
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "passes": np.array(passes),
+            "price": np.array(price),
+        }
+        for name, layer in found.items():
+            arrays[f"{name}:levels"] = layer.levels_OP.astype(np.int8)
+            arrays[f"{name}:scales"] = layer.scales_O
+            arrays[f"{name}:bias"] = layer.bias_O
+        write_bytes_atomically(self.job.work / "levels.npz", _npz(arrays))
+
+    def _resumed(self) -> tuple[int, float, NetworkLevels]:
+        """Passes done (-1: nothing is there), price and levels."""
+        cache = self.job.work / "levels.npz"
+        if not cache.is_file():
+            return -1, 0.0, {}
+        with np.load(cache, allow_pickle=False) as arrays:
+            found = {
+                conv.name: LayerLevels(
+                    levels_OP=arrays[f"{conv.name}:levels"].astype(np.int64),
+                    scales_O=arrays[f"{conv.name}:scales"],
+                    bias_O=arrays[f"{conv.name}:bias"],
+                )
+                for conv in self.graph.convs
+            }
+            return int(arrays["passes"]), float(arrays["price"]), found
+
+
+def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _curvature_bytes(curvatures: Mapping[str, Curvature]) -> bytes:
+    return _npz(
+        {
+            f"{name}:{field.name}": getattr(curvature, field.name)
+            for name, curvature in curvatures.items()
+            for field in dataclasses.fields(curvature)
+        }
+    )
+
+
+def _read_curvatures(path: Path) -> dict[str, Curvature]:
+    with np.load(path, allow_pickle=False) as arrays:
+        names = dict.fromkeys(key.rpartition(":")[0] for key in arrays.files)
+        return {
+            name: Curvature(
+                **{f.name: arrays[f"{name}:{f.name}"] for f in dataclasses.fields(Curvature)}
+            )
+            for name in names
+        }

@@ -1,0 +1,183 @@
+"""Method rd: the search for levels, gains moved together, and whole runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import squeezenet.compress.rate_distortion as rd
+from squeezenet.arch.graph import build_graph
+from squeezenet.codec import container
+from squeezenet.codec.types import CompressedModel, LevelWeights
+from squeezenet.compress.curvature import measure_curvature
+from squeezenet.compress.gains import move_gains
+from squeezenet.compress.images import open_compression_images
+from squeezenet.compress.level_network import LevelNetwork
+from squeezenet.compress.level_search import LevelSearch, NetworkLevels
+from squeezenet.compress.rate_distortion import RateDistortionSettings
+from squeezenet.compress.run import CompressionReport, compress_model
+from squeezenet.data.digits import load_digits
+from squeezenet.data.sources import open_training_data
+from squeezenet.errors import InterruptedRunError, QualityError, SpecError
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.evaluate import answer, compare
+from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.load import from_compressed
+from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import SilentProgress
+from squeezenet.train.fit import FitOptions
+from squeezenet.train.hardware import Hardware
+from squeezenet.train.recipe import recipe_named
+from squeezenet.train.run import NetworkChoice, new_model, train_run
+
+OPTIONS = FitOptions(hardware=Hardware(device=torch.device("cpu"), bfloat16=False))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """squeezenet_tiny after six epochs of digits, which it half knows."""
+    data = open_training_data("digits")
+    recipe = dataclasses.replace(recipe_named("digits"), epochs=6)
+    found = new_model(NetworkChoice(arch="squeezenet_tiny"), recipe, data.class_names, 0)
+    train_run(found, data, recipe, tmp_path_factory.mktemp("rd") / "run", options=OPTIONS)
+    return found
+
+
+def search_of(model: LoadedModel) -> tuple[LoadedModel, LevelSearch]:
+    folded = fold_batch_norm(model)
+    graph = build_graph(folded.record.spec)
+    state = folded.module.state_dict()
+    weights = {
+        c.name: (state[f"{c.key}.weight"].numpy(), state[f"{c.key}.bias"].numpy())
+        for c in graph.convs
+    }
+    batches = EvalBatches(load_digits()["train"], folded.record.preprocessing, workers=0)
+    curvatures = measure_curvature(folded, graph, batches, seed=0)
+    return folded, LevelSearch(graph, weights, curvatures)
+
+
+def divergence(folded: LoadedModel, search: LevelSearch, found: NetworkLevels) -> float:
+    layers = search.compressed(found, search.price_of(0.05))
+    rounded = from_compressed(CompressedModel(record=folded.record, layers=layers))
+    batches = EvalBatches(load_digits()["test"], folded.record.preprocessing, workers=0)
+    answers = [answer(m.logits, folded.record, batches) for m in (rounded, folded)]
+    return compare(*answers).kl
+
+
+def test_finer_levels_diverge_less_and_gains_mend(model: LoadedModel) -> None:
+    folded, search = search_of(model)
+    coarse, fine = (search.start(search.price_of(d)) for d in (0.3, 0.003))
+    assert search.divergence(fine) < search.divergence(coarse) / 20
+    before = divergence(folded, search, coarse)
+    assert divergence(folded, search, fine) < before / 10
+    graph = build_graph(folded.record.spec)
+    batches = EvalBatches(load_digits()["train"], folded.record.preprocessing, workers=0)
+    layers = search.compressed(coarse, search.price_of(0.05))
+    student = from_compressed(CompressedModel(record=folded.record, layers=layers))
+    moved, _ = move_gains(
+        coarse,
+        student,
+        folded,
+        graph,
+        batches,
+        seed=0,
+        progress=SilentProgress(),
+        title="x",
+        check=lambda: None,
+    )
+    assert divergence(folded, search, moved) < before
+    for name, layer in moved.items():
+        np.testing.assert_array_equal(layer.levels_OP, coarse[name].levels_OP)
+
+
+def test_level_network_is_the_file(model: LoadedModel) -> None:
+    folded, search = search_of(model)
+    price = search.price_of(0.05)
+    layers = search.compressed(search.start(price), price)
+    rounded = from_compressed(CompressedModel(record=folded.record, layers=layers))
+    network = LevelNetwork(folded.module, build_graph(folded.record.spec), layers).eval()
+    x_NCHW = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network(x_NCHW), rounded.module.eval()(x_NCHW))
+    network(x_NCHW).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    for layer in layers:
+        assert isinstance(layer.weights, LevelWeights)
+        scales, _ = network.scales_and_biases()[layer.name]
+        np.testing.assert_array_equal(scales.numpy(), layer.weights.scales_O)
+
+
+def run(
+    model: LoadedModel, out: Path, *, calib: bool = True, **options: object
+) -> CompressionReport:
+    which: dict[str, str | None] = {"data": None, "calib": None, "val": None}
+    which["calib" if calib else "data"] = "digits"
+    images = open_compression_images(model.record, seed=0, **which)
+    settings = RateDistortionSettings(**{"effort": "low", **options})
+    recipe = recipe_named("digits")
+    return compress_model(
+        model, images, out, settings, recipe, source_sha256="00", options=OPTIONS,
+        max_drop=settings.max_drop,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("calib", [False, True])
+def test_whole_run(model: LoadedModel, tmp_path: Path, calib: bool) -> None:
+    out = tmp_path / "x.sqz"
+    report = run(model, out, calib=calib, effort="medium")
+    assert [row.stage for row in report.stages] == [
+        "float32",
+        "rounded",
+        "adjusted",
+        "tuned",
+        "range coder",
+    ]
+    assert report.file_bytes == out.stat().st_size < report.original_bytes / 8
+    assert report.comparison.kl < 0.3
+    assert (report.stages[-1].top1 is None) == calib
+    provenance = container.decode(out.read_bytes()).record.provenance
+    assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "medium"
+    assert not (tmp_path / "x.sqz.work").exists()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(model, tmp_path / "a.sqz", effort="medium")
+    calls = []
+
+    def stopped(job: rd._Job, stop: object) -> None:
+        calls.append(job)
+        if len(calls) in (1, 4):
+            raise InterruptedRunError("stopped", signal.SIGTERM)
+
+    monkeypatch.setattr(rd._Job, "_stop", stopped)
+    for _ in range(2):
+        with pytest.raises(InterruptedRunError):
+            run(model, tmp_path / "b.sqz", effort="medium")
+    run(model, tmp_path / "b.sqz", effort="medium")
+    assert (tmp_path / "a.sqz").read_bytes() == (tmp_path / "b.sqz").read_bytes()
+
+
+def test_search_by_bytes_and_by_drop(model: LoadedModel, tmp_path: Path) -> None:
+    small = run(model, tmp_path / "a.sqz", target_bytes=4500)
+    large = run(model, tmp_path / "b.sqz", target_bytes=8000)
+    assert 3500 < small.file_bytes <= 4500 < 7000 < large.file_bytes <= 8000
+    assert large.comparison.kl < small.comparison.kl
+    strict = run(model, tmp_path / "c.sqz", max_drop=2.0)
+    loose = run(model, tmp_path / "d.sqz", max_drop=20.0)
+    assert strict.file_bytes > loose.file_bytes
+    with pytest.raises(QualityError, match="--target-bytes 100 cannot be reached"):
+        run(model, tmp_path / "e.sqz", target_bytes=100)
+    assert not (tmp_path / "e.sqz").exists()
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(SpecError, match=r"divergence 5\.0, expected"):
+        RateDistortionSettings(divergence=5.0)
+    with pytest.raises(SpecError, match="effort 'some'"):
+        RateDistortionSettings(effort="some")  # type: ignore[arg-type]
