@@ -103,7 +103,7 @@ def demo(
         for i in range(3):
             paths.append(str(out / f"digit{i}_is_{digits.labels[i]}.png"))
             Image.fromarray(digits.pixels(i)).save(paths[-1])
-        predict(file, *paths)
+        predict(str(file), *paths)
         print(f"\nall of it is in {out}/, made in {result['seconds']:.0f} s")
     if min(before.top1, after.top1) < REQUIRED_TOP1 or opened.file_bytes >= REQUIRED_BYTES:
         raise QualityError(

@@ -14,7 +14,7 @@ from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli.display import plain, print_json, print_table
-from squeezenet.cli.options import ArchOption, JsonOption, open_model
+from squeezenet.cli.options import DEFAULT, ArchOption, JsonOption, model_path, open_model
 from squeezenet.codec.kinds import model_kind, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import UsageError
@@ -22,7 +22,10 @@ from squeezenet.errors import UsageError
 
 def info(
     arch_or_model: Annotated[
-        str, Parameter(help=f"Model file or run folder, or one of {', '.join(PRESETS)}.")
+        str,
+        Parameter(
+            help=f"Model file or run folder, the word {DEFAULT}, or one of {', '.join(PRESETS)}."
+        ),
     ],
     /,
     *,
@@ -30,7 +33,7 @@ def info(
     json: JsonOption = False,
 ) -> None:
     """Show layers, parameters, multiply-accumulates, memory and bytes of a network."""
-    path = Path(arch_or_model)
+    path = model_path(arch_or_model)
     record: ModelRecord | None = None
     file_bytes: int | None = None
     stored: dict[str, dict[str, Any]] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
@@ -21,9 +23,27 @@ from squeezenet.reference.float_interpreter import FloatInterpreter
 DIGITS = "digits"
 """As ``data.digits.DIGITS``, which is not to be imported before it is known to be needed."""
 
+DEFAULT = "default"
+DEFAULT_MODEL = Path(str(files("squeezenet"))) / "weights" / "cifar10.sqz"
+"""What the word stands for: the network that comes with the package."""
+
+
+def model_path(word: str) -> Path:
+    """Return the path that a model argument means."""
+    return DEFAULT_MODEL if word == DEFAULT else Path(word)
+
+
+def _convert(type_: Any, tokens: Sequence[Token]) -> Path:
+    return model_path(tokens[0].value)
+
+
 ModelArgument: TypeAlias = Annotated[
     Path,
-    Parameter(help="Run folder, .sqz, .safetensors, torchvision .pth, or Han's .net."),
+    Parameter(
+        converter=_convert,
+        help="Run folder, .sqz, .safetensors, torchvision .pth, Han's .net, or the word default: "
+        "the network for CIFAR-10 that comes with squeezenet.",
+    ),
 ]
 JsonOption: TypeAlias = Annotated[
     bool, Parameter(name="--json", negative=(), help="Print one JSON object on stdout.")

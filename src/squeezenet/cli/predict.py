@@ -14,17 +14,18 @@ from cyclopts import Parameter
 
 from squeezenet.cli.display import make_progress, plain, print_json, print_table
 from squeezenet.cli.options import (
+    DEFAULT_MODEL,
     ArchOption,
     JsonOption,
-    ModelArgument,
     OpenModel,
     StrictOption,
     bad_images,
+    model_path,
     open_model,
     tell_skipped,
 )
 from squeezenet.errors import DataError, ImageError, UsageError
-from squeezenet.images.decode import read_image
+from squeezenet.images.decode import is_image, read_image
 from squeezenet.images.evaluate import require_finite
 from squeezenet.images.preprocess import crop_pixels, normalise
 from squeezenet.images.sets import read_unlabelled
@@ -35,12 +36,13 @@ _STDIN = "-"
 
 
 def predict(
-    model: ModelArgument,
-    /,
-    *images: Annotated[
+    *model_and_images: Annotated[
         str,
         Parameter(
-            help="Files, folders, globs, or - for one image on stdin.", allow_leading_hyphen=True
+            help="A model (see squeezenet eval --help), then images: files, folders, globs, or - "
+            "for one on stdin. Without a model, the network for CIFAR-10's ten classes that comes "
+            "with squeezenet answers.",
+            allow_leading_hyphen=True,
         ),
     ],
     top: Annotated[int, Parameter(help="How many classes to tell.")] = 3,
@@ -53,6 +55,7 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Name the class of each image, with probabilities."""
+    model, images = _parted(model_and_images)
     if not images:
         raise UsageError("no image given; expected files, folders, globs, or - for stdin")
     if not 0 <= min_probability <= 1 or top < 1:
@@ -80,6 +83,22 @@ def predict(
         _print_table(answers)
     if not answers:
         raise DataError("none of the images could be read; see the messages above")
+
+
+def _parted(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """The model and the images; images alone are for the default model."""
+    if not arguments or _names_images(arguments[0]):
+        return DEFAULT_MODEL, arguments
+    return model_path(arguments[0]), arguments[1:]
+
+
+def _names_images(argument: str) -> bool:
+    path = Path(argument)
+    if argument == _STDIN or (not path.exists() and glob.has_magic(argument)):
+        return True
+    if path.is_dir():
+        return not any(path.glob("*.safetensors"))  # which a run folder has
+    return is_image(path)
 
 
 def _expand(arguments: tuple[str, ...]) -> list[str]:

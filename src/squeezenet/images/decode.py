@@ -57,6 +57,19 @@ def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
         raise ImageError(f"{name}: not a readable image ({reason})") from None
 
 
+def is_image(path: Path) -> bool:
+    """Whether ``path`` is a file that begins as an image does."""
+    if not path.is_file():
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path):
+                return True
+    except Exception:  # as in read_image
+        return False
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_grey_to_rgb(image)

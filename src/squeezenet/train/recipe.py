@@ -137,16 +137,16 @@ RECIPES = {
         # docs/results.md has what was tried.
         Recipe(
             name="small",
-            epochs=22,
+            epochs=64,
             batch_size=256,
             micro_batch=256,
             optimizer="muon",
-            matrix_decay=0.03,
+            matrix_decay=0.05,
             schedule="linear",
             label_smoothing=0.1,
-            ema_decay=0.995,
-            coarse_share=0.5,
-            augmentation=Augmentation(crop="random", padding=3, colour=0.0, cutout=0.1875),
+            ema_decay=0.998,
+            coarse_share=0.4,
+            augmentation=Augmentation(crop="random", padding=4, colour=0.0, cutout=0.25),
         ),
         # The head begins as logistic regression, so little is left to learn, and slowly.
         Recipe(
