@@ -15,7 +15,7 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.codec import container
 from squeezenet.codec.types import CompressedModel, LevelWeights
 from squeezenet.compress.curvature import measure_curvature
-from squeezenet.compress.gains import move_gains
+from squeezenet.compress.gains import measure_gains
 from squeezenet.compress.images import open_compression_images
 from squeezenet.compress.level_network import LevelNetwork
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
@@ -79,8 +79,7 @@ def test_finer_levels_diverge_less_and_gains_mend(model: LoadedModel) -> None:
     batches = EvalBatches(load_digits()["train"], folded.record.preprocessing, workers=0)
     layers = search.compressed(coarse, search.price_of(0.05))
     student = from_compressed(CompressedModel(record=folded.record, layers=layers))
-    moved, _ = move_gains(
-        coarse,
+    gains = measure_gains(
         student,
         folded,
         graph,
@@ -90,6 +89,8 @@ def test_finer_levels_diverge_less_and_gains_mend(model: LoadedModel) -> None:
         title="x",
         check=lambda: None,
     )
+    assert gains is not None
+    moved = gains.moved(coarse, 10.0)
     assert divergence(folded, search, moved) < before
     for name, layer in moved.items():
         np.testing.assert_array_equal(layer.levels_OP, coarse[name].levels_OP)
@@ -126,9 +127,13 @@ def run(
 
 
 @pytest.mark.parametrize("calib", [False, True])
-def test_whole_run(model: LoadedModel, tmp_path: Path, calib: bool) -> None:
+def test_whole_run(
+    model: LoadedModel, tmp_path: Path, calib: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "x.sqz"
-    report = run(model, out, calib=calib, effort="medium")
+    brief = rd.Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=40)
+    monkeypatch.setitem(rd.EFFORTS, "high", brief)
+    report = run(model, out, calib=calib, effort="high")
     assert [row.stage for row in report.stages] == [
         "float32",
         "rounded",
@@ -140,7 +145,7 @@ def test_whole_run(model: LoadedModel, tmp_path: Path, calib: bool) -> None:
     assert report.comparison.kl < 0.3
     assert (report.stages[-1].top1 is None) == calib
     provenance = container.decode(out.read_bytes()).record.provenance
-    assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "medium"
+    assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "high"
     assert not (tmp_path / "x.sqz.work").exists()
 
 

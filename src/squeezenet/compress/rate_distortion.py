@@ -5,8 +5,9 @@
 3. ``gains``: scales and biases of all layers move together, since errors of layers add up.
 4. They are trained by distillation.
 
-No step needs labels. The work folder holds the curvature, the levels after each pass and the
-checkpoints of the training; an interrupted call goes on from them.
+No step needs labels. What the last two change is kept if images that they did not see agree. The
+work folder holds the curvature, the levels after each pass and the checkpoints of the training; an
+interrupted call goes on from them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ from squeezenet.codec.sizes import layer_sizes
 from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.compress.compressed_network import copy_of, distillation
 from squeezenet.compress.curvature import Curvature, measure_curvature
-from squeezenet.compress.gains import move_gains
+from squeezenet.compress.gains import DAMPINGS, measure_gains
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.level_network import LevelNetwork
 from squeezenet.compress.level_search import LayerLevels, LevelSearch, NetworkLevels
@@ -35,7 +36,7 @@ from squeezenet.compress.stage_table import StageRow, coded_row, float_row
 from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import Evaluation
+from squeezenet.images.evaluate import Answers, Evaluation, answer, compare
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
@@ -63,12 +64,14 @@ class Work:
 
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=1000, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, passes=3, pass_images=1000, tuning_steps=150),
+    "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=0),
     "high": Work(curvature_images=10_000, passes=8, pass_images=2000, tuning_steps=3000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 7
 _TUNING_BATCH = 32
+_TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
+"""Share, and number, of the images by which is chosen what the others suggest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,12 @@ class _Job:
         self.original = fold_batch_norm(job.model)
         self.original.module.to(hardware.device)
         self.graph: Graph = build_graph(self.original.record.spec)
+        images = job.images.retrain
+        order = np.random.default_rng(job.seed).permutation(len(images))
+        few = min(_MOST_TO_CHOOSE, max(1, round(_TO_CHOOSE * len(images))))
+        self.choose = images.subset(sorted(order[:few].tolist()))
+        self.learn = images.subset(sorted(order[few:].tolist())) if few < len(images) else images
+        self._wanted: Answers | None = None
 
     def run(self) -> tuple[CompressedModel, list[StageRow]]:
         graph = self.graph
@@ -157,7 +166,7 @@ class _Job:
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
         if self.work.tuning_steps:
-            found = self._tuned(found, layers)
+            found = self._best([found, self._tuned(found, layers)], search, price)
             layers = search.compressed(found, price)
             rows.append(self._row("tuned", layers))
         return CompressedModel(record=self.original.record, layers=layers), rows
@@ -170,6 +179,18 @@ class _Job:
     def _as_model(self, layers: tuple[CompressedLayer, ...]) -> LoadedModel:
         return from_compressed(CompressedModel(record=self.original.record, layers=layers))
 
+    def _network(self, layers: tuple[CompressedLayer, ...]) -> LoadedModel:
+        """The rounded network on the device of the original."""
+        model = self._as_model(layers)
+        model.module.to(next(self.original.module.parameters()).device)
+        return model
+
+    def _batches(self, images: ImageSet) -> EvalBatches:
+        options = self.job.options
+        return EvalBatches(
+            images, self.original.record.preprocessing, workers=options.workers, bad=options.bad
+        )
+
     def _some(self, images: ImageSet, most: int) -> ImageSet:
         if len(images) <= most:
             return images
@@ -181,12 +202,7 @@ class _Job:
         if cache.is_file():
             return _read_curvatures(cache)
         job = self.job
-        batches = EvalBatches(
-            self._some(job.images.retrain, self.work.curvature_images),
-            self.original.record.preprocessing,
-            workers=job.options.workers,
-            bad=job.options.bad,
-        )
+        batches = self._batches(self._some(self.learn, self.work.curvature_images))
         with StopSignals() as stop:
             found = measure_curvature(
                 copy_of(self.original), self.graph, batches, seed=job.seed, progress=self.progress
@@ -244,33 +260,41 @@ class _Job:
         self, search: LevelSearch, found: NetworkLevels, price: float, r: int
     ) -> NetworkLevels:
         """One pass of ``gains``, on other images than the pass before where there are enough."""
-        job = self.job
-        images = job.images.retrain
-        order = np.random.default_rng([job.seed, 1]).permutation(len(images))
-        few = min(len(images), self.work.pass_images)
+        order = np.random.default_rng([self.job.seed, 1]).permutation(len(self.learn))
+        few = min(len(order), self.work.pass_images)
         chosen = sorted(np.roll(order, -r * few)[:few].tolist())
-        batches = EvalBatches(
-            images.subset(chosen),
-            self.original.record.preprocessing,
-            workers=job.options.workers,
-            bad=job.options.bad,
-        )
-        student = self._as_model(search.compressed(found, price))
-        student.module.to(next(self.original.module.parameters()).device)
         with StopSignals() as stop:
-            found, before = move_gains(
-                found,
-                student,
+            gains = measure_gains(
+                self._network(search.compressed(found, price)),
                 self.original,
                 self.graph,
-                batches,
-                seed=job.seed + r,
+                self._batches(self.learn.subset(chosen)),
+                seed=self.job.seed + r,
                 progress=self.progress,
                 title=f"adjust {r + 1}/{self.work.passes}",
                 check=lambda: self._stop(stop),
             )
-        self.progress.log(f"adjust {r + 1}/{self.work.passes}: divergence was {before:.4f} nats")
-        return found
+        if gains is None:
+            return found
+        moved = [gains.moved(found, damping) for damping in DAMPINGS]
+        return self._best([found, *moved], search, price)
+
+    def _best(
+        self, candidates: Sequence[NetworkLevels], search: LevelSearch, price: float
+    ) -> NetworkLevels:
+        """Return the first of those that diverge least on the images to choose by."""
+        found = [self._divergence(search.compressed(each, price)) for each in candidates]
+        best = int(np.argmin(found))
+        self.progress.log(f"divergence {found[0]:.4f} nats, now {found[best]:.4f}")
+        return candidates[best]
+
+    def _divergence(self, layers: tuple[CompressedLayer, ...]) -> float:
+        """The mean divergence in nats on the images to choose by."""
+        record = self.original.record
+        if self._wanted is None:
+            self._wanted = answer(self.original.logits, record, self._batches(self.choose))
+        answers = answer(self._network(layers).logits, record, self._batches(self.choose))
+        return compare(answers, self._wanted).kl
 
     def _tuned(self, found: NetworkLevels, layers: tuple[CompressedLayer, ...]) -> NetworkLevels:
         """Scales and biases trained."""
@@ -295,7 +319,7 @@ class _Job:
             module=network,
             recipe=recipe,
             preprocessing=job.model.record.preprocessing,
-            images=job.images.retrain,
+            images=self.learn,
             loss=distillation(self.original, 1.0),
             folder=folder,
             seed=job.seed,
