@@ -26,7 +26,6 @@ def test_examples_run(tmp_path: Path) -> None:
     for line in shell.splitlines():
         command = line.replace("squeezenet", f"{python} -m squeezenet", 1)
         command = command.replace("train digits", "train digits --epochs 15")
-        command = command.replace("--data", "--prune-epochs 4 --share-epochs 2 --data")
         done = subprocess.run(
             command, shell=True, cwd=tmp_path, capture_output=True, text=True, env=os.environ
         )

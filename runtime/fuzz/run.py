@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import struct
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from squeezenet.codec.types import (
 from squeezenet.codec.weights import encode_weights
 
 HERE = Path(__file__).parent
+VECTORS = HERE.parents[1] / "spec" / "vectors"
 TARGETS = ("header", "graph", "decoder", "file")
 FLAGS = [
     "-g",
@@ -66,8 +68,14 @@ def main() -> None:
         done = subprocess.run(
             [program, *limits, artifacts, corpus], stderr=subprocess.PIPE, text=True
         )
-        runs = [line for line in done.stderr.splitlines() if "number_of_executed_units" in line]
-        print(f"{target}: {runs[0].split()[-1] if runs else '?'} runs, exit {done.returncode}")
+        runs = re.findall(r"number_of_executed_units: (\d+)", done.stderr)
+        reached = re.findall(r"cov: (\d+) ft: (\d+)", done.stderr)
+        edges, features = reached[-1] if reached else ("?", "?")
+        print(
+            f"{target}: {runs[-1] if runs else '?'} runs, {edges} edges and {features} features "
+            f"reached, exit {done.returncode}",
+            flush=True,
+        )
         if done.returncode:
             failed.append(target)
             print(done.stderr[-3000:], file=sys.stderr)
@@ -76,8 +84,10 @@ def main() -> None:
 
 
 def seeds(target: str) -> list[bytes]:
-    """Good inputs for a target: a small network in both representations."""
+    """Inputs for a target: a small network in both representations, and the golden files."""
     found = []
+    if target in ("header", "file"):
+        found = [path.read_bytes() for path in sorted(VECTORS.glob("*/*.sqz"))]
     for model in (small_model(levels=True), small_model(levels=False)):
         graph = build_graph(model.record.spec)
         needs = Needs.of(graph)

@@ -152,9 +152,12 @@ SQZ_INLINE uint8_t *sqz_coder_finish(sqz_coder *c) {
     return c->out;
 }
 
-/* Whether a decoder has read all bytes, and no more than `sqz_coder_finish` leaves out. */
+/* Whether a decoder has asked for more than `sqz_coder_finish` leaves out. */
+SQZ_INLINE int sqz_coder_overran(const sqz_coder *c) { return c->overrun > 4; }
+
+/* Whether a decoder has read all bytes, and no more than that. */
 SQZ_INLINE int sqz_coder_at_end(const sqz_coder *c) {
-    return c->in == c->in_end && c->overrun <= 4;
+    return c->in == c->in_end && !sqz_coder_overran(c);
 }
 
 #endif

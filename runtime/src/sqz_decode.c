@@ -111,6 +111,8 @@ static sqz_error read_side(sqz_decoder *d, sqz_channel_info *channel) {
 SQZ_INLINE sqz_error decode_row(sqz_decoder *d, void *row, int wide, sqz_channel_info *channel) {
     if (d == NULL || row == NULL || channel == NULL || !d->channels_left) return SQZ_WRONG_USE;
     if (!wide && d->representation != SQZ_LEVELS) return SQZ_UNSUPPORTED;
+    /* What comes behind the end is refused in the end; sooner costs less time. */
+    if (sqz_coder_overran(&d->coder)) return SQZ_MALFORMED;
     d->channels_left--;
     sqz_error error = read_side(d, channel);
     if (error) return error;
@@ -157,7 +159,7 @@ sqz_error sqz_decode_text(sqz_decoder *d, sqz_bytes text, char *out, size_t room
     sqz_coder_read(&d->coder, text.bytes + 4, text.size - 4);
     d->channels_left = d->weights_left = 0;
     uint8_t byte = 0;
-    for (size_t i = 0; i < *length; i++) {
+    for (size_t i = 0; i < *length && !sqz_coder_overran(&d->coder); i++) {
         byte = sqz_byte(&d->coder, 0, byte, 0);
         if (i < room) out[i] = (char)byte;
     }

@@ -98,6 +98,7 @@ sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
     if (!checksum_holds(b, place, b + place)) return SQZ_CHECKSUM;
     if (num_sections < 1 || num_sections > MAX_SECTIONS || sqz_u16(b + 10)) return SQZ_MALFORMED;
     uint32_t file_bytes = sqz_u32(b + 12);
+    if (file_bytes > SQZ_MAX_FILE) return SQZ_LIMIT;
     if (size < file_bytes) return SQZ_TRUNCATED;
     if (size > file_bytes) return SQZ_MALFORMED;
     if (!checksum_holds(b, size - CRC_BYTES, b + size - CRC_BYTES)) return SQZ_CHECKSUM;

@@ -8,6 +8,7 @@
 #define SQZ_MAX_ACTIVATIONS (1u << 28)
 #define SQZ_MAX_MACS ((uint64_t)1 << 35)
 #define SQZ_MAX_TEXT (1u << 22)
+#define SQZ_MAX_FILE (1u << 28)
 #define SQZ_MAX_TENSORS 4096u
 #define SQZ_MAX_OPERATIONS 4096u
 #define SQZ_WEIGHTS_A_BYTE 4096u

@@ -1,5 +1,5 @@
-/* Reads a .sqz file whole and prints what a test can compare: numbers, shapes, and an FNV-1a hash
- * of each layer's levels and side information.
+/* Reads a .sqz file whole and prints what a test can compare: numbers, shapes, and the CRC-32 of
+ * each layer's weights and of its biases as float32, little-endian, and of the texts.
  * cc -O2 -I.. read.c ../src/sqz_*.c -o read && ./read FILE.sqz [REPEATS] */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +8,44 @@
 
 #include "../sqz.h"
 
-static uint64_t hash(uint64_t h, const void *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++) h = (h ^ ((const uint8_t *)bytes)[i]) * 1099511628211u;
-    return h;
+static uint32_t crc32(uint32_t crc, const void *bytes, size_t size) {
+    crc = ~crc;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= ((const uint8_t *)bytes)[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    return ~crc;
+}
+
+static uint32_t crc_of_word(uint32_t crc, uint32_t word) {
+    uint8_t bytes[4] = {(uint8_t)word, (uint8_t)(word >> 8), (uint8_t)(word >> 16),
+                        (uint8_t)(word >> 24)};
+    return crc32(crc, bytes, 4);
+}
+
+static uint32_t bits_of(float value) {
+    uint32_t word;
+    memcpy(&word, &value, 4);
+    return word;
+}
+
+static float float_of(uint32_t word) {
+    float value;
+    memcpy(&value, &word, 4);
+    return value;
+}
+
+/* The bits of a weight as float32. */
+static uint32_t weight(const sqz_layer *layer, const sqz_channel_info *channel, int level) {
+    if (layer->representation == SQZ_LEVELS)
+        return bits_of((float)level * float_of(channel->scale << 18));
+    if (level == 0) return 0;
+    return layer->codebook[level < 0 ? -level - 1 : (int)layer->num_negative + level - 1];
+}
+
+static uint32_t bias(const sqz_layer *layer, const sqz_channel_info *channel) {
+    if (layer->representation == SQZ_CODEBOOK) return channel->float_bias;
+    return bits_of((float)channel->bias / (float)(1u << layer->bias_shift));
 }
 
 static int fail(const char *where, sqz_error error) {
@@ -26,23 +61,26 @@ static sqz_error decode(const sqz_file *file, const sqz_operation *ops, int16_t 
         static sqz_layer layer;
         if (ops[i].kind != SQZ_CONVOLUTION) continue;
         error = sqz_decode_layer(&decoder, &ops[i], &layer);
-        uint64_t h = 14695981039346656037u;
-        if (!error) h = hash(h, layer.codebook, 4 * (layer.num_negative + layer.num_positive));
+        uint32_t weights_crc = 0, biases_crc = 0;
         size_t size = (size_t)ops[i].inputs * ops[i].kernel_height * ops[i].kernel_width;
         for (uint32_t o = 0; !error && o < ops[i].out_channels; o++) {
             sqz_channel_info channel;
             if (layer.representation == SQZ_LEVELS) {
                 error = sqz_decode_channel(&decoder, (int8_t *)row, &channel);
-                if (print) h = hash(h, row, size);
             } else {
                 error = sqz_decode_codes(&decoder, row, &channel);
-                if (print) h = hash(h, row, 2 * size);
             }
-            if (print) h = hash(h, &channel, sizeof channel);
+            if (error || !print) continue;
+            for (size_t k = 0; k < size; k++) {
+                int wide = layer.representation != SQZ_LEVELS;
+                int level = wide ? row[k] : ((const int8_t *)row)[k];
+                weights_crc = crc_of_word(weights_crc, weight(&layer, &channel, level));
+            }
+            biases_crc = crc_of_word(biases_crc, bias(&layer, &channel));
         }
         if (print && !error)
-            printf("layer %d shift %u hash %016llx\n", layer.representation, layer.bias_shift,
-                   (unsigned long long)h);
+            printf("layer %ux%ux%ux%u weights %08x biases %08x\n", layer.out_channels,
+                   layer.inputs, layer.kernel_height, layer.kernel_width, weights_crc, biases_crc);
     }
     return error ? error : sqz_decode_end(&decoder);
 }
@@ -54,8 +92,7 @@ static int print_text(const char *name, sqz_bytes text) {
     char *out = error ? NULL : malloc(length + 1);
     if (out == NULL) return fail(name, error);
     sqz_decode_text(&decoder, text, out, length, &length);
-    printf("%s %zu bytes, hash %016llx\n", name, length,
-           (unsigned long long)hash(14695981039346656037u, out, length));
+    printf("%s %zu bytes, CRC-32 %08x\n", name, length, crc32(0, out, length));
     free(out);
     return 0;
 }

@@ -29,7 +29,7 @@ from squeezenet.arch.spec import (
     SqueezeNetSpec,
     small_input,
 )
-from squeezenet.codec.container import EntropyCoder, encode
+from squeezenet.codec.container import encode
 from squeezenet.codec.types import (
     CodebookWeights,
     CompressedLayer,
@@ -63,7 +63,7 @@ def accepted() -> dict[str, Accepted]:
         "bypass": _file(bypass()),
         "folded": _file(_folded()),
         "raw": _raw(),
-        "huffman": _file(bypass(), "huffman"),
+        "huffman": _huffman(),
         "optional": _optional(),
         "labels_listed": _file(_labels_listed()),
         "labels_ilsvrc": _file(_labels_ilsvrc()),
@@ -72,14 +72,10 @@ def accepted() -> dict[str, Accepted]:
     }
     for name, file in made.items():
         body = stream.File.of(file.data).section(stream.WEIGHTS).body
-        raw = name == "raw"
-        numbers = [numbers_of(layer, raw=raw and i == 1) for i, layer in enumerate(layers_of(file))]
-        assert body[0] == 0 or body == b"\1" + stream.weights(numbers), name
+        raw = {1} if name == "raw" else set()
+        layers = [numbers_of(layer, raw=i in raw) for i, layer in enumerate(file.model.layers)]
+        assert name == "huffman" or body == b"\1" + stream.weights(layers), name
     return made
-
-
-def layers_of(file: Accepted) -> Sequence[CompressedLayer]:
-    return file.model.layers
 
 
 def told(file: Accepted) -> dict[str, Any]:
@@ -102,6 +98,8 @@ def told(file: Accepted) -> dict[str, Any]:
         "logits": [float(f"{value:.9g}") for value in answers],
         "tolerance": float(f"{TOLERANCE * max(1.0, *map(abs, answers)):.2g}"),
     }
+    if len(answers) > 100:
+        del told["logits"], told["tolerance"]
     return told | ({"c": file.c} if file.c else {})
 
 
@@ -110,9 +108,24 @@ def _crc_of_floats(values: Any) -> str:
 
 
 def smallest() -> CompressedModel:
-    """The smallest SqueezeNet: one grey pixel, one Fire module, two classes, 15 weights."""
+    """The smallest SqueezeNet: one grey pixel, one Fire module, two classes."""
     rows = ([3], [-1], [2], [0, 1, 0, -2, 5, 0, 0, 0, -1], [1, -2, 0, 4])
     return _model(_small("smallest", classes=2), lambda conv, i: _levels(conv, rows[i]))
+
+
+def least() -> CompressedModel:
+    """The smallest network of all, of the AlexNet family: two layers, three weights."""
+    spec = AlexNetSpec(
+        name="x",
+        convs=(ConvSpec(out_channels=1, kernel=1),),
+        pools=(),
+        hidden=(),
+        dropout=0.0,
+        num_classes=2,
+        input_channels=1,
+        input_size=(1, 1),
+    )
+    return _model(spec, lambda conv, i: _levels(conv, [3, -2][: conv.num_weights]))
 
 
 def _codebook() -> CompressedModel:
@@ -218,11 +231,19 @@ def _raw() -> Accepted:
     return Accepted(data=file.to_bytes(), model=model)
 
 
+def _huffman() -> Accepted:
+    """Entropy coder 0, which clients may refuse."""
+    model = least()
+    return Accepted(data=encode(model, "huffman"), model=model, c="unsupported version")
+
+
 def _optional() -> Accepted:
     """Unknown sections that are not mandatory, 16 sections in all, in another order."""
     model = smallest()
     file = stream.File.of(encode(model))
-    unknown = [stream.Section(kind=kind, body=bytes([kind]) * (kind % 5)) for kind in range(245, 256)]
+    unknown = [
+        stream.Section(kind=kind, body=bytes([kind]) * (kind % 5)) for kind in range(245, 256)
+    ]
     file.sections = [*unknown[:6], *reversed(file.sections), *unknown[6:]]
     return Accepted(data=file.to_bytes(), model=model)
 
@@ -333,9 +354,8 @@ def _levels(conv: Conv, flat: Sequence[int], spread: int = 4) -> CompressedLayer
     return CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O)
 
 
-def _file(model: CompressedModel, coder: EntropyCoder = "range") -> Accepted:
-    refused = "unsupported version" if coder == "huffman" else None
-    return Accepted(data=encode(model, coder), model=model, c=refused)
+def _file(model: CompressedModel) -> Accepted:
+    return Accepted(data=encode(model), model=model)
 
 
 def numbers_of(layer: CompressedLayer, *, raw: bool = False) -> stream.Layer:
@@ -385,4 +405,3 @@ def numbers_of(layer: CompressedLayer, *, raw: bool = False) -> stream.Layer:
 def _area(layer: CompressedLayer) -> int:
     _, _, height, width = layer.weights.symbols_OIHW.shape
     return int(height * width)
-

@@ -22,6 +22,10 @@ class SpecError(SqueezeNetError):
     """A network, preprocessing record or recipe that cannot exist."""
 
 
+class TooLargeError(SpecError):
+    """A network beyond the limits of the file format: too many weights, elements or operations."""
+
+
 class UnknownNameError(UsageError):
     """A preset, recipe, class or published file of that name does not exist."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from squeezenet.arch.spec import AlexNetSpec, ConvSpec, NetworkSpec, PoolSpec, SqueezeNetSpec
-from squeezenet.errors import SpecError
+from squeezenet.errors import SpecError, TooLargeError
 
 MAX_WEIGHTS = 1 << 27
 """Most weights that a network may have (AlexNet has 0.45 of it), and most elements that one
@@ -135,7 +135,8 @@ def build_graph(spec: NetworkSpec) -> Graph:
     """Work out the operations and shapes of a network.
 
     Raises:
-        SpecError: an input too small for its pools, or a network larger than the limits.
+        SpecError: an input too small for its pools.
+        TooLargeError: a network beyond the limits.
     """
     builder = _Builder(spec)
     if isinstance(spec, SqueezeNetSpec):
@@ -253,7 +254,7 @@ class _Builder:
     def _tensor(self, name: str, channels: int, height: int, width: int) -> None:
         tensor = Tensor(name=name, channels=channels, height=height, width=width)
         if tensor.num_elements > MAX_WEIGHTS:
-            raise SpecError(
+            raise TooLargeError(
                 f"{self.spec.name}: {name} has {channels}x{height}x{width} elements, "
                 f"expected at most {MAX_WEIGHTS}"
             )
@@ -337,7 +338,7 @@ class _Builder:
 
     def _require_within(self, what: str, found: int, limit: int) -> None:
         if found > limit:
-            raise SpecError(f"{self.spec.name}: more than {limit} {what}, expected fewer")
+            raise TooLargeError(f"{self.spec.name}: more than {limit} {what}, expected fewer")
 
     def pool(self, pool: PoolSpec | None, source: str) -> str:
         if pool is None:

@@ -23,9 +23,12 @@ from squeezenet.arch.plain import to_plain
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def print_json(value: object) -> None:
-    """Print the one JSON object of ``--json``."""
-    print(json.dumps(to_plain(value), indent=1, ensure_ascii=False, allow_nan=False))
+def print_json(value: object, *, indent: int | None = 1) -> None:
+    """Print the one JSON object of ``--json``, or a line of JSONL without ``indent``."""
+    text = json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # JSON escapes the first 32 control characters by itself; terminals obey others as well.
+    safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print("".join(safe), flush=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -47,7 +50,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else one_line(str(value))
 
 
 def one_line(text: str, limit: int = 1000) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import json as json_module
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.cli.display import make_progress, plain, print_json, print_table
+from squeezenet.cli.display import make_progress, one_line, plain, print_json, print_table
 from squeezenet.cli.options import (
     DEFAULT_MODEL,
     ArchOption,
@@ -73,7 +72,7 @@ def predict(
             bad.add(str(error))
             continue
         if format == "jsonl" and not json:
-            print(json_module.dumps(plain(answers[-1]), ensure_ascii=False), flush=True)
+            print_json(plain(answers[-1]), indent=None)
     tell_skipped(bad, progress)
     if json:
         print_json(plain({"predictions": answers, "skipped": bad.count}))
@@ -156,7 +155,9 @@ def _print_csv(answers: list[dict[str, Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "label", "probability"])
     for answer in answers:
-        writer.writerow([answer["image"], answer["label"], f"{answer['probability']:.4f}"])
+        writer.writerow(
+            [one_line(answer["image"]), answer["label"], f"{answer['probability']:.4f}"]
+        )
 
 
 def _print_table(answers: list[dict[str, Any]]) -> None:

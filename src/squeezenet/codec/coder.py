@@ -28,7 +28,8 @@ SLOT_CONTEXTS: Final = 34
 _TOP: Final = 1 << 24
 _ALL: Final = 0xFFFFFFFF
 _RATES: Final = tuple(655360 // (10 * i + 16) for i in range(SETTLED + 1))
-_OVERRUN: Final = 4
+OVERRUN: Final = 4
+"""Bytes behind the end of a stream that a decoder may ask for: ``finish`` leaves out as many."""
 
 
 class Coder(ABC):
@@ -166,7 +167,7 @@ class Decoder(Coder):
     @property
     def at_end(self) -> bool:
         """Whether all bytes were read, and not more than ``finish`` leaves out."""
-        return len(self._data) <= self._position <= len(self._data) + _OVERRUN
+        return len(self._data) <= self._position <= len(self._data) + OVERRUN
 
     def _next(self) -> int:
         position = self._position

@@ -18,7 +18,7 @@ from squeezenet.arch.imagenet import imagenet_classes
 from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec import huffman_weights
-from squeezenet.codec.plan_bytes import graph_bytes, input_bytes
+from squeezenet.codec.plan_bytes import graph_bytes, input_bytes, require_counts
 from squeezenet.codec.reader import ByteReader
 from squeezenet.codec.text import decode_text, encode_text
 from squeezenet.codec.types import CompressedLayer, CompressedModel
@@ -28,6 +28,7 @@ from squeezenet.errors import (
     LimitError,
     MalformedError,
     SpecError,
+    TooLargeError,
     TruncatedError,
     UnknownFormatError,
     UnsupportedVersionError,
@@ -36,6 +37,8 @@ from squeezenet.errors import (
 
 MAGIC = b"\x89SQZ\r\n\x1a\n"
 VERSION = 0
+MAX_FILE_BYTES = 1 << 28
+"""What a reader may have to hold; the most weights take 151 MB raw."""
 EntropyCoder = Literal["range", "huffman"]
 
 _HEADER = struct.Struct("<8sBBHIIII")
@@ -124,9 +127,7 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
         MalformedError, LimitError: each as its name says.
     """
     needs, sections = _open(data, where)
-    missing = [kind.name for kind in Section if kind not in sections]
-    if missing:
-        raise MalformedError(f"{where}: no section {missing[0]}")
+    require_counts(sections[Section.GRAPH], where)
     readers = {kind: ByteReader(sections[kind], f"{where}: {kind.name}") for kind in Section}
     names, ids = _read_labels(readers[Section.LABELS])
     try:
@@ -136,6 +137,8 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
             Section.GRAPH: graph_bytes(graph),
             Section.INPUT: input_bytes(record.preprocessing),
         }
+    except TooLargeError as error:
+        raise LimitError(f"{where}: {error}") from None
     except SpecError as error:
         raise MalformedError(f"{where}: {error}") from None
     for kind, expected in derived.items():
@@ -152,6 +155,8 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
 
 def read_sqz(path: Path) -> CompressedModel:
     """Read a ``.sqz`` file; errors as ``decode``'s."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise LimitError(f"{path}: over {MAX_FILE_BYTES} bytes, too many for a .sqz file")
     return decode(path.read_bytes(), str(path))
 
 
@@ -183,6 +188,8 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
         raise ChecksumError(f"{where}: the checksum of its header is wrong; copy it again")
     if not 1 <= num_sections <= _MAX_SECTIONS or reserved:
         raise MalformedError(f"{where}: a header with {num_sections} sections")
+    if num_bytes > MAX_FILE_BYTES:
+        raise LimitError(f"{where}: claims {num_bytes} bytes, expected at most {MAX_FILE_BYTES}")
     if len(data) < num_bytes:
         raise TruncatedError(f"{where}: {len(data)} bytes, expected {num_bytes}; copy it again")
     if len(data) > num_bytes:
@@ -211,8 +218,11 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
             raise MalformedError(f"{where}: section {kind.name} stands twice or has wrong flags")
         sections[kind] = body
     reader.finish()
+    missing = [kind.name for kind in Section if kind not in sections]
+    if missing:
+        raise MalformedError(f"{where}: no section {missing[0]}")
     claimed = Needs(num_weights=needs[0], largest_channel=needs[1], peak_activations=needs[2])
-    most = min(MAX_WEIGHTS, MAX_WEIGHTS_A_BYTE * len(sections.get(Section.WEIGHTS, b"")))
+    most = min(MAX_WEIGHTS, MAX_WEIGHTS_A_BYTE * len(sections[Section.WEIGHTS]))
     if claimed.num_weights > most:
         raise LimitError(
             f"{where}: {claimed.num_weights} weights, expected at most {most} in a file of its size"

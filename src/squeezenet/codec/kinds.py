@@ -7,7 +7,10 @@ from pathlib import Path
 
 from squeezenet.codec import container, han
 from squeezenet.codec.types import CompressedModel
-from squeezenet.errors import TruncatedError, UnknownFormatError, UsageError
+from squeezenet.errors import LimitError, TruncatedError, UnknownFormatError, UsageError
+
+MAX_MODEL_BYTES = 1 << 30
+"""Twice what the most weights of a network take in float32."""
 
 
 class ModelKind(Enum):
@@ -30,7 +33,8 @@ def model_kind(path: Path) -> ModelKind:
 
     Raises:
         UsageError: there is nothing at ``path``.
-        UnknownFormatError, TruncatedError: it is no model that we know, or too short for one.
+        UnknownFormatError, TruncatedError, LimitError: it is no model that we know, or too short
+            or too long for one.
     """
     if path.is_dir():
         return ModelKind.RUN_FOLDER
@@ -39,6 +43,8 @@ def model_kind(path: Path) -> ModelKind:
     size = path.stat().st_size
     if size == 0:
         raise TruncatedError(f"{path}: the file is empty; copy it again")
+    if size > MAX_MODEL_BYTES:
+        raise LimitError(f"{path}: {size} bytes, expected at most {MAX_MODEL_BYTES} in a model")
     with path.open("rb") as file:
         head = file.read(256)
     if container.MAGIC.startswith(head[: len(container.MAGIC)]):

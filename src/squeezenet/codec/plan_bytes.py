@@ -1,7 +1,7 @@
 """What a client needs to run a network, as bytes: the graph and the input, spec/FORMAT.md.
 
 Both follow from the record that the file holds as well; a reader that knows the record derives
-them and compares. So there is nothing to decode here: the client in C does that.
+them and compares. So little is decoded here: the client in C does that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from squeezenet.arch.graph import (
     Operation,
 )
 from squeezenet.arch.preprocessing import Preprocessing
-from squeezenet.errors import SpecError
+from squeezenet.errors import LimitError, SpecError
 
 _CONV, _MAX_POOL, _ADD, _AVERAGE, _NORM = range(1, 6)
 _CHANNELS = {"L": 0, "RGB": 1, "BGR": 2}
@@ -72,6 +72,32 @@ def _count(value: int) -> bytes:
         value >>= 7
     data.append(value)
     return bytes(data)
+
+
+def require_counts(data: bytes, where: str) -> None:
+    """Refuse ``graph_bytes`` that claim more than the limits, which no record can.
+
+    Raises:
+        LimitError: too many tensors or operations. Any other fault shows in comparison.
+    """
+    at = 0
+    for what, skipped in (("tensors", 3), ("operations", 0)):
+        found, at = _read_count(data, at)
+        if found > MAX_OPERATIONS:
+            raise LimitError(f"{where}: {found} {what}, expected at most {MAX_OPERATIONS}")
+        for _ in range(skipped * found):
+            _, at = _read_count(data, at)
+
+
+def _read_count(data: bytes, at: int) -> tuple[int, int]:
+    """Return a count, 0 where none is whole, and where it ends."""
+    value = shift = 0
+    for i in range(at, min(at + 4, len(data))):
+        value |= (data[i] & 127) << shift
+        shift += 7
+        if data[i] < 128:
+            return value, i + 1
+    return 0, len(data)
 
 
 def input_bytes(record: Preprocessing) -> bytes:

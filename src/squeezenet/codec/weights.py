@@ -8,6 +8,7 @@ Legend: O output channels, I input channels of a group, H W kernel height and wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final, Protocol
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from squeezenet._native import Decoder, Encoder
 from squeezenet.arch.graph import Conv
-from squeezenet.codec.coder import MAX_MAGNITUDE, NUMBERS, SLOT_CONTEXTS
+from squeezenet.codec.coder import MAX_MAGNITUDE, NUMBERS, OVERRUN, SLOT_CONTEXTS
 from squeezenet.codec.types import (
     MAX_BIAS_SHIFT,
     MAX_CODEBOOK,
@@ -38,6 +39,7 @@ _CODEBOOK: Final = 0
 _LEVELS: Final = 1
 _FLOAT_MANTISSA: Final = 23
 _MAX_EXPONENT: Final = 254
+_INFINITE: Final = 0x7F800000
 _SCALE_SHIFT: Final = _FLOAT_MANTISSA - SCALE_MANTISSA_BITS
 _RAW_BITS: Final = 9
 MAX_WEIGHTS_A_BYTE: Final = 4096
@@ -89,7 +91,7 @@ def decode_weights(data: bytes, convs: Sequence[Conv], where: str) -> tuple[Comp
         MalformedError: they are not such a stream.
     """
     decoder = Decoder(data)
-    job = _Layers(decoder, where)
+    job = _Layers(decoder, where, num_bytes=len(data))
     layers = []
     for conv in convs:
         job.where = f"{where}: {conv.name}"
@@ -103,10 +105,13 @@ def decode_weights(data: bytes, convs: Sequence[Conv], where: str) -> tuple[Comp
 class _Layers:
     """Codes one layer after another; what a layer takes from the one before is kept here."""
 
-    def __init__(self, coder: SymbolCoder, where: str, *, raw: bool = False) -> None:
+    def __init__(
+        self, coder: SymbolCoder, where: str, *, raw: bool = False, num_bytes: int | None = None
+    ) -> None:
         self.where = where
         self._coder = coder
         self._raw = raw
+        self._num_bytes = num_bytes
         self._exponent = self._scale = self._shift = 0
 
     def code(
@@ -118,6 +123,8 @@ class _Layers:
         bias_O = layer.bias_O if layer is not None else np.zeros(shape[0], np.float32)
         kind = coder.plain(2, _LEVELS if isinstance(weights, LevelWeights) else _CODEBOOK)
         raw = coder.plain(1, self._raw)
+        if raw and self._num_bytes is not None and self._too_many_raw(math.prod(shape)):
+            raise MalformedError(f"{self.where}: more raw weights than the stream has bits for")
         coder.begin(*shape[1:])
         rows = np.zeros((shape[0], shape[1] * shape[2] * shape[3]), np.int16)
         if kind == _LEVELS:
@@ -142,6 +149,11 @@ class _Layers:
         if rows.min(initial=0) < -negatives.size or rows.max(initial=0) > positives.size:
             raise MalformedError(f"{self.where}: a code is not in the codebook")
         return _unranked(rows.reshape(shape), negatives, positives), bias_O
+
+    def _too_many_raw(self, num_weights: int) -> bool:
+        """Whether a stream ends before so many: told before Python works through them."""
+        assert self._num_bytes is not None
+        return num_weights * _RAW_BITS > 8 * (self._num_bytes + OVERRUN)
 
     def _levels(
         self,
@@ -180,6 +192,7 @@ class _Layers:
         if bits > _FLOAT_MANTISSA:
             raise MalformedError(f"{self.where}: a codebook with {bits} bits of mantissa")
         drop = _FLOAT_MANTISSA - bits
+        infinite = _INFINITE >> drop
         counts = [coder.plain(8, values.size) for values in (negatives, positives)]
         if sum(counts) >= MAX_CODEBOOK:
             raise MalformedError(f"{self.where}: a codebook of {sum(counts) + 1} entries")
@@ -189,9 +202,11 @@ class _Layers:
             keys = [coder.number(_FIRST_VALUE, known[0])] if count else []
             for key in known[1:]:
                 keys.append(keys[-1] + coder.number(_NEXT_VALUE, key - keys[-1]))
-                if keys[-1] <= keys[-2]:
-                    raise MalformedError(f"{self.where}: the codebook does not grow")
-            if count and not (sign == 0) <= keys[0] <= keys[-1] < 0x7F800000 >> drop:
+                if not keys[-2] < keys[-1] < infinite:
+                    raise MalformedError(
+                        f"{self.where}: the codebook does not grow, or beyond all numbers"
+                    )
+            if count and not (sign == 0) <= keys[0] < infinite:
                 raise MalformedError(f"{self.where}: a codebook value is no finite number")
             coded.append((np.array(keys, np.uint32) << drop | np.uint32(sign)).view(np.float32))
         return coded[0], coded[1]

@@ -33,11 +33,16 @@ class CompressedNetwork(nn.Module):
         """The current weight of a layer, OIHW."""
         raise NotImplementedError
 
+    def bias(self, key: str) -> torch.Tensor:
+        """The current bias of a layer."""
+        bias: torch.Tensor = self.biases[key]
+        return bias
+
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         state = {}
         for conv, key in zip(self._graph.convs, self._keys, strict=True):
             state[f"{conv.key}.weight"] = self.weight(key)
-            state[f"{conv.key}.bias"] = self.biases[key]
+            state[f"{conv.key}.bias"] = self.bias(key)
         network = self._network[0].to(x_NCHW.device).train(self.training)
         result: torch.Tensor = functional_call(network, state, (x_NCHW,))
         return result

@@ -1,56 +1,112 @@
-"""A network of integer levels whose scales and biases are trained."""
+"""A network of integer levels that is trained: levels, scales and biases."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from squeezenet.arch.graph import Graph
-from squeezenet.codec.types import CompressedLayer, LevelWeights, round_scales
+from squeezenet.codec.types import CompressedLayer, Float32Array, LevelWeights, round_scales
 from squeezenet.compress.compressed_network import CompressedNetwork
+
+_UP = 0.6
+"""A magnitude is rounded up from this fraction on: smaller levels take fewer bits."""
+_INSIDE = 0.02
+"""How far inside of its level's cell a weight begins."""
+_MOST = 127
+_SCALE_UNIT, _BIAS_UNIT = 0.1, 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedLayer:
+    """``levels_OIHW`` -127..127; ``scales_O`` as ``LevelWeights`` has them; ``bias_O`` float32."""
+
+    levels_OIHW: npt.NDArray[np.int64]
+    scales_O: Float32Array
+    bias_O: Float32Array
 
 
 class LevelNetwork(CompressedNetwork):
     """weight = level * scale of its output, the scale rounded as a file has it.
 
-    The parameter of a scale is its distance from its start times the length of its levels, so
-    that one unit along it is one unit in weight space, as in ``SharedNetwork``. Rounding passes
-    the gradient on.
+    A level is a trained number, rounded; rounding passes the gradient on (straight-through
+    estimator, arXiv 1308.3432). Numbers begin where the original weights are, but inside of their
+    levels' cells, so that the network begins as the file. All parameters count in units in which
+    steps of the same size suit: levels, tenths of a scale, tenths of a layer's mean bias.
     """
 
     def __init__(
         self, network: nn.Module, graph: Graph, layers: tuple[CompressedLayer, ...]
     ) -> None:
+        """``network`` has the original weights."""
         super().__init__(network, graph, layers)
-        self.offsets = nn.ParameterDict()
-        for key, layer in zip(self._keys, layers, strict=True):
+        self.levels = nn.ParameterDict()
+        self.gains = nn.ParameterDict()
+        state = network.state_dict()
+        for conv, key, layer in zip(graph.convs, self._keys, layers, strict=True):
             weights = layer.weights
             assert isinstance(weights, LevelWeights)
-            levels_OIHW = weights.levels_OIHW.astype(np.float32)
-            length_O = np.sqrt(np.square(levels_OIHW).sum(axis=(1, 2, 3)))
-            self.offsets[key] = nn.Parameter(torch.zeros(len(length_O)))
-            self.register_buffer(f"levels_{key}", torch.from_numpy(levels_OIHW))
-            self.register_buffer(f"start_{key}", torch.from_numpy(weights.scales_O.copy()))
-            self.register_buffer(f"unit_{key}", torch.from_numpy(1 / np.maximum(length_O, 1)))
+            scales_O = torch.from_numpy(weights.scales_O.copy())
+            levels_OIHW = torch.from_numpy(weights.levels_OIHW.astype(np.float32))
+            exact = state[f"{conv.key}.weight"].float().cpu() / scales_O[:, None, None, None]
+            self.levels[key] = nn.Parameter(_inside(exact, levels_OIHW))
+            self.gains[key] = nn.Parameter(torch.zeros(len(scales_O)))
+            self.register_buffer(f"scale_{key}", scales_O)
+            start_O = torch.from_numpy(layer.bias_O.copy())
+            unit = _BIAS_UNIT * start_O.abs().mean().clamp_min(1e-6)
+            self.register_buffer(f"bias_{key}", start_O)
+            self.register_buffer(f"bias_unit_{key}", unit)
+            self.biases[key] = nn.Parameter(torch.zeros(len(start_O)))
 
     def scale(self, key: str) -> torch.Tensor:
         """The current scales of a layer, rounded."""
-        start, unit = self.get_buffer(f"start_{key}"), self.get_buffer(f"unit_{key}")
-        exact = torch.addcmul(start, unit, self.offsets[key])
-        exact = torch.maximum(exact, start / 2)  # stays above 0
+        start = self.get_buffer(f"scale_{key}")
+        exact: torch.Tensor = start * (1 + _SCALE_UNIT * self.gains[key]).clamp_min(0.5)
         rounded = torch.from_numpy(round_scales(exact.detach().cpu().numpy())).to(exact.device)
-        return exact + (rounded - exact).detach()
+        return _passing(exact, rounded)
 
     def weight(self, key: str) -> torch.Tensor:
-        return self.get_buffer(f"levels_{key}") * self.scale(key)[:, None, None, None]
+        exact: torch.Tensor = self.levels[key]
+        return _passing(exact, _rounded(exact)) * self.scale(key)[:, None, None, None]
 
-    def scales_and_biases(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """By the convolutions' names, on the CPU."""
+    def bias(self, key: str) -> torch.Tensor:
+        moved: torch.Tensor = self.get_buffer(f"bias_unit_{key}") * self.biases[key]
+        return self.get_buffer(f"bias_{key}") + moved
+
+    def magnitudes(self) -> torch.Tensor:
+        """The sum of all levels' magnitudes, before rounding: what bits follow."""
+        return torch.stack([value.abs().sum() for value in self.levels.values()]).sum()
+
+    def layers(self) -> dict[str, TrainedLayer]:
+        """By the convolutions' names."""
         return {
-            conv.name: (
-                torch.from_numpy(round_scales(self.scale(key).detach().cpu().numpy())),
-                self.biases[key].detach().cpu(),
+            conv.name: TrainedLayer(
+                levels_OIHW=_rounded(self.levels[key].detach().cpu()).numpy().astype(np.int64),
+                scales_O=round_scales(self.scale(key).detach().cpu().numpy()),
+                bias_O=self.bias(key).detach().cpu().numpy(),
             )
             for conv, key in zip(self._graph.convs, self._keys, strict=True)
         }
+
+
+def _passing(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """The rounded values, whose gradient is that of the exact ones."""
+    return exact + (rounded - exact).detach()
+
+
+def _rounded(exact: torch.Tensor) -> torch.Tensor:
+    magnitude = (exact.detach().abs() + (1 - _UP)).floor().clamp_max(_MOST)
+    return magnitude * exact.detach().sign()
+
+
+def _inside(exact: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """The numbers next to ``exact`` that are rounded to ``levels``."""
+    magnitude = levels.abs()
+    # Of a level 0 the cell goes from -_UP to _UP; of others, from _UP under to _UP over.
+    sign = torch.where(levels == 0, exact.sign(), levels.sign())
+    low = torch.where(levels == 0, torch.zeros(()), magnitude - (1 - _UP) + _INSIDE)
+    return sign * torch.minimum(torch.maximum(exact * sign, low), magnitude + _UP - _INSIDE)

@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.codec.sizes import layer_sizes
@@ -69,7 +70,9 @@ EFFORTS: Mapping[Effort, Work] = {
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 7
-_TUNING_BATCH = 32
+_TUNING_BATCH, _TUNING_RATE = 64, 0.01
+_BITS_A_LEVEL = 2.0
+"""About what the next larger level takes more."""
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
 
@@ -166,7 +169,7 @@ class _Job:
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
         if self.work.tuning_steps:
-            found = self._best([found, self._tuned(found, layers)], search, price)
+            found = self._best([found, self._tuned(found, layers, price)], search, price)
             layers = search.compressed(found, price)
             rows.append(self._row("tuned", layers))
         return CompressedModel(record=self.original.record, layers=layers), rows
@@ -296,40 +299,54 @@ class _Job:
         answers = answer(self._network(layers).logits, record, self._batches(self.choose))
         return compare(answers, self._wanted).kl
 
-    def _tuned(self, found: NetworkLevels, layers: tuple[CompressedLayer, ...]) -> NetworkLevels:
-        """Scales and biases trained."""
+    def _tuned(
+        self, found: NetworkLevels, layers: tuple[CompressedLayer, ...], price: float
+    ) -> NetworkLevels:
+        """Levels, scales and biases trained, at the price of bits."""
         job = self.job
         network = LevelNetwork(copy_of(self.original).module, self.graph, layers)
         recipe = dataclasses.replace(
             job.base_recipe,
             name="rd/tune",
-            optimizer="sgd",
+            optimizer="adam",
+            schedule="linear",
             batch_size=_TUNING_BATCH,
             max_steps=self.work.tuning_steps,
-            learning_rate=0.002,
+            learning_rate=_TUNING_RATE,
             warmup_epochs=0.0,
             weight_decay=0.0,
             ema_decay=0.0,
             coarse_share=0.0,
-            clip_norm=1.0,
+            clip_norm=0.0,
         )
         folder = RunFolder(job.work / "tune")
         folder.open({"stage": "tune", "recipe": recipe})
+        divergence = distillation(self.original, 1.0)
+
+        def loss(
+            logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
+        ) -> torch.Tensor:
+            bits = _BITS_A_LEVEL * network.magnitudes()
+            return divergence(logits_NK, x_NCHW, labels) + price * bits
+
         Fit(
             module=network,
             recipe=recipe,
             preprocessing=job.model.record.preprocessing,
             images=self.learn,
-            loss=distillation(self.original, 1.0),
+            loss=loss,
             folder=folder,
             seed=job.seed,
             options=job.options,
         ).run()
         return {
             name: dataclasses.replace(
-                found[name], scales_O=scales.numpy(), bias_O=biases.numpy().astype(np.float64)
+                found[name],
+                levels_OP=trained.levels_OIHW.reshape(found[name].levels_OP.shape),
+                scales_O=trained.scales_O,
+                bias_O=trained.bias_O.astype(np.float64),
             )
-            for name, (scales, biases) in network.scales_and_biases().items()
+            for name, trained in network.layers().items()
         }
 
     def _stop(self, stop: StopSignals) -> None:

@@ -19,6 +19,8 @@ from squeezenet.errors import ImageError
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
+"""What Pillow may take a file for. It knows more: an EPS file, say, it hands to Ghostscript."""
 MAX_PIXELS = 1 << 27
 """Largest image, in pixels: 134 megapixels take 400 MB decoded."""
 
@@ -36,7 +38,7 @@ def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
         with warnings.catch_warnings():
             # Pillow warns of large images and odd metadata; our own limit decides.
             warnings.simplefilter("ignore")
-            with Image.open(source) as image:
+            with _open(source) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(
                         f"{name}: {image.width}x{image.height} pixels, "
@@ -64,10 +66,15 @@ def is_image(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path):
+            with _open(path):
                 return True
     except Exception:  # as in read_image
         return False
+
+
+def _open(source: Path | BinaryIO) -> Image.Image:
+    Image.init()
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -39,7 +39,7 @@ def _read(path: Path, kind: ModelKind, arch: str | None) -> LoadedModel:
         best = path / BEST_WEIGHTS
         if not best.is_file():
             raise UsageError(f"{path}: no {BEST_WEIGHTS} inside; expected the folder of a run")
-        return load_safetensors(best)
+        return _read(best, model_kind(best), arch)
     if kind is ModelKind.SAFETENSORS:
         return load_safetensors(path)
     if kind is ModelKind.TORCH_PTH:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.spec import AlexNetSpec, FireSpec, NetworkSpec, PoolSpec, SqueezeNetSpec
@@ -146,7 +147,9 @@ class AlexNet(nn.Module):
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
         last = self.steps[-1][0]
         for name, norm_key, norm, pool in self.steps:
-            x_NCHW = self.get_submodule(name)(x_NCHW)
+            conv = self.get_submodule(name)
+            assert isinstance(conv, nn.Conv2d)
+            x_NCHW = _fully_connected(conv, x_NCHW) if name.startswith("fc") else conv(x_NCHW)
             if name == last:
                 break
             if norm_key is not None:
@@ -159,3 +162,13 @@ class AlexNet(nn.Module):
             if name.startswith("fc"):
                 x_NCHW = self.dropout(x_NCHW)
         return torch.flatten(x_NCHW, 1)
+
+
+def _fully_connected(conv: nn.Conv2d, x_NCHW: torch.Tensor) -> torch.Tensor:
+    """A convolution whose kernel covers its input, as the matrix product that it is.
+
+    Twenty times as fast in bfloat16 on AMX; and torch 2.13's gradient of such a convolution from
+    4,096 channels to 10 writes beyond its memory there.
+    """
+    x_NP, weight_OP = (each.movedim(1, -1).flatten(1) for each in (x_NCHW, conv.weight))
+    return functional.linear(x_NP, weight_OP, conv.bias)[:, :, None, None]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import pickletools
 import warnings
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -18,6 +20,14 @@ from squeezenet.arch.spec import HeadSpec, SqueezeNetSpec
 from squeezenet.errors import MalformedError, WeightsError
 from squeezenet.model.loaded import LoadedModel, from_state
 
+_LEGACY_PICKLES = 5
+_MAX_OPERATIONS = 1_000_000
+_MAX_SHARED_TUPLES = 40
+"""With so many, the largest tuple of tuples has 3^13 parts."""
+_NO_TUPLES = {
+    "BINUNICODE", "SHORT_BINSTRING", "GLOBAL", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "REDUCE",
+}  # fmt: skip
+"""Operations of a pickle that make an object which is no tuple."""
 _ARCHITECTURES = ("squeezenet1_0", "squeezenet1_1")
 
 
@@ -68,6 +78,14 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
                         f"{path}: a compressed archive, which torch does not write; it may be an "
                         "attack"
                     )
+                for entry in archive.infolist():
+                    if entry.filename.endswith("data.pkl"):
+                        with archive.open(entry) as pickle:
+                            _refuse_shared_tuples(pickle, path)
+        else:
+            with path.open("rb") as file:
+                for _ in range(_LEGACY_PICKLES):
+                    _refuse_shared_tuples(file, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data = torch.load(path, map_location="cpu", weights_only=True)
@@ -75,9 +93,14 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:
         # Damaged archives surface as RuntimeError, EOFError, KeyError, UnpicklingError, ...;
-        # forbidden pickles as UnpicklingError with a page of advice on how to run them anyway.
+        # forbidden pickles as UnpicklingError with a page of advice on how to run them anyway, or,
+        # where the pickle is none that torch begins a file with, as ValueError.
         text = str(error)
-        if "Unsupported" in text or "Weights only load failed" in text:
+        if (
+            isinstance(error, ValueError)
+            or "Unsupported" in text
+            or "Weights only load failed" in text
+        ):
             reason = "it holds something else than tensors, which may be an attack, or is damaged"
         else:
             reason = "it is damaged or cut short; copy it again"
@@ -92,6 +115,25 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             raise WeightsError(f"{path}: entry {key!r} is no tensor; expected a state_dict")
         state[key.removeprefix("module.")] = tensor
     return state
+
+
+def _refuse_shared_tuples(pickle: IO[bytes], path: Path) -> None:
+    """Refuse tuples that stand in many places: forty of them, each twice in the next, make a key
+    of a dictionary whose hash takes hours. Some are good: settings of an optimiser share them."""
+    tuples: set[object] = set()
+    num_shared = 0
+    before = ""
+    for num, (operation, argument, _) in enumerate(pickletools.genops(pickle)):
+        name = operation.name
+        if name in ("BINPUT", "LONG_BINPUT"):
+            if before in _NO_TUPLES:
+                tuples.discard(argument)
+            else:
+                tuples.add(argument)
+        num_shared += name in ("BINGET", "LONG_BINGET") and argument in tuples
+        if num > _MAX_OPERATIONS or num_shared > _MAX_SHARED_TUPLES:
+            raise MalformedError(f"{path}: not a .pth file that torch wrote; it may be an attack")
+        before = name
 
 
 def _guess(state: dict[str, torch.Tensor], path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What turns gradients into steps: SGD, or Muon for the convolutions with SGD for the rest.
+"""What turns gradients into steps: SGD, Adam, or Muon for the convolutions and SGD for the rest.
 
 Muon (K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024) makes the
 momentum of each weight matrix orthogonal before stepping, so that every direction of a layer
@@ -16,6 +16,8 @@ from torch import nn
 
 from squeezenet.train.recipe import Recipe
 
+_SQUARES = 0.99
+"""Adam's other momentum: for some hundred steps."""
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Jordan's quintic: steep at 0, singular values end between 0.7 and 1.2."""
 _NEWTON_SCHULZ_STEPS = 5
@@ -41,16 +43,18 @@ class Optimizers:
                 decayed.append(parameter)
             else:
                 free.append(parameter)
-        sgd = torch.optim.SGD(
-            [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": free, "weight_decay": 0.0},
-            ],
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov and recipe.momentum > 0,
-        )
-        self._all: list[torch.optim.Optimizer] = [sgd]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ]
+        rate, momentum = recipe.learning_rate, recipe.momentum
+        self._all: list[torch.optim.Optimizer] = [
+            torch.optim.Adam(groups, lr=rate, betas=(momentum, _SQUARES))
+            if recipe.optimizer == "adam"
+            else torch.optim.SGD(
+                groups, lr=rate, momentum=momentum, nesterov=recipe.nesterov and momentum > 0
+            )
+        ]
         if matrices:
             self._all.append(
                 Muon(

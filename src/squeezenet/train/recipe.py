@@ -23,12 +23,12 @@ class Recipe:
     ``learning_rate`` is reached after ``warmup_epochs`` and decays to 0. ``decay_all`` puts
     weight decay on biases and batch normalisation too. ``optimizer`` "muon" trains the weights
     between hidden layers by Muon at ``matrix_rate`` with decoupled ``matrix_decay``, and the rest
-    by SGD. The first ``coarse_share`` of the steps see images shrunk to ``coarse_scale`` of their
-    side, in networks of any input size (progressive resizing; J. Howard and others, DAWNBench,
-    2018): they cost half, and what they teach carries over. ``clip_norm`` 0 and ``ema_decay`` 0
-    switch those off. ``balance`` weighs classes of unequal size. ``batch_norm`` is what the recipe
-    asks of a network that it trains from scratch; ``caffe`` asks for the authors' geometry: 227
-    pixels of BGR, a padded conv10 in v1.0, and a ReLU behind it.
+    by SGD; "adam" is Adam for all. The first ``coarse_share`` of the steps see images shrunk to
+    ``coarse_scale`` of their side, in networks of any input size (progressive resizing; J. Howard
+    and others, DAWNBench, 2018): they cost half, and what they teach carries over. ``clip_norm`` 0
+    and ``ema_decay`` 0 switch those off. ``balance`` weighs classes of unequal size.
+    ``batch_norm`` is what the recipe asks of a network that it trains from scratch; ``caffe`` asks
+    for the authors' geometry: 227 pixels of BGR, a padded conv10 in v1.0, and a ReLU behind it.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Recipe:
     micro_batch: int = 32
     learning_rate: float = 0.1
     momentum: float = 0.9
-    optimizer: Literal["sgd", "muon"] = "sgd"
+    optimizer: Literal["sgd", "muon", "adam"] = "sgd"
     matrix_rate: float = 0.05
     matrix_decay: float = 0.0
     nesterov: bool = True
