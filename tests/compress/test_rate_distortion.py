@@ -108,8 +108,10 @@ def test_level_network_is_the_file(model: LoadedModel) -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
     for layer in layers:
         assert isinstance(layer.weights, LevelWeights)
-        scales, _ = network.scales_and_biases()[layer.name]
-        np.testing.assert_array_equal(scales.numpy(), layer.weights.scales_O)
+        trained = network.layers()[layer.name]
+        np.testing.assert_array_equal(trained.levels_OIHW, layer.weights.levels_OIHW)
+        np.testing.assert_array_equal(trained.scales_O, layer.weights.scales_O)
+        np.testing.assert_array_equal(trained.bias_O, layer.bias_O)
 
 
 def run(
