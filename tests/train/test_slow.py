@@ -39,17 +39,9 @@ def test_alexnet_trains_and_compresses(tmp_path: Path, image_folder: Callable[..
     out = tmp_path / "x.sqz"
     arguments = ["compress", str(run), "--data", str(folder), "--out", str(out)]
     once = [
-        "--method",
-        "deep-compression",
-        "--density",
-        "0.1",
-        "--prune-epochs",
-        "0",
-        "--share-epochs",
-        "0",
-        "--bits",
-        "5",
-    ]
+        "--method", "deep-compression", "--density", "0.1", "--bits", "5",
+        "--prune-epochs", "0", "--share-epochs", "0",
+    ]  # fmt: skip
     assert cli([*arguments, *once]) == 0
     assert out.stat().st_size < 58_000_000 * 4 / 30
     assert cli(["predict", str(out), str(folder / "a")]) == 0

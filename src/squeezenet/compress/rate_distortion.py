@@ -285,8 +285,15 @@ class _Job:
     def _best(
         self, candidates: Sequence[NetworkLevels], search: LevelSearch, price: float
     ) -> NetworkLevels:
-        """Return the first of those that diverge least on the images to choose by."""
-        found = [self._divergence(search.compressed(each, price)) for each in candidates]
+        """Return the first of those that diverge least on the images to choose by; ones that
+        outgrow ``target_bytes`` do not count, but for the first of all."""
+        target = self.job.settings.target_bytes
+        layers = [search.compressed(each, price) for each in candidates]
+        if target is not None:
+            fits = [i == 0 or self.job.file_bytes(each) <= target for i, each in enumerate(layers)]
+            candidates = [each for each, good in zip(candidates, fits, strict=True) if good]
+            layers = [each for each, good in zip(layers, fits, strict=True) if good]
+        found = [self._divergence(each) for each in layers]
         best = int(np.argmin(found))
         self.progress.log(f"divergence {found[0]:.4f} nats, now {found[best]:.4f}")
         return candidates[best]
