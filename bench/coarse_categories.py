@@ -71,14 +71,17 @@ TASKS = {
 
 
 def write_categories(source: Path, target: Path, names: Sequence[str]) -> int:
-    """Copy ``source/<WordNet id>/*`` to ``target/<category>/``; return how many pictures."""
+    """Copy ``source/<WordNet id>/*`` to ``target/<category>/``; return how many pictures.
+
+    A category of which ``source`` has none gets no folder.
+    """
     _, ids = imagenet_classes()
     count = 0
     for name in names:
         folder = target / name
-        folder.mkdir(parents=True, exist_ok=True)
         for index in CATEGORIES[name]:
             for path in sorted((source / ids[index]).glob("*.*")):
+                folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, folder / f"{ids[index]}-{path.name}")
                 count += 1
     return count

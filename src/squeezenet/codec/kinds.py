@@ -49,11 +49,12 @@ def model_kind(path: Path) -> ModelKind:
         head = file.read(256)
     if container.MAGIC.startswith(head[: len(container.MAGIC)]):
         return ModelKind.SQZ
-    if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":  # zip archive, or bare pickle
-        return ModelKind.TORCH_PTH
+    # Before pickles: the length of a header may begin with any byte, 0x80 among them.
     header_bytes = int.from_bytes(head[:8], "little")
     if head[8:10] == b'{"' and 2 <= header_bytes <= 100_000_000:
         return ModelKind.SAFETENSORS
+    if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":  # zip archive, or bare pickle
+        return ModelKind.TORCH_PTH
     if han.expected_bytes(head) is not None:
         return ModelKind.HAN_NET
     raise UnknownFormatError(
