@@ -1,4 +1,4 @@
-"""What a file is follows from its content, whatever bytes stand where another kind has its magic."""
+"""What a file is follows from its content, even where it begins like another kind."""
 
 from __future__ import annotations
 
