@@ -105,6 +105,17 @@ def test_predict(capsys: Capture, sqz: Path, image_folder: Callable[..., Path]) 
     assert unsure["predictions"][0]["label"] == "unsure"
 
 
+def test_the_network_that_comes_with_the_package(capsys: Capture, tmp_path: Path) -> None:
+    """Without a model, ``predict`` asks it; ``default`` names it elsewhere."""
+    picture = tmp_path / "sea.png"
+    Image.new("RGB", (40, 30), (40, 90, 200)).save(picture)
+    [prediction] = as_json(capsys, "predict", picture)["predictions"]
+    assert prediction["label"] in {"airplane", "bird", "ship"}
+    info = as_json(capsys, "info", "default")
+    assert info["parameters"] == 673_226 and info["file_bytes"] == 168_060
+    assert as_json(capsys, "predict", "default", picture)["predictions"] == [prediction]
+
+
 def test_predict_from_stdin(sqz: Path, image_folder: Callable[..., Path]) -> None:
     image = (image_folder(a=1) / "a" / "000.png").read_bytes()
     done = subprocess.run(
