@@ -144,19 +144,31 @@ def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
         require_same_classes(record, other)
 
 
-def test_workers_end_with_a_killed_parent(image_folder: MakeFolder) -> None:
+@pytest.mark.parametrize(
+    "batches",
+    [
+        "EvalBatches(images, record, workers=2, batch_size=1)",
+        # Each batch is larger than a pipe's buffer: workers wait for somebody to read it.
+        "iter_train_batches(images, record, Augmentation(), batch_size=70, seed=0, first_step=0, "
+        "last_step=9, workers=2, bad=BadImages())",
+    ],
+    ids=["evaluation", "training"],
+)
+def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str) -> None:
     """SIGKILL of the parent leaves no process behind."""
     folder = image_folder(a=70)
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
         "from squeezenet.arch.preprocessing import torchvision_preprocessing\n"
-        "from squeezenet.images.batches import EvalBatches\n"
+        "from squeezenet.data.augment import Augmentation\n"
+        "from squeezenet.data.loader import iter_train_batches\n"
+        "from squeezenet.images.batches import BadImages, EvalBatches\n"
         "from squeezenet.images.sets import read_class_folders\n"
         "if __name__ == '__main__':\n"
         "    images = read_class_folders(Path(sys.argv[1]))\n"
-        "    record = torchvision_preprocessing(resize=8, crop=(8, 8))\n"
-        "    for batch in EvalBatches(images, record, workers=2, batch_size=1):\n"
+        "    record = torchvision_preprocessing(resize=64, crop=(64, 64))\n"
+        f"    for batch in {batches}:\n"
         "        print('decoding', flush=True)\n"
         "        time.sleep(60)\n"
     )
@@ -170,6 +182,7 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder) -> None:
         if not tasks.exists():
             parent.kill()
             pytest.skip("needs Linux's list of a process's children")
+        time.sleep(1)  # until all that may be prefetched is on its way
         workers = [Path(f"/proc/{child}") for child in tasks.read_text().split()]
         parent.kill()
     deadline = time.monotonic() + 20

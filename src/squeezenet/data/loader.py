@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import Augmentation, random_crop
 from squeezenet.errors import DataError, ImageError
-from squeezenet.images.batches import BadImages, leave_signals_to_the_parent
+from squeezenet.images.batches import BadImages, become_a_worker
 from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ImageSet
 
@@ -146,5 +146,5 @@ class _StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 def _start_worker(worker_id: int) -> None:
-    leave_signals_to_the_parent()
+    become_a_worker()
     torch.set_num_threads(1)

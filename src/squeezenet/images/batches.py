@@ -184,17 +184,20 @@ _worker_state: tuple[ImageSet, Preprocessing] | None = None
 """What a worker process works on; set once when it starts, never in the parent."""
 
 
-def leave_signals_to_the_parent() -> None:
-    """Make a worker process deaf to what a terminal or a scheduler sends to the whole group.
+def become_a_worker() -> None:
+    """What every worker process does first.
 
-    Only the parent shall act on it: it ends its workers when it has saved its state.
+    It is deaf to what a terminal or a scheduler sends to the whole group: only the parent shall act
+    on it, which ends its workers when it has saved its state. And it leaves when the parent is
+    gone, even if that was killed: a pool's worker would wait for work for ever, and torch's for
+    somebody to read the last batch.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
 def _end_with_the_parent() -> None:
-    """Leave when the parent is gone, even if it was killed: a pool's worker would wait for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -202,8 +205,7 @@ def _end_with_the_parent() -> None:
 
 
 def _start_worker(images: ImageSet, record: Preprocessing) -> None:
-    leave_signals_to_the_parent()
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    become_a_worker()
     global _worker_state
     _worker_state = (images, record)
 
