@@ -15,8 +15,9 @@ from squeezenet.compress.compressed_network import CompressedNetwork
 
 _UP = 0.6
 """A magnitude is rounded up from this fraction on: smaller levels take fewer bits."""
-_INSIDE = 0.02
-"""How far inside of its level's cell a weight begins."""
+_INSIDE = 0.25
+"""How far inside of its level's cell a weight begins. Error feedback chooses many levels that are
+not the nearest; at the edge of their cells they would all cross it in the first steps."""
 _MOST = 127
 _SCALE_UNIT, _BIAS_UNIT = 0.1, 0.1
 

@@ -70,7 +70,7 @@ EFFORTS: Mapping[Effort, Work] = {
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 7
-_TUNING_BATCH, _TUNING_RATE = 64, 0.01
+_TUNING_BATCH, _TUNING_RATE = 64, 0.003
 _BITS_A_LEVEL = 2.0
 """About what the next larger level takes more."""
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
