@@ -13,7 +13,7 @@ from pathlib import Path
 
 MEMORY_BYTES = 1 << 30
 """More than reading any good file of these kinds takes, torch included."""
-SECONDS = 60.0
+SECONDS = 60
 """Processors are shared and slow at times; every attack is over in a few seconds."""
 PROOF = "attacked"
 """A file of this name in the attack's folder is there only if foreign code ran."""
@@ -71,7 +71,7 @@ def carry_out(attack: Attack, folder: Path) -> Outcome:
 
 
 def _limit_time() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS) + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
 
 
 def _fault(

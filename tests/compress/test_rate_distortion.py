@@ -109,7 +109,8 @@ def test_level_network_is_the_file(model: LoadedModel) -> None:
     for layer in layers:
         assert isinstance(layer.weights, LevelWeights)
         trained = network.layers()[layer.name]
-        np.testing.assert_array_equal(trained.levels_OIHW, layer.weights.levels_OIHW)
+        levels_OIHW = trained.levels_OP.reshape(layer.weights.levels_OIHW.shape)
+        np.testing.assert_array_equal(levels_OIHW, layer.weights.levels_OIHW)
         np.testing.assert_array_equal(trained.scales_O, layer.weights.scales_O)
         np.testing.assert_array_equal(trained.bias_O, layer.bias_O)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from squeezenet.arch.graph import Graph
-from squeezenet.codec.types import CompressedLayer, Float32Array, LevelWeights, round_scales
+from squeezenet.codec.types import CompressedLayer, LevelWeights, round_scales
 from squeezenet.compress.compressed_network import CompressedNetwork
+from squeezenet.compress.level_search import LayerLevels
 
 _UP = 0.6
 """A magnitude is rounded up from this fraction on: smaller levels take fewer bits."""
@@ -20,15 +18,6 @@ _INSIDE = 0.25
 not the nearest; at the edge of their cells they would all cross it in the first steps."""
 _MOST = 127
 _SCALE_UNIT, _BIAS_UNIT = 0.1, 0.1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainedLayer:
-    """``levels_OIHW`` -127..127; ``scales_O`` as ``LevelWeights`` has them; ``bias_O`` float32."""
-
-    levels_OIHW: npt.NDArray[np.int64]
-    scales_O: Float32Array
-    bias_O: Float32Array
 
 
 class LevelNetwork(CompressedNetwork):
@@ -82,13 +71,13 @@ class LevelNetwork(CompressedNetwork):
         """The sum of all levels' magnitudes, before rounding: what bits follow."""
         return torch.stack([value.abs().sum() for value in self.levels.values()]).sum()
 
-    def layers(self) -> dict[str, TrainedLayer]:
-        """By the convolutions' names."""
+    def layers(self) -> dict[str, LayerLevels]:
+        """What is trained so far, by the convolutions' names."""
         return {
-            conv.name: TrainedLayer(
-                levels_OIHW=_rounded(self.levels[key].detach().cpu()).numpy().astype(np.int64),
+            conv.name: LayerLevels(
+                levels_OP=_rounded(self.levels[key].detach().cpu()).flatten(1).long().numpy(),
                 scales_O=round_scales(self.scale(key).detach().cpu().numpy()),
-                bias_O=self.bias(key).detach().cpu().numpy(),
+                bias_O=self.bias(key).detach().cpu().double().numpy(),
             )
             for conv, key in zip(self._graph.convs, self._keys, strict=True)
         }

@@ -169,7 +169,7 @@ class _Job:
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
         if self.work.tuning_steps:
-            found = self._best([found, self._tuned(found, layers, price)], search, price)
+            found = self._best([found, self._tuned(layers, price)], search, price)
             layers = search.compressed(found, price)
             rows.append(self._row("tuned", layers))
         return CompressedModel(record=self.original.record, layers=layers), rows
@@ -288,15 +288,14 @@ class _Job:
         """Return the first of those that diverge least on the images to choose by; ones that
         outgrow ``target_bytes`` do not count, but for the first of all."""
         target = self.job.settings.target_bytes
-        layers = [search.compressed(each, price) for each in candidates]
+        coded = [(each, search.compressed(each, price)) for each in candidates]
         if target is not None:
-            fits = [i == 0 or self.job.file_bytes(each) <= target for i, each in enumerate(layers)]
-            candidates = [each for each, good in zip(candidates, fits, strict=True) if good]
-            layers = [each for each, good in zip(layers, fits, strict=True) if good]
-        found = [self._divergence(each) for each in layers]
+            fit = [each for each in coded[1:] if self.job.file_bytes(each[1]) <= target]
+            coded = [coded[0], *fit]
+        found = [self._divergence(layers) for _, layers in coded]
         best = int(np.argmin(found))
         self.progress.log(f"divergence {found[0]:.4f} nats, now {found[best]:.4f}")
-        return candidates[best]
+        return coded[best][0]
 
     def _divergence(self, layers: tuple[CompressedLayer, ...]) -> float:
         """The mean divergence in nats on the images to choose by."""
@@ -306,9 +305,7 @@ class _Job:
         answers = answer(self._network(layers).logits, record, self._batches(self.choose))
         return compare(answers, self._wanted).kl
 
-    def _tuned(
-        self, found: NetworkLevels, layers: tuple[CompressedLayer, ...], price: float
-    ) -> NetworkLevels:
+    def _tuned(self, layers: tuple[CompressedLayer, ...], price: float) -> NetworkLevels:
         """Levels, scales and biases trained, at the price of bits."""
         job = self.job
         network = LevelNetwork(copy_of(self.original).module, self.graph, layers)
@@ -346,15 +343,7 @@ class _Job:
             seed=job.seed,
             options=job.options,
         ).run()
-        return {
-            name: dataclasses.replace(
-                found[name],
-                levels_OP=trained.levels_OIHW.reshape(found[name].levels_OP.shape),
-                scales_O=trained.scales_O,
-                bias_O=trained.bias_O.astype(np.float64),
-            )
-            for name, trained in network.layers().items()
-        }
+        return network.layers()
 
     def _stop(self, stop: StopSignals) -> None:
         if stop.received is not None:
