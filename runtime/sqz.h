@@ -1,28 +1,31 @@
-/* sqz: reads .sqz files, image classifiers of a few hundred kilobytes. spec/FORMAT.md says what
- * every byte means.
+/* sqz: runs .sqz files, image classifiers of a few hundred kilobytes. spec/FORMAT.md says what
+ * every byte of a file means, spec/INTEGER.md what is computed.
  *
- * This is the reader: it checks a file, tells what is in it and unpacks its weights, an output
- * channel at a time. It needs no heap, no globals, no standard library but <string.h>, and keeps
- * no copy of the file: the bytes must stay where they are, in flash or memory, while they are in
- * use. Any bytes may be given to it; a file that is damaged or hostile ends in an error.
+ * No heap, no globals, no floating point, no standard library but <string.h>. The file's bytes are
+ * borrowed: they must stay where they are, in flash or memory, while anything here is in use. Any
+ * bytes may be given; a file that is damaged or hostile ends in an error. All memory is the
+ * caller's, and functions say how much there must be:
  *
  *     sqz_file file;
  *     sqz_error error = sqz_open(&file, bytes, size);              checks all checksums
- *     sqz_tensor tensors[T];                                       T >= file.num_tensors
- *     sqz_operation operations[N];                                 N >= file.num_operations
- *     error = sqz_read_graph(&file, tensors, T, operations, N);
- *     static sqz_decoder decoder;                                  16 KB
- *     error = sqz_decode_begin(&decoder, &file);
- *     for each convolution of the operations:
- *         sqz_layer layer;
- *         error = sqz_decode_layer(&decoder, &operations[i], &layer);
- *         for each of its output channels:
- *             int8_t levels[L];                                    L >= file.largest_channel
- *             sqz_channel_info channel;
- *             error = sqz_decode_channel(&decoder, levels, &channel);
- *     error = sqz_decode_end(&decoder);
+ *     sqz_options options = {0};
+ *     size_t need = sqz_model_size(&file, &options);               0: not for integer clients
+ *     sqz_model model;
+ *     error = sqz_load(&model, &file, &options, memory, need);     unpacks the weights
+ *     sqz_context context;                                         one for each thread of yours
+ *     error = sqz_start(&context, &model, arena, sqz_arena_size(&model));
+ *     sqz_answer best[5];
+ *     sqz_image image = {rgb, height, width, 3 * width};           any size
+ *     error = sqz_classify(&context, &image, best, 5);
  *
- * A function that has returned an error may be called again only with other arguments. */
+ * Where memory is short, options.streamed leaves the weights in the file: they are unpacked during
+ * each run, 16 output channels at a time. sqz_run takes pixels that are cropped already and gives
+ * all logits.
+ *
+ * A function that has returned an error may be called again only with other arguments.
+ *
+ * Underneath is the reader, for those who only want the weights: sqz_read_graph, then
+ * sqz_decode_begin and, for each convolution, sqz_decode_layer and sqz_decode_channel. */
 #ifndef SQZ_H
 #define SQZ_H
 
@@ -41,6 +44,8 @@ typedef enum {
     SQZ_UNSUPPORTED,    /* of another version, or uses what this reader does not have */
     SQZ_LIMIT,          /* asks for more than the format allows */
     SQZ_MALFORMED,      /* contradicts the format, under good checksums */
+    SQZ_FLOAT_ONLY,     /* a good file, but not for integers */
+    SQZ_BUSY,           /* the context is running, in another thread */
     SQZ_WRONG_USE       /* a null pointer, too little room, calls in the wrong order */
 } sqz_error;
 
@@ -67,6 +72,7 @@ typedef struct {
     uint32_t num_tensors, num_operations;
     sqz_input input;
     sqz_bytes graph, weights, labels, record;
+    sqz_bytes activations; /* bytes NULL: a file for float32 alone */
 } sqz_file;
 
 /* Check a file and find its parts. With SQZ_NO_CHECKSUMS defined when compiling, checksums are
@@ -172,6 +178,85 @@ sqz_error sqz_decode_end(sqz_decoder *d);
  * `*length` becomes the text's whole length. `d` is used, and of no other use meanwhile. */
 sqz_error sqz_decode_text(sqz_decoder *d, sqz_bytes text, char *out, size_t room,
                           size_t *length);
+
+/* Running. */
+
+typedef struct sqz_kernels sqz_kernels; /* the inner loops for one instruction set */
+
+/* The n-th set of kernels that runs on this machine, the fastest first; NULL behind the last. All
+ * give the same logits. */
+const sqz_kernels *sqz_kernels_here(unsigned n);
+const char *sqz_kernels_name(const sqz_kernels *kernels);
+
+typedef struct {
+    int streamed;               /* leave the weights in the file */
+    unsigned threads;           /* that sqz_parallel offers; 0 is 1 */
+    const sqz_kernels *kernels; /* NULL: the fastest */
+} sqz_options;
+
+typedef struct sqz_model {
+    sqz_file file;
+    sqz_options options;
+    struct sqz_place *places; /* of the tensors */
+    struct sqz_step *steps;   /* the operations */
+    sqz_tensor *tensors;
+    uint32_t num_steps, num_tensors, num_classes;
+    size_t arena;
+    uint32_t decoder, levels; /* places in the arena, when streamed */
+} sqz_model;
+
+/* Bytes of memory for sqz_load, or 0 if it would refuse. */
+size_t sqz_model_size(const sqz_file *file, const sqz_options *options);
+/* `memory` becomes part of the model, which nothing changes from then on: any number of contexts
+ * and threads may share it. */
+sqz_error sqz_load(sqz_model *model, const sqz_file *file, const sqz_options *options,
+                   void *memory, size_t size);
+/* Bytes for sqz_start: all activations and scratch. */
+size_t sqz_arena_size(const sqz_model *model);
+
+/* Calls task(argument, 0 .. count - 1), in any order or at once, and returns when all are done. */
+typedef void (*sqz_parallel)(void *user, void (*task)(void *argument, unsigned i), void *argument,
+                             unsigned count);
+
+typedef struct {
+    const sqz_model *model;
+    uint8_t *arena;
+    size_t arena_size;
+    sqz_parallel parallel; /* may be set behind sqz_start; NULL: one thread */
+    void *user;
+    int busy;
+} sqz_context;
+
+sqz_error sqz_start(sqz_context *context, const sqz_model *model, void *arena, size_t size);
+
+/* `pixels`: crop_height x crop_width, each 1 or 3 bytes in the channel order of the file.
+ * `logits`: one for each class, in 1/65536. */
+sqz_error sqz_run(sqz_context *context, const uint8_t *pixels, int32_t *logits, size_t num_logits);
+
+/* A picture: rows of RGB bytes, a row beginning `stride` bytes behind the one before. */
+typedef struct {
+    const uint8_t *rgb;
+    uint32_t height, width;
+    size_t stride;
+} sqz_image;
+
+/* Resize and crop a picture as the file says, into the pixels that sqz_run takes. `scratch` is any
+ * memory; sqz_crop_scratch says how much the picture needs. */
+size_t sqz_crop_scratch(const sqz_file *file, const sqz_image *image);
+sqz_error sqz_crop(const sqz_file *file, const sqz_image *image, uint8_t *pixels, void *scratch,
+                   size_t size);
+
+typedef struct {
+    uint32_t label;
+    int32_t logit;       /* in 1/65536 */
+    uint32_t probability; /* in 1/65536, within 1/4096 */
+} sqz_answer;
+
+/* The `count` best classes, the best first. The picture may need more arena than sqz_run:
+ * sqz_classify_size says how much. */
+size_t sqz_classify_size(const sqz_model *model, const sqz_image *image);
+sqz_error sqz_classify(sqz_context *context, const sqz_image *image, sqz_answer *answers,
+                       size_t count);
 
 #ifdef __cplusplus
 }

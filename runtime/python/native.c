@@ -1,8 +1,6 @@
-/* squeezenet._native: the runtime's coder for Python. The oracle in codec/coder.py has the same
- * classes and methods; tests hold the two together. */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+/* squeezenet._native: the runtime for Python. Here is the coder, of which codec/coder.py, its
+ * oracle, has the same classes and methods; network.c has the rest. */
+#include "network.h"
 
 #include "../src/sqz_levels.h"
 
@@ -203,14 +201,17 @@ static PyType_Spec encoder_spec = {"squeezenet._native.Encoder", sizeof(Coder), 
 static PyType_Spec decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 0,
                                    Py_TPFLAGS_DEFAULT, decoder_slots};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native",
-                                    "The runtime's coder.", -1, NULL};
+static PyMethodDef functions[] = {
+    {"kernels", sqz_kernel_names, METH_NOARGS, "Names of the kernels that run here."}, {NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.",
+                                    -1, functions};
 
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *m = PyModule_Create(&module);
     if (m == NULL) return NULL;
     if (PyModule_AddObject(m, "Encoder", PyType_FromSpec(&encoder_spec)) < 0 ||
-        PyModule_AddObject(m, "Decoder", PyType_FromSpec(&decoder_spec)) < 0) {
+        PyModule_AddObject(m, "Decoder", PyType_FromSpec(&decoder_spec)) < 0 ||
+        PyModule_AddObject(m, "Network", PyType_FromSpec(&sqz_network_spec)) < 0) {
         Py_DECREF(m);
         return NULL;
     }

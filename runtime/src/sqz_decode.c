@@ -126,11 +126,11 @@ SQZ_INLINE sqz_error decode_row(sqz_decoder *d, void *row, int wide, sqz_channel
         for (size_t i = 0; i < count; i++) {
             int level = (int)plain(d, 9) - 256;
             if (!wide && (level > MAX_LEVEL || level < -MAX_LEVEL)) return SQZ_MALFORMED;
-            sqz_store(row, wide, i, level);
+            sqz_put_level(row, wide, i, level);
         }
     }
     for (size_t i = 0; i < count; i++) {
-        int level = sqz_load(row, wide, i);
+        int level = sqz_get_level(row, wide, i);
         if (level > (int)d->most_positive || level < -(int)d->most_negative) return SQZ_MALFORMED;
     }
     return SQZ_OK;

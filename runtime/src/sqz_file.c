@@ -8,7 +8,7 @@
 #define CRC_BYTES 4
 #define MAX_SECTIONS 16
 
-enum { GRAPH = 1, INPUT, WEIGHTS, LABELS, RECORD, KNOWN };
+enum { GRAPH = 1, INPUT, WEIGHTS, LABELS, RECORD, ACTIVATIONS, KNOWN };
 
 const char *sqz_error_text(sqz_error error) {
     switch (error) {
@@ -19,6 +19,8 @@ const char *sqz_error_text(sqz_error error) {
     case SQZ_UNSUPPORTED: return "the file is of another version or uses an unknown feature";
     case SQZ_LIMIT: return "the file asks for more than the format allows";
     case SQZ_MALFORMED: return "the file contradicts the format";
+    case SQZ_FLOAT_ONLY: return "the file is for float32 alone; compress it by method rd";
+    case SQZ_BUSY: return "the context is in use by another thread";
     case SQZ_WRONG_USE: return "the library was called wrongly";
     }
     return "unknown error";
@@ -119,7 +121,7 @@ sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
         place += bytes_here;
     }
     if (place != size - CRC_BYTES) return SQZ_MALFORMED;
-    for (int kind = GRAPH; kind < KNOWN; kind++)
+    for (int kind = GRAPH; kind <= RECORD; kind++)
         if (sections[kind].bytes == NULL) return SQZ_MALFORMED;
     file->num_weights = sqz_u32(b + 16);
     file->largest_channel = sqz_u32(b + 20);
@@ -128,6 +130,7 @@ sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
     file->weights = sections[WEIGHTS];
     file->labels = sections[LABELS];
     file->record = sections[RECORD];
+    file->activations = sections[ACTIVATIONS];
     if (file->num_weights > SQZ_MAX_WEIGHTS ||
         file->num_weights > (uint64_t)SQZ_WEIGHTS_A_BYTE * file->weights.size)
         return SQZ_LIMIT;

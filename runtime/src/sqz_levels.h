@@ -66,11 +66,11 @@ SQZ_INLINE int sqz_nonzero(sqz_coder *c, int encode, int level, unsigned spatial
 }
 
 /* Levels of 8 or 16 bits; `wide` is a constant wherever it is passed. */
-SQZ_INLINE int sqz_load(const void *v, int wide, size_t i) {
+SQZ_INLINE int sqz_get_level(const void *v, int wide, size_t i) {
     return wide ? ((const int16_t *)v)[i] : ((const int8_t *)v)[i];
 }
 
-SQZ_INLINE void sqz_store(void *v, int wide, size_t i, int level) {
+SQZ_INLINE void sqz_put_level(void *v, int wide, size_t i, int level) {
     if (wide) ((int16_t *)v)[i] = (int16_t)level;
     else ((int8_t *)v)[i] = (int8_t)level;
 }
@@ -84,13 +84,13 @@ SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v
     if (size == 1) {
         for (unsigned i = 0; i < s->inputs; i++, at++) {
             unsigned t = i % SQZ_TRACKED, activity = sqz_activity_class(s->activity[t]);
-            int level = encode ? sqz_load(v, wide, at) : 0;
+            int level = encode ? sqz_get_level(v, wide, at) : 0;
             if (sqz_bit(c, encode, SQZ_ZERO_1X1 + activity, level != 0)) {
                 int balance = s->balance[t];
                 level = sqz_nonzero(c, encode, level, 0, activity, 0, &balance);
                 s->balance[t] = (int16_t)balance;
             }
-            if (!encode) sqz_store(v, wide, at, level);
+            if (!encode) sqz_put_level(v, wide, at, level);
             unsigned magnitude = (unsigned)(level < 0 ? -level : level);
             if (magnitude > largest) largest = magnitude;
             int step = sqz_activity_of(magnitude) - (int)s->activity[t];
@@ -104,10 +104,10 @@ SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v
         for (unsigned k = 0; k < size; k++) {
             unsigned class = sqz_activity_class((unsigned)activity);
             unsigned context = (weight * 9 + place) * 8 + (class >> 1), magnitude = 0;
-            int level = encode ? sqz_load(v, wide, at + k) : 0;
+            int level = encode ? sqz_get_level(v, wide, at + k) : 0;
             if (sqz_bit(c, encode, SQZ_ZERO_SPATIAL + context, level != 0)) {
-                int left = column > 0 ? sqz_load(v, wide, at + k - 1) : 0;
-                int up = k >= s->width ? sqz_load(v, wide, at + k - s->width) : 0;
+                int left = column > 0 ? sqz_get_level(v, wide, at + k - 1) : 0;
+                int up = k >= s->width ? sqz_get_level(v, wide, at + k - s->width) : 0;
                 unsigned around = (unsigned)((left > 0) * 2 + (left < 0)) * 3 +
                                   (unsigned)((up > 0) * 2 + (up < 0));
                 level = sqz_nonzero(c, encode, level, 1, class, around, &balance);
@@ -116,7 +116,7 @@ SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v
                 weight += magnitude > 1 ? 2 : 1;
                 if (weight > 15) weight = 15;
             }
-            if (!encode) sqz_store(v, wide, at + k, level);
+            if (!encode) sqz_put_level(v, wide, at + k, level);
             activity += (sqz_activity_of(magnitude) - activity) >> 5;
             if (++column == s->width) column = 0;
             /* place = floor(9 k / size) without a division */

@@ -109,3 +109,7 @@ class MalformedError(FormatError):
 
 class LimitError(FormatError):
     """The file asks for more memory than the limits of the format allow."""
+
+
+class FloatOnlyError(FormatError):
+    """A file for float32 alone was given to a client that computes in integers."""

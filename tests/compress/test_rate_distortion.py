@@ -26,6 +26,7 @@ from squeezenet.data.sources import open_training_data
 from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import answer, compare
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
@@ -65,7 +66,10 @@ def divergence(folded: LoadedModel, search: LevelSearch, found: NetworkLevels) -
     layers = search.compressed(found, search.price_of(0.05))
     rounded = from_compressed(CompressedModel(record=folded.record, layers=layers))
     batches = EvalBatches(load_digits()["test"], folded.record.preprocessing, workers=0)
-    answers = [answer(m.logits, folded.record, batches) for m in (rounded, folded)]
+    answers = [
+        answer(from_pixels(m.logits, folded.record.preprocessing), folded.record, batches)
+        for m in (rounded, folded)
+    ]
     return compare(*answers).kl
 
 

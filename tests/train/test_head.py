@@ -11,6 +11,7 @@ from squeezenet.arch.presets import alexnet, preset
 from squeezenet.arch.spec import HeadSpec, NetworkSpec, SqueezeNetSpec
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import evaluate
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ArrayImages
 from squeezenet.model.init import initialise
 from squeezenet.model.loaded import LoadedModel
@@ -57,7 +58,10 @@ def test_head_answers_as_the_regression_does(make: object, num_classes: int) -> 
     fit_head(model, batches, balance=True)
     changed = {key for key, value in module.state_dict().items() if not value.equal(before[key])}
     assert len(changed) == 2 and all(key.startswith(("classifier.1", "fc")) for key in changed)
-    assert evaluate(model.logits, model.record, batches).top1 > 90
+    assert (
+        evaluate(from_pixels(model.logits, model.record.preprocessing), model.record, batches).top1
+        > 90
+    )
     first = {key: module.state_dict()[key].clone() for key in changed}
     fit_head(model, batches, balance=True)
     assert all(module.state_dict()[key].equal(first[key]) for key in changed)

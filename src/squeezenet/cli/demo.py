@@ -24,6 +24,7 @@ from squeezenet.errors import QualityError
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import evaluate
+from squeezenet.images.preprocess import from_pixels
 
 REQUIRED_TOP1 = 97.0
 REQUIRED_BYTES = 60_000
@@ -64,7 +65,8 @@ def demo(
     trained = load_model(run)
     test = open_eval_images(DIGITS, trained.record, None)
     batches = EvalBatches(test, trained.record.preprocessing, workers=0)
-    before = evaluate(trained.logits, trained.record, batches)
+    network = from_pixels(trained.logits, trained.record.preprocessing)
+    before = evaluate(network, trained.record, batches)
 
     progress.log("2/4 compress: prune, share, code")
     report = compress_model(

@@ -16,6 +16,7 @@ from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import BadImages
 from squeezenet.images.evaluate import Network
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
 from squeezenet.progress import Progress
 from squeezenet.reference.float_interpreter import FloatInterpreter
@@ -90,7 +91,7 @@ def open_model(path: Path, arch: str | None = None) -> OpenModel:
         model = read_compressed(path, kind)
         return OpenModel(
             record=model.record,
-            network=FloatInterpreter(model),
+            network=FloatInterpreter(model).logits,
             file_bytes=path.stat().st_size,
         )
     require_extra("train", f"reading a {kind.value}")
@@ -98,7 +99,8 @@ def open_model(path: Path, arch: str | None = None) -> OpenModel:
 
     loaded = load_model(path, arch)
     file = path / BEST_WEIGHTS if kind is ModelKind.RUN_FOLDER else path
-    return OpenModel(record=loaded.record, network=loaded.logits, file_bytes=file.stat().st_size)
+    network = from_pixels(loaded.logits, loaded.record.preprocessing)
+    return OpenModel(record=loaded.record, network=network, file_bytes=file.stat().st_size)
 
 
 def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:

@@ -26,7 +26,7 @@ from squeezenet.cli.options import (
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import is_image, read_image
 from squeezenet.images.evaluate import require_finite
-from squeezenet.images.preprocess import crop_pixels, normalise
+from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import read_unlabelled
 from squeezenet.images.topk import softmax, top_k
 
@@ -129,7 +129,7 @@ def _answer(name: str, model: OpenModel, top: int, min_probability: float) -> di
     else:
         pixels = read_image(Path(name))
     prep = model.record.preprocessing
-    logits_NK = model.network(normalise(crop_pixels(pixels, prep)[None], prep))
+    logits_NK = model.network(crop_pixels(pixels, prep)[None])
     require_finite(logits_NK, model.record)
     probabilities = softmax(logits_NK)[0]
     record = model.record

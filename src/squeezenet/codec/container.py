@@ -18,7 +18,13 @@ from squeezenet.arch.imagenet import imagenet_classes
 from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec import huffman_weights
-from squeezenet.codec.plan_bytes import graph_bytes, input_bytes, require_counts
+from squeezenet.codec.plan_bytes import (
+    activation_bytes,
+    graph_bytes,
+    input_bytes,
+    read_activations,
+    require_counts,
+)
 from squeezenet.codec.reader import ByteReader
 from squeezenet.codec.text import decode_text, encode_text
 from squeezenet.codec.types import CompressedLayer, CompressedModel
@@ -58,8 +64,10 @@ class Section(IntEnum):
     WEIGHTS = 3
     LABELS = 4
     RECORD = 5
+    ACTIVATIONS = 6
 
 
+_OPTIONAL = {Section.ACTIVATIONS}
 _NEEDED_BY_CLIENTS = {Section.GRAPH, Section.INPUT, Section.WEIGHTS}
 
 
@@ -98,6 +106,8 @@ def encode(model: CompressedModel, coder: EntropyCoder = "range") -> bytes:
         Section.LABELS: _labels(model.record),
         Section.RECORD: encode_text(model.record.to_json(labels=False)),
     }
+    if model.activations is not None:
+        sections[Section.ACTIVATIONS] = activation_bytes(model.activations)
     table = b"".join(
         _SECTION.pack(kind, kind in _NEEDED_BY_CLIENTS, 0, len(body), zlib.crc32(body))
         for kind, body in sections.items()
@@ -128,7 +138,7 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
     """
     needs, sections = _open(data, where)
     require_counts(sections[Section.GRAPH], where)
-    readers = {kind: ByteReader(sections[kind], f"{where}: {kind.name}") for kind in Section}
+    readers = {kind: ByteReader(body, f"{where}: {kind.name}") for kind, body in sections.items()}
     names, ids = _read_labels(readers[Section.LABELS])
     try:
         record = ModelRecord.from_json(decode_text(readers[Section.RECORD]), (names, ids))
@@ -147,8 +157,11 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
     if needs != Needs.of(graph):
         raise MalformedError(f"{where}: the header's needs are not those of the network")
     layers = _read_weights(sections[Section.WEIGHTS], graph, where)
+    activations = None
+    if Section.ACTIVATIONS in readers:
+        activations = read_activations(readers[Section.ACTIVATIONS], graph)
     try:
-        return CompressedModel(record=record, layers=layers)
+        return CompressedModel(record=record, layers=layers, activations=activations)
     except WeightsError as error:
         raise MalformedError(f"{where}: {error}") from None
 
@@ -218,7 +231,7 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
             raise MalformedError(f"{where}: section {kind.name} stands twice or has wrong flags")
         sections[kind] = body
     reader.finish()
-    missing = [kind.name for kind in Section if kind not in sections]
+    missing = [kind.name for kind in Section if kind not in sections and kind not in _OPTIONAL]
     if missing:
         raise MalformedError(f"{where}: no section {missing[0]}")
     claimed = Needs(num_weights=needs[0], largest_channel=needs[1], peak_activations=needs[2])

@@ -1,12 +1,14 @@
-"""What a client needs to run a network, as bytes: the graph and the input, spec/FORMAT.md.
+"""What a client needs to run a network, as bytes: the graph, the input and the activations.
 
-Both follow from the record that the file holds as well; a reader that knows the record derives
-them and compares. So little is decoded here: the client in C does that.
+spec/FORMAT.md has them. The first two follow from the record that the file holds as well; a reader
+that knows the record derives them and compares. So little is decoded here: the client in C does
+that.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 from squeezenet.arch.graph import (
     Add,
@@ -17,12 +19,19 @@ from squeezenet.arch.graph import (
     MaxPool,
     Operation,
 )
+from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.preprocessing import Preprocessing
-from squeezenet.errors import LimitError, SpecError
+from squeezenet.codec.reader import ByteReader
+from squeezenet.codec.types import TensorScale
+from squeezenet.errors import LimitError, MalformedError, SpecError
 
 _CONV, _MAX_POOL, _ADD, _AVERAGE, _NORM = range(1, 6)
 _CHANNELS = {"L": 0, "RGB": 1, "BGR": 2}
-_FIXED_POINT = 1 << 16
+FIXED_POINT = 1 << 16
+"""Means and deviations are in this fraction of a pixel level."""
+_SCALE = struct.Struct("<HB")
+_STEPS = range(0x0080, 0x7F80)
+"""Upper halves of normal float32 above 0."""
 MAX_OPERATIONS = 4096
 
 
@@ -108,7 +117,7 @@ def input_bytes(record: Preprocessing) -> bytes:
     """
     data = struct.pack("<BHHH", _CHANNELS[record.channels], record.resize, *record.crop)
     for mean, std in zip(record.mean, record.std, strict=True):
-        fixed = (round(mean * _FIXED_POINT), round(std * _FIXED_POINT))
+        fixed = (round(mean * FIXED_POINT), round(std * FIXED_POINT))
         if not -(1 << 31) <= fixed[0] < 1 << 31 or not 0 < fixed[1] < 1 << 31:
             raise SpecError(
                 f"preprocessing: mean {mean}, std {std}; a .sqz file holds means within 32767 and "
@@ -116,3 +125,28 @@ def input_bytes(record: Preprocessing) -> bytes:
             )
         data += struct.pack("<ii", *fixed)
     return data
+
+
+def activation_bytes(activations: Mapping[str, TensorScale]) -> bytes:
+    """Return the step and the zero of each tensor."""
+    return b"".join(
+        _SCALE.pack(struct.unpack("<I", struct.pack("<f", scale.step))[0] >> 16, scale.zero)
+        for scale in activations.values()
+    )
+
+
+def read_activations(reader: ByteReader, graph: Graph) -> dict[str, TensorScale]:
+    """Read ``activation_bytes`` for the tensors of a graph.
+
+    Raises:
+        MalformedError: they are not the graph's, or a step is no number above 0.
+    """
+    activations = {}
+    for name in scaled_tensors(graph):
+        bits, zero = reader.unpack("<HB")
+        if bits not in _STEPS:
+            raise MalformedError(f"{reader.where}: {name} has a step that is no number above 0")
+        (step,) = struct.unpack("<f", struct.pack("<I", bits << 16))
+        activations[name] = TensorScale(step=step, zero=zero)
+    reader.finish()
+    return activations

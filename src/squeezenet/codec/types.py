@@ -6,6 +6,7 @@ Legend: O output channels, I input channels of a group, H W kernel height and wi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezenet.arch.graph import build_graph
+from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import WeightsError
 
@@ -23,6 +25,7 @@ Int8Array: TypeAlias = npt.NDArray[np.int8]
 MAX_CODEBOOK = 256
 SCALE_MANTISSA_BITS = 5
 """Scales are float32 with so many bits of mantissa: steps of two to three percent."""
+STEP_MANTISSA_BITS = 7
 MAX_BIAS_SHIFT = 30
 MAX_BIAS = 1 << 24
 
@@ -110,19 +113,41 @@ class CompressedLayer:
         return int(np.count_nonzero(self.weights.symbols_OIHW))
 
 
+@dataclass(frozen=True, kw_only=True)
+class TensorScale:
+    """A byte q of an activation stands for (q - ``zero``) * ``step``: spec/INTEGER.md.
+
+    ``step`` is a float32 above 0 with 7 bits of mantissa (``round_step``), ``zero`` 0 to 255.
+    """
+
+    step: float
+    zero: int
+
+    def __post_init__(self) -> None:
+        step = np.array([self.step], np.float32)
+        assert step[0] == self.step and 0 <= self.zero <= 255
+        assert mantissa_bits(step) <= STEP_MANTISSA_BITS
+        assert np.finfo(np.float32).tiny <= self.step < np.inf
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompressedModel:
     """A record and the layers of its graph, in the graph's order.
 
+    ``activations`` are the scales of the tensors that ``scaled_tensors`` names; without them, or
+    with codebooks, a model is for float32 alone.
+
     Raises:
-        WeightsError: when the layers are not those of the graph.
+        WeightsError: when the layers or the activations are not those of the graph.
     """
 
     record: ModelRecord
     layers: tuple[CompressedLayer, ...]
+    activations: Mapping[str, TensorScale] | None = None
 
     def __post_init__(self) -> None:
-        convs = build_graph(self.record.spec).convs
+        graph = build_graph(self.record.spec)
+        convs = graph.convs
         if any(conv.norm_key is not None for conv in convs):
             raise WeightsError(
                 f"{self.record.spec.name}: has batch normalisation, expected it folded into the "
@@ -139,6 +164,15 @@ class CompressedModel:
             values = layer.weights.side_values
             if not (np.isfinite(values).all() and np.isfinite(layer.bias_O).all()):
                 raise WeightsError(f"{conv.name}: a weight or bias is not a finite number")
+        names = scaled_tensors(graph)
+        if self.activations is not None and (not names or tuple(self.activations) != names):
+            raise WeightsError(f"{self.record.spec.name}: the activations are not the network's")
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether integer clients run it."""
+        levels = all(isinstance(layer.weights, LevelWeights) for layer in self.layers)
+        return levels and self.activations is not None
 
 
 def mantissa_bits(values: Float32Array) -> int:
@@ -159,6 +193,11 @@ def round_mantissa(values: npt.NDArray[np.floating[Any]], bits: int) -> Float32A
 def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
     """Return the nearest scales that ``LevelWeights`` can have."""
     return round_mantissa(scales_O, SCALE_MANTISSA_BITS)
+
+
+def round_step(step: float) -> float:
+    """Return the nearest step that a ``TensorScale`` can have."""
+    return float(round_mantissa(np.array([step]), STEP_MANTISSA_BITS)[0])
 
 
 def bias_shift(bias_O: Float32Array) -> int:

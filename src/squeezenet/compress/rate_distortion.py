@@ -38,6 +38,7 @@ from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import Answers, Evaluation, answer, compare
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
@@ -301,8 +302,10 @@ class _Job:
         """The mean divergence in nats on the images to choose by."""
         record = self.original.record
         if self._wanted is None:
-            self._wanted = answer(self.original.logits, record, self._batches(self.choose))
-        answers = answer(self._network(layers).logits, record, self._batches(self.choose))
+            original = from_pixels(self.original.logits, record.preprocessing)
+            self._wanted = answer(original, record, self._batches(self.choose))
+        rounded = from_pixels(self._network(layers).logits, record.preprocessing)
+        answers = answer(rounded, record, self._batches(self.choose))
         return compare(answers, self._wanted).kl
 
     def _tuned(self, layers: tuple[CompressedLayer, ...], price: float) -> NetworkLevels:

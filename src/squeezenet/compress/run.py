@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from squeezenet import __version__
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.plain import to_plain
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.container import decode, encode
 from squeezenet.codec.sizes import LayerSizes, layer_sizes
-from squeezenet.codec.types import CompressedModel
+from squeezenet.codec.types import CompressedModel, TensorScale
+from squeezenet.compress.calibrate import calibrated
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.rate_distortion import RateDistortion, RateDistortionSettings
@@ -31,9 +34,11 @@ from squeezenet.images.evaluate import (
     compare,
     score,
 )
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
+from squeezenet.reference.integer_interpreter import IntegerInterpreter
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import keep_freed_memory
 from squeezenet.train.recipe import Recipe
@@ -150,21 +155,28 @@ def compress_model(
     def ask(network: Network) -> Answers:
         return answer(network, model.record, batches, progress=options.progress)
 
-    def measure(network: Network) -> Evaluation | None:
-        return score(ask(network)) if images.measure_labelled else None
+    def ask_float(stage: LoadedModel) -> Answers:
+        return ask(from_pixels(stage.logits, stage.record.preprocessing))
 
-    originals = functools.cache(lambda: ask(model.logits))
+    def measure(stage: LoadedModel) -> Evaluation | None:
+        return score(ask_float(stage)) if images.measure_labelled else None
+
+    originals = functools.cache(lambda: ask_float(model))
     folded = fold_batch_norm(model).record
     record = _record(folded, source_sha256, settings, seed)
     # As long as the measured record will be, give or take a few compressed digits.
     placeholder = _with_measured(record, len(images.measure), _WORST, _WORST_COMPARISON)
+    names = scaled_tensors(build_graph(record.spec))
+    if isinstance(settings, DeepCompressionSettings):
+        names = ()  # codebooks are for float32
+    any_activations = {name: TensorScale(step=1.0, zero=0) for name in names} or None
     common: dict[str, Any] = {
         "model": model,
         "images": images,
         "base_recipe": base_recipe,
-        "measure": lambda stage: measure(stage.logits),
+        "measure": measure,
         "file_bytes": lambda layers: len(
-            encode(CompressedModel(record=placeholder, layers=layers))
+            encode(CompressedModel(record=placeholder, layers=layers, activations=any_activations))
         ),
         "work": work.path,
         "seed": seed,
@@ -177,7 +189,7 @@ def compress_model(
         job = RateDistortion(
             settings=settings,
             drop=lambda stage: _drop(
-                compare(ask(stage.logits), originals()), labelled=images.measure_labelled
+                compare(ask_float(stage), originals()), labelled=images.measure_labelled
             ),
             **common,
         )
@@ -188,10 +200,18 @@ def compress_model(
         shutil.rmtree(work.path)
         raise
 
-    # From here on the file speaks, run by the interpreter that clients are held to. It is written
-    # with what it measured, which changes the record and no layer.
+    if names:
+        compressed = calibrated(
+            compressed,
+            EvalBatches(
+                images.retrain, model.record.preprocessing, workers=options.workers, bad=options.bad
+            ),
+            progress=options.progress,
+        )
+    # From here on the file speaks, run as clients run it. It is written with what it measured,
+    # which changes the record and no layer.
     data = encode(dataclasses.replace(compressed, record=record))
-    answers = ask(FloatInterpreter(decode(data, str(out))))
+    answers = ask(_as_a_client(decode(data, str(out))))
     measured = score(answers) if images.measure_labelled else None
     comparison = compare(answers, originals())
     num_measured = len(answers.labels)
@@ -216,6 +236,12 @@ def compress_model(
         max_drop=max_drop,
         target_bytes=settings.target_bytes,
     )
+
+
+def _as_a_client(model: CompressedModel) -> Network:
+    if model.is_integer:
+        return IntegerInterpreter(model).logits
+    return FloatInterpreter(model).logits
 
 
 def _method(settings: Settings) -> str:

@@ -12,13 +12,14 @@ import numpy as np
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError, WeightsError
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.preprocess import Float32Array, normalise
+from squeezenet.images.decode import Pixels
+from squeezenet.images.preprocess import Float32Array
 from squeezenet.images.sets import Labels
 from squeezenet.images.topk import kl_divergence, num_in_top_k, top_k
 from squeezenet.progress import Progress, SilentProgress
 
-Network: TypeAlias = Callable[[Float32Array], Float32Array]
-"""float32 input (N, C, H, W) -> logits (N, K)."""
+Network: TypeAlias = Callable[[Pixels], Float32Array]
+"""Cropped uint8 pixels (N, H, W, C) -> logits (N, K)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def answer(
     num_images = num_top1 = 0
     with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:
         for batch in batches:
-            logits_NK = network(normalise(batch.pixels_NHWC, record.preprocessing))
+            logits_NK = network(batch.pixels_NHWC)
             require_finite(logits_NK, record)
             logits.append(logits_NK)
             labels.append(batch.labels)

@@ -5,6 +5,7 @@ Legend: N images, C channels, H W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -46,3 +47,10 @@ def normalise(pixels_NHWC: Pixels, record: Preprocessing) -> Float32Array:
     std = np.array(record.std, np.float32)
     x_NHWC = (pixels_NHWC.astype(np.float32) - mean) / std
     return np.ascontiguousarray(x_NHWC.transpose(0, 3, 1, 2))
+
+
+def from_pixels(
+    network: Callable[[Float32Array], Float32Array], record: Preprocessing
+) -> Callable[[Pixels], Float32Array]:
+    """Return a network of normalised input (N, C, H, W) as one of cropped pixels (N, H, W, C)."""
+    return lambda pixels_NHWC: network(normalise(pixels_NHWC, record))

@@ -8,6 +8,7 @@ Legend: C channels, H W height and width of one image; O out, I in channels of a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -24,23 +25,39 @@ from squeezenet.arch.graph import (
 )
 from squeezenet.arch.plan import lifetimes
 from squeezenet.codec.types import CompressedModel
+from squeezenet.images.decode import Pixels
+from squeezenet.images.preprocess import normalise
+from squeezenet.reference.windows import columns, max_pool
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 
 class FloatInterpreter:
-    """Holds a model's dequantised weights; call it with input to get logits."""
+    """Holds a model's dequantised weights; call it with input to get logits.
 
-    def __init__(self, model: CompressedModel) -> None:
+    ``observe`` is called with every tensor as it becomes whole: its name, float32 (C, H, W).
+    """
+
+    def __init__(
+        self, model: CompressedModel, observe: Callable[[str, Float32Array], None] | None = None
+    ) -> None:
+        self._preprocessing = model.record.preprocessing
+        self._observe = observe
         self._graph = build_graph(model.record.spec)
         self._dead_before: list[list[str]] = [[] for _ in self._graph.operations]
         for name, (_, last) in lifetimes(self._graph).items():
             if last + 1 < len(self._dead_before):
                 self._dead_before[last + 1].append(name)
+        targets = [op.target for op in self._graph.operations]
+        self._written_after = [set(targets[i + 1 :]) for i in range(len(targets))]
         self._weights = {
             layer.name: (layer.weights.dequantize().reshape(len(layer.bias_O), -1), layer.bias_O)
             for layer in model.layers
         }
+
+    def logits(self, pixels_NHWC: Pixels) -> Float32Array:
+        """Run cropped pixels: uint8 (N, H, W, C) -> logits (N, K)."""
+        return self(normalise(pixels_NHWC, self._preprocessing))
 
     def __call__(self, x_NCHW: Float32Array) -> Float32Array:
         """Run a batch, image by image: float32 (N, C, H, W) -> logits (N, K).
@@ -62,7 +79,7 @@ class FloatInterpreter:
                 part = out[op.target_start : op.target_start + op.out_channels]
                 convolve(x_CHW, *self._weights[op.name], op, part)
             elif isinstance(op, MaxPool):
-                values[op.target] = max_pool(x_CHW, op.kernel, op.stride, target)
+                values[op.target] = max_pool(x_CHW, op.kernel, op.stride, target, -np.inf)
             elif isinstance(op, Add):
                 values[op.target] = x_CHW + values[op.other]
             elif isinstance(op, LocalResponseNorm):
@@ -70,6 +87,8 @@ class FloatInterpreter:
             else:
                 assert isinstance(op, GlobalAveragePool)
                 values[op.target] = x_CHW.mean(axis=(1, 2), keepdims=True)
+            if self._observe is not None and op.target not in self._written_after[i]:
+                self._observe(op.target, values[op.target])
         return values[graph.output].reshape(-1)
 
 
@@ -84,31 +103,11 @@ def convolve(
     num_in = op.in_channels // op.groups
     for group in range(op.groups):
         rows = slice(group * num_out, (group + 1) * num_out)
-        columns = _columns(x_CHW[group * num_in : (group + 1) * num_in], op)
-        y = w_OK[rows] @ columns
+        y = w_OK[rows] @ columns(x_CHW[group * num_in : (group + 1) * num_in], op)
         y += bias_O[rows, None]
         if op.relu:
             np.maximum(y, 0, out=y)
         out_OHW[rows] = y.reshape(num_out, *out_OHW.shape[1:])
-
-
-def _columns(x_IHW: Float32Array, op: Conv) -> Float32Array:
-    """Gather every kernel window as a column: (I * kernel height * width, positions)."""
-    windows = np.lib.stride_tricks.sliding_window_view(x_IHW, op.kernel, axis=(1, 2))
-    windows = windows[:, :: op.stride, :: op.stride]
-    num_rows = len(x_IHW) * op.kernel[0] * op.kernel[1]
-    return windows.transpose(0, 3, 4, 1, 2).reshape(num_rows, -1)
-
-
-def max_pool(x_CHW: Float32Array, kernel: int, stride: int, target: Tensor) -> Float32Array:
-    """Max pool; windows that overhang the lower or right edge see only what is there."""
-    out = np.full((target.channels, target.height, target.width), -np.inf, np.float32)
-    for dy in range(kernel):
-        for dx in range(kernel):
-            part = x_CHW[:, dy::stride, dx::stride][:, : target.height, : target.width]
-            view = out[:, : part.shape[1], : part.shape[2]]
-            np.maximum(view, part, out=view)
-    return out
 
 
 def local_response_norm(x_CHW: Float32Array, op: LocalResponseNorm) -> Float32Array:

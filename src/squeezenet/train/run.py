@@ -25,6 +25,7 @@ from squeezenet.data.split import class_weights
 from squeezenet.errors import ImageError, SpecError, WeightsError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import Evaluation, evaluate
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.init import initialise
 from squeezenet.model.load import load_model
@@ -285,6 +286,7 @@ def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> V
 
     def validate(module: nn.Module) -> Evaluation:
         model = LoadedModel(record=record, module=module)
-        return evaluate(model.logits, record, batches)
+        network = from_pixels(model.logits, record.preprocessing)
+        return evaluate(network, record, batches)
 
     return validate

@@ -1,0 +1,184 @@
+/* AVX2. Bytes times levels are added in 16 bits, as long as they surely fit: levels are small, so
+ * several groups do (`flush`), and only then are the sums widened. Blocks with levels so large
+ * that not even one group fits are widened before they are multiplied. */
+#include "../src/sqz_runtime.h"
+
+#if defined(SQZ_AVX2)
+#include <immintrin.h>
+#include <string.h>
+
+#define AVX2 __attribute__((target("avx2")))
+#define INLINE static inline __attribute__((always_inline, target("avx2")))
+
+#define TILE 3 /* positions at once: 6 sums of 16 bits and 6 of 32 bits in registers */
+
+INLINE __m256i broadcast(const uint8_t *bytes) {
+    int32_t word;
+    memcpy(&word, bytes, 4);
+    return _mm256_set1_epi32(word);
+}
+
+/* Accumulators of `count` positions, a constant: channels 0 to 7, then 8 to 15. */
+INLINE void narrow(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
+                   __m256i acc[TILE][2]) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    const int32_t *offset = b->offsets, *end = offset + b->num_groups;
+    const int8_t *w = b->weights;
+    for (unsigned i = 0; i < count; i++) {
+        acc[i][0] = _mm256_loadu_si256((const void *)b->bias);
+        acc[i][1] = _mm256_loadu_si256((const void *)(b->bias + 8));
+    }
+    while (offset < end) {
+        const int32_t *until = end - offset > (ptrdiff_t)b->flush ? offset + b->flush : end;
+        __m256i sum[TILE][2];
+        for (unsigned i = 0; i < count; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
+        for (; offset < until; offset++, w += 64) {
+            const uint8_t *x = in + *offset;
+            __m256i w0 = _mm256_loadu_si256((const void *)w);
+            __m256i w1 = _mm256_loadu_si256((const void *)(w + 32));
+            for (unsigned i = 0; i < count; i++) {
+                __m256i v = broadcast(x + i * in_step);
+                sum[i][0] = _mm256_add_epi16(sum[i][0], _mm256_maddubs_epi16(v, w0));
+                sum[i][1] = _mm256_add_epi16(sum[i][1], _mm256_maddubs_epi16(v, w1));
+            }
+        }
+        for (unsigned i = 0; i < count; i++)
+            for (unsigned h = 0; h < 2; h++)
+                acc[i][h] = _mm256_add_epi32(acc[i][h], _mm256_madd_epi16(sum[i][h], ones));
+    }
+}
+
+INLINE __m256i dot(__m256i v16, const int8_t *w) {
+    __m256i w16 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)w));
+    return _mm256_madd_epi16(v16, w16);
+}
+
+/* The same for levels of any size, a position at a time. */
+INLINE void wide(const sqz_block *b, const uint8_t *in, __m256i acc[2]) {
+    const int8_t *w = b->weights;
+    __m256i pairs[4]; /* of channels 0-3, 4-7, 8-11, 12-15 */
+    for (unsigned q = 0; q < 4; q++) pairs[q] = _mm256_setzero_si256();
+    for (uint32_t g = 0; g < b->num_groups; g++, w += 64) {
+        int32_t word;
+        memcpy(&word, in + b->offsets[g], 4);
+        __m256i v16 = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(word)));
+        for (unsigned q = 0; q < 4; q++)
+            pairs[q] = _mm256_add_epi32(pairs[q], dot(v16, w + 16 * q));
+    }
+    for (unsigned h = 0; h < 2; h++) {
+        __m256i sums = _mm256_hadd_epi32(pairs[2 * h], pairs[2 * h + 1]);
+        sums = _mm256_permute4x64_epi64(sums, 0xd8);
+        __m256i bias = _mm256_loadu_si256((const void *)(b->bias + 8 * h));
+        acc[h] = _mm256_add_epi32(bias, sums);
+    }
+}
+
+/* What a block requantises by, laid out as packing leaves the channels: 0-3, 8-11, 4-7, 12-15. */
+typedef struct {
+    __m256i half[2], shift[2], multiplier, zero;
+    __m128i low;
+    uint32_t channels;
+} requantiser;
+
+INLINE requantiser requantiser_of(const sqz_block *b) {
+    requantiser q;
+    const __m256i one = _mm256_set1_epi32(1);
+    for (unsigned h = 0; h < 2; h++) {
+        q.shift[h] = _mm256_loadu_si256((const void *)(b->shift + 8 * h));
+        q.half[h] = _mm256_srli_epi32(_mm256_sllv_epi32(one, q.shift[h]), 1);
+    }
+    __m256i multiplier = _mm256_loadu_si256((const void *)b->multiplier);
+    q.multiplier = _mm256_permute4x64_epi64(multiplier, 0xd8);
+    q.zero = _mm256_set1_epi16(b->zero);
+    q.low = _mm_set1_epi8((char)b->low);
+    q.channels = b->channels;
+    return q;
+}
+
+INLINE void store(const requantiser *q, __m256i acc0, __m256i acc1, uint8_t *out) {
+    acc0 = _mm256_srav_epi32(_mm256_add_epi32(acc0, q->half[0]), q->shift[0]);
+    acc1 = _mm256_srav_epi32(_mm256_add_epi32(acc1, q->half[1]), q->shift[1]);
+    __m256i t = _mm256_mulhrs_epi16(_mm256_packs_epi32(acc0, acc1), q->multiplier);
+    t = _mm256_adds_epi16(t, q->zero);
+    t = _mm256_packus_epi16(t, t);
+    t = _mm256_permutevar8x32_epi32(t, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+    __m128i bytes = _mm_max_epu8(_mm256_castsi256_si128(t), q->low);
+    if (q->channels == SQZ_BLOCK) {
+        _mm_storeu_si128((void *)out, bytes);
+    } else {
+        uint8_t all[SQZ_BLOCK];
+        _mm_storeu_si128((void *)all, bytes);
+        memcpy(out, all, q->channels);
+    }
+}
+
+INLINE void convolve_tile(const sqz_block *b, const requantiser *q, const uint8_t *in,
+                          size_t in_step, uint8_t *out, size_t out_step, unsigned count) {
+    __m256i acc[TILE][2];
+    narrow(b, in, in_step, count, acc);
+    for (unsigned i = 0; i < count; i++) store(q, acc[i][0], acc[i][1], out + i * out_step);
+}
+
+AVX2 static void convolve(const sqz_block *b, const sqz_span *span) {
+    const requantiser q = requantiser_of(b);
+    const uint8_t *in = span->in;
+    uint8_t *out = span->out;
+    uint32_t left = span->count;
+    if (b->flush == 0) {
+        for (; left > 0; left--, in += span->in_step, out += span->out_step) {
+            __m256i acc[2];
+            wide(b, in, acc);
+            store(&q, acc[0], acc[1], out);
+        }
+        return;
+    }
+    for (; left >= TILE; left -= TILE, in += TILE * span->in_step, out += TILE * span->out_step)
+        convolve_tile(b, &q, in, span->in_step, out, span->out_step, TILE);
+    if (left == 2) convolve_tile(b, &q, in, span->in_step, out, span->out_step, 2);
+    if (left == 1) convolve_tile(b, &q, in, span->in_step, out, span->out_step, 1);
+}
+
+/* `sums` in registers would be 4 more; they are few, so memory does. */
+INLINE void add_up(__m256i acc, __m256i floor, int64_t *sums) {
+    acc = _mm256_max_epi32(acc, floor);
+    __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(acc));
+    __m256i high = _mm256_cvtepi32_epi64(_mm256_extracti128_si256(acc, 1));
+    low = _mm256_add_epi64(low, _mm256_loadu_si256((const void *)sums));
+    high = _mm256_add_epi64(high, _mm256_loadu_si256((const void *)(sums + 4)));
+    _mm256_storeu_si256((void *)sums, low);
+    _mm256_storeu_si256((void *)(sums + 4), high);
+}
+
+INLINE void sum_tile(const sqz_block *b, const uint8_t *in, size_t in_step, __m256i floor,
+                     int64_t *sums, unsigned count) {
+    __m256i acc[TILE][2];
+    narrow(b, in, in_step, count, acc);
+    for (unsigned i = 0; i < count; i++) {
+        add_up(acc[i][0], floor, sums);
+        add_up(acc[i][1], floor, sums + 8);
+    }
+}
+
+AVX2 static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+    const __m256i floor = _mm256_set1_epi32(relu ? 0 : INT32_MIN);
+    const uint8_t *in = span->in;
+    uint32_t left = span->count;
+    if (b->flush == 0) {
+        for (; left > 0; left--, in += span->in_step) {
+            __m256i acc[2];
+            wide(b, in, acc);
+            add_up(acc[0], floor, sums);
+            add_up(acc[1], floor, sums + 8);
+        }
+        return;
+    }
+    for (; left >= TILE; left -= TILE, in += TILE * span->in_step)
+        sum_tile(b, in, span->in_step, floor, sums, TILE);
+    if (left == 2) sum_tile(b, in, span->in_step, floor, sums, 2);
+    if (left == 1) sum_tile(b, in, span->in_step, floor, sums, 1);
+}
+
+static int runs_here(void) { return __builtin_cpu_supports("avx2"); }
+
+const sqz_kernels sqz_avx2 = {"AVX2", 1, runs_here, convolve, sum};
+#endif

@@ -1,0 +1,22 @@
+/* Which kernels were built, the fastest first. */
+#include "../src/sqz_runtime.h"
+
+static const sqz_kernels *const all[] = {
+#if defined(SQZ_VNNI)
+    &sqz_vnni,
+#endif
+#if defined(SQZ_AVX2)
+    &sqz_avx2,
+#endif
+    &sqz_portable,
+};
+
+const sqz_kernels *sqz_kernels_here(unsigned n) {
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->runs_here() && n-- == 0) return all[i];
+    return NULL;
+}
+
+const char *sqz_kernels_name(const sqz_kernels *kernels) {
+    return kernels == NULL ? "none" : kernels->name;
+}

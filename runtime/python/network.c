@@ -1,0 +1,215 @@
+/* squeezenet._native.Network: a .sqz file on the runtime, for squeezenet.client. */
+#include "network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../sqz.h"
+#include "threads.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *data; /* the file, borrowed by the model */
+    sqz_model model;
+    void *memory, *arena;
+    size_t memory_bytes;
+    sqz_context context;
+    sqz_pool *pool;
+} Network;
+
+/* ValueError(code, text): the client knows which error of squeezenet's that is. */
+static PyObject *refuse(sqz_error error) {
+    PyObject *what = Py_BuildValue("(is)", (int)error, sqz_error_text(error));
+    if (what != NULL) {
+        PyErr_SetObject(PyExc_ValueError, what);
+        Py_DECREF(what);
+    }
+    return NULL;
+}
+
+static const sqz_kernels *kernels_named(const char *name) {
+    const sqz_kernels *kernels;
+    for (unsigned i = 0; (kernels = sqz_kernels_here(i)) != NULL; i++)
+        if (strcmp(sqz_kernels_name(kernels), name) == 0) return kernels;
+    return NULL;
+}
+
+static sqz_error load(Network *self, const sqz_options *options) {
+    char *bytes;
+    Py_ssize_t size;
+    sqz_file file;
+    PyBytes_AsStringAndSize(self->data, &bytes, &size);
+    sqz_error error = sqz_open(&file, bytes, (size_t)size);
+    if (error) return error;
+    if (file.activations.bytes == NULL) return SQZ_FLOAT_ONLY;
+    self->memory_bytes = sqz_model_size(&file, options);
+    if (!self->memory_bytes) return SQZ_LIMIT;
+    self->memory = malloc(self->memory_bytes);
+    if (self->memory == NULL) return SQZ_LIMIT;
+    error = sqz_load(&self->model, &file, options, self->memory, self->memory_bytes);
+    if (error) return error;
+    self->arena = malloc(sqz_arena_size(&self->model));
+    if (self->arena == NULL) return SQZ_LIMIT;
+    return sqz_start(&self->context, &self->model, self->arena, sqz_arena_size(&self->model));
+}
+
+static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwds) {
+    static char *names[] = {"data", "threads", "streamed", "kernels", NULL};
+    PyObject *data;
+    unsigned threads = 1;
+    int streamed = 0;
+    const char *name = "";
+    sqz_error error;
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "S|Ips", names, &data, &threads, &streamed,
+                                     &name))
+        return NULL;
+    sqz_options options = {streamed, threads, NULL};
+    if (*name && (options.kernels = kernels_named(name)) == NULL) return refuse(SQZ_UNSUPPORTED);
+    Network *self = (Network *)PyType_GenericAlloc(type, 0);
+    if (self == NULL) return NULL;
+    Py_INCREF(data);
+    self->data = data;
+    Py_BEGIN_ALLOW_THREADS
+    error = load(self, &options);
+    Py_END_ALLOW_THREADS
+    if (error) {
+        Py_DECREF(self);
+        return refuse(error);
+    }
+    self->pool = sqz_pool_new(threads);
+    if (self->pool != NULL) {
+        self->context.parallel = sqz_pool_run;
+        self->context.user = self->pool;
+    }
+    return (PyObject *)self;
+}
+
+static void network_dealloc(Network *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    sqz_pool_free(self->pool);
+    free(self->arena);
+    free(self->memory);
+    Py_XDECREF(self->data);
+    freefunc release = PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* All images of a batch, one after another. When another thread of Python has the context, this
+ * call takes an arena of its own. */
+static sqz_error run_batch(Network *self, const uint8_t *pixels, size_t image_bytes,
+                           int32_t *logits, size_t count) {
+    sqz_context own, *context = &self->context;
+    void *arena = NULL;
+    sqz_error error = SQZ_OK;
+    for (size_t i = 0; i < count && !error; i++) {
+        int32_t *out = logits + i * self->model.num_classes;
+        const uint8_t *in = pixels + i * image_bytes;
+        error = sqz_run(context, in, out, self->model.num_classes);
+        if (error == SQZ_BUSY) {
+            size_t size = sqz_arena_size(&self->model);
+            arena = malloc(size);
+            if (arena == NULL) return SQZ_LIMIT;
+            context = &own;
+            error = sqz_start(context, &self->model, arena, size);
+            if (!error) error = sqz_run(context, in, out, self->model.num_classes);
+        }
+    }
+    free(arena);
+    return error;
+}
+
+static size_t image_bytes(const Network *self) {
+    const sqz_input *input = &self->model.file.input;
+    return (size_t)input->crop_height * input->crop_width * (input->channels ? 3 : 1);
+}
+
+static PyObject *network_run(Network *self, PyObject *args) {
+    Py_buffer pixels, logits;
+    sqz_error error = SQZ_WRONG_USE;
+    if (!PyArg_ParseTuple(args, "y*w*", &pixels, &logits)) return NULL;
+    size_t image = image_bytes(self), row = self->model.num_classes * sizeof(int32_t);
+    size_t count = (size_t)pixels.len / image;
+    if ((size_t)pixels.len == count * image && (size_t)logits.len == count * row) {
+        Py_BEGIN_ALLOW_THREADS
+        error = run_batch(self, pixels.buf, image, logits.buf, count);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&pixels);
+    PyBuffer_Release(&logits);
+    if (error) return refuse(error);
+    Py_RETURN_NONE;
+}
+
+static sqz_error crop(const Network *self, const sqz_image *image, uint8_t *out) {
+    size_t size = sqz_crop_scratch(&self->model.file, image);
+    void *scratch = size ? malloc(size) : NULL;
+    if (scratch == NULL) return SQZ_LIMIT;
+    sqz_error error = sqz_crop(&self->model.file, image, out, scratch, size);
+    free(scratch);
+    return error;
+}
+
+static PyObject *network_crop(Network *self, PyObject *args) {
+    Py_buffer picture, pixels;
+    unsigned height, width;
+    sqz_error error = SQZ_WRONG_USE;
+    if (!PyArg_ParseTuple(args, "y*IIw*", &picture, &height, &width, &pixels)) return NULL;
+    if ((size_t)picture.len == (size_t)3 * height * width &&
+        (size_t)pixels.len == image_bytes(self)) {
+        sqz_image image = {picture.buf, height, width, (size_t)3 * width};
+        Py_BEGIN_ALLOW_THREADS
+        error = crop(self, &image, pixels.buf);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&picture);
+    PyBuffer_Release(&pixels);
+    if (error) return refuse(error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_kernels(Network *self, void *unused) {
+    return PyUnicode_FromString(sqz_kernels_name(self->model.options.kernels));
+}
+
+static PyObject *get_arena(Network *self, void *unused) {
+    return PyLong_FromSize_t(sqz_arena_size(&self->model));
+}
+
+static PyObject *get_memory(Network *self, void *unused) {
+    return PyLong_FromSize_t(self->memory_bytes);
+}
+
+static PyObject *get_classes(Network *self, void *unused) {
+    return PyLong_FromUnsignedLong(self->model.num_classes);
+}
+
+static PyMethodDef methods[] = {
+    {"run", (PyCFunction)network_run, METH_VARARGS, "Cropped pixels to int32 logits."},
+    {"crop", (PyCFunction)network_crop, METH_VARARGS, "RGB picture to the pixels of the crop."},
+    {NULL}};
+static PyGetSetDef properties[] = {
+    {"kernels", (getter)get_kernels, NULL, "Name of the inner loops.", NULL},
+    {"arena_bytes", (getter)get_arena, NULL, "Activations and scratch.", NULL},
+    {"memory_bytes", (getter)get_memory, NULL, "Tables and unpacked weights.", NULL},
+    {"num_classes", (getter)get_classes, NULL, "Number of logits.", NULL},
+    {NULL}};
+static PyType_Slot slots[] = {{Py_tp_new, network_new},
+                              {Py_tp_dealloc, network_dealloc},
+                              {Py_tp_methods, methods},
+                              {Py_tp_getset, properties},
+                              {Py_tp_doc, "A .sqz file that runs."},
+                              {0, NULL}};
+PyType_Spec sqz_network_spec = {"squeezenet._native.Network", sizeof(Network), 0,
+                                Py_TPFLAGS_DEFAULT, slots};
+
+PyObject *sqz_kernel_names(PyObject *module, PyObject *unused) {
+    PyObject *names = PyList_New(0);
+    const sqz_kernels *kernels;
+    for (unsigned i = 0; names != NULL && (kernels = sqz_kernels_here(i)) != NULL; i++) {
+        PyObject *name = PyUnicode_FromString(sqz_kernels_name(kernels));
+        if (name == NULL || PyList_Append(names, name) < 0) Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}

@@ -1,0 +1,130 @@
+/* What the parts of the integer client share: spec/INTEGER.md. Not for callers.
+ *
+ * An activation is a tensor of bytes, position by position, all channels of a position together
+ * (NHWC) and their number rounded up to 4; around it stands a border as wide as the widest padding
+ * of its readers, so that a convolution never looks at edges. Weights stand in blocks of 16 output
+ * channels: for each group of 4 inputs, 4 weights of each of the 16 channels. */
+#ifndef SQZ_RUNTIME_H
+#define SQZ_RUNTIME_H
+
+#include "../sqz.h"
+
+#define SQZ_BLOCK 16 /* output channels that are worked out together */
+#define SQZ_GROUP 4  /* inputs that are multiplied together */
+#define SQZ_MAX_STEPS 256u /* tensors, and operations, of a network that runs */
+#define SQZ_NOWHERE 0xffffffffu
+
+/* 16 output channels of a convolution. */
+typedef struct {
+    const int32_t *offsets; /* of each group of inputs, from where a window begins */
+    const int8_t *weights;  /* num_groups x 16 x 4 */
+    uint32_t num_groups;
+    uint32_t channels; /* 16, fewer in the last block */
+    uint32_t flush;    /* groups whose sums surely fit into 16 bits; 0: not even one's */
+    uint8_t zero, low; /* of the target */
+    int32_t bias[SQZ_BLOCK];
+    int32_t shift[SQZ_BLOCK];
+    int16_t multiplier[SQZ_BLOCK];
+} sqz_block;
+
+/* Positions in a row that one block is worked out for. */
+typedef struct {
+    const uint8_t *in; /* the first position's window */
+    size_t in_step;    /* from one position's window to the next one's */
+    uint8_t *out;
+    size_t out_step;
+    uint32_t count;
+} sqz_span;
+
+/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves the others out. */
+#if !defined(SQZ_ONLY_PORTABLE) && defined(__GNUC__)
+#if defined(__x86_64__)
+#define SQZ_AVX2 1
+#endif
+#endif
+
+struct sqz_kernels {
+    const char *name;
+    int sums_in_16_bits; /* needs `flush` */
+    int (*runs_here)(void);
+    void (*convolve)(const sqz_block *block, const sqz_span *span);
+    /* The head: adds the accumulators of all positions to `sums`. */
+    void (*sum)(const sqz_block *block, const sqz_span *span, int relu, int64_t *sums);
+};
+
+extern const sqz_kernels sqz_portable;
+#if defined(SQZ_AVX2)
+extern const sqz_kernels sqz_avx2;
+#endif
+#if defined(SQZ_VNNI)
+extern const sqz_kernels sqz_vnni;
+#endif
+
+typedef struct sqz_place {
+    uint32_t offset;   /* in the arena; SQZ_NOWHERE: never held as a whole */
+    uint32_t border;
+    uint32_t pixel, row; /* bytes of a position, of a row with its borders */
+    uint32_t bytes;
+    uint32_t root;     /* whose place it takes: its own number, mostly */
+    uint32_t first, last;
+    uint16_t step;     /* upper half of a float32 */
+    uint8_t zero;
+} sqz_place;
+
+/* An operation as it is run. */
+typedef struct sqz_step {
+    sqz_operation op;
+    sqz_block *blocks; /* of a convolution that is loaded */
+    int32_t *offsets;  /* a list of num_groups for each group */
+    uint32_t num_blocks, blocks_a_group, num_groups;
+    uint32_t scratch;  /* offset in the arena, of what only this operation needs */
+    uint32_t scratch_bytes;
+    uint32_t weight_index; /* of the convolutions */
+    int32_t ratio, other_ratio; /* of an addition */
+    uint8_t is_head, is_fused; /* fused: runs within the pool behind it */
+} sqz_step;
+
+/* How the input is made of pixels, and what its bytes stand for. */
+typedef struct {
+    uint32_t multiplier[3]; /* A */
+    int64_t zero[3];        /* Z */
+    uint8_t padding[3];
+    uint32_t least;         /* d, the smallest deviation */
+} sqz_entry;
+
+void sqz_entry_of(const sqz_input *input, sqz_entry *entry);
+
+/* Bias, multiplier and shift of channel `i` of a block. `sums` are those of its weights: of all
+ * magnitudes and, on each input channel, of the levels. */
+typedef struct {
+    const sqz_entry *entry; /* of the source if it is the input, else NULL */
+    uint16_t source_step, target_step; /* target_step 0: the head */
+    uint8_t source_zero;
+    uint32_t positions; /* of the head */
+    uint32_t first_channel; /* of the source, that the levels begin with */
+} sqz_units;
+
+sqz_error sqz_channel_parameters(const sqz_units *units, const sqz_layer *layer,
+                                 const sqz_channel_info *channel, const int8_t *levels,
+                                 sqz_block *block, unsigned i);
+/* R of an addition, or -1. */
+int32_t sqz_addition_ratio(uint16_t source_step, uint16_t target_step);
+
+/* Blocks of a convolution from the decoder, `first` .. `first` + `count` - 1, into
+ * `blocks[0 .. count - 1]` whose weights point to room. `levels` holds one output channel. */
+sqz_error sqz_unpack(const sqz_model *model, sqz_decoder *decoder, const sqz_step *step,
+                     const sqz_layer *layer, int8_t *levels, sqz_block *blocks, uint32_t first,
+                     uint32_t count);
+void sqz_fill_offsets(const sqz_step *step, const sqz_place *source, int32_t *offsets);
+
+/* Place everything in the arena. */
+sqz_error sqz_place_all(sqz_model *model);
+
+/* Rounds down, which >> of a negative number does everywhere, but C does not promise. */
+static inline int64_t sqz_shift_right(int64_t value, unsigned by) {
+    return value < 0 ? ~(~value >> by) : value >> by;
+}
+
+static inline size_t sqz_round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+#endif
