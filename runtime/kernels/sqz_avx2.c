@@ -1,6 +1,5 @@
-/* AVX2. Bytes times levels are added in 16 bits, as long as they surely fit: levels are small, so
- * several groups do (`flush`), and only then are the sums widened. Blocks with levels so large
- * that not even one group fits are widened before they are multiplied. */
+/* AVX2. Bytes times levels are added in 16 bits as long as they surely fit (`runs`): levels are
+ * small, so many groups do, and only then are the sums widened. */
 #include "../src/sqz_runtime.h"
 
 #if defined(SQZ_AVX2)
@@ -19,7 +18,7 @@ INLINE __m256i broadcast(const uint8_t *bytes) {
 }
 
 /* Accumulators of `count` positions, a constant: channels 0 to 7, then 8 to 15. */
-INLINE void narrow(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
+INLINE void accumulate(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
                    __m256i acc[TILE][2]) {
     const __m256i ones = _mm256_set1_epi16(1);
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
@@ -28,8 +27,8 @@ INLINE void narrow(const sqz_block *b, const uint8_t *in, size_t in_step, unsign
         acc[i][0] = _mm256_loadu_si256((const void *)b->bias);
         acc[i][1] = _mm256_loadu_si256((const void *)(b->bias + 8));
     }
-    while (offset < end) {
-        const int32_t *until = end - offset > (ptrdiff_t)b->flush ? offset + b->flush : end;
+    for (const uint8_t *run = b->runs; offset < end; run++) {
+        const int32_t *until = offset + *run;
         __m256i sum[TILE][2];
         for (unsigned i = 0; i < count; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
         for (; offset < until; offset++, w += 64) {
@@ -45,31 +44,6 @@ INLINE void narrow(const sqz_block *b, const uint8_t *in, size_t in_step, unsign
         for (unsigned i = 0; i < count; i++)
             for (unsigned h = 0; h < 2; h++)
                 acc[i][h] = _mm256_add_epi32(acc[i][h], _mm256_madd_epi16(sum[i][h], ones));
-    }
-}
-
-INLINE __m256i dot(__m256i v16, const int8_t *w) {
-    __m256i w16 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)w));
-    return _mm256_madd_epi16(v16, w16);
-}
-
-/* The same for levels of any size, a position at a time. */
-INLINE void wide(const sqz_block *b, const uint8_t *in, __m256i acc[2]) {
-    const int8_t *w = b->weights;
-    __m256i pairs[4]; /* of channels 0-3, 4-7, 8-11, 12-15 */
-    for (unsigned q = 0; q < 4; q++) pairs[q] = _mm256_setzero_si256();
-    for (uint32_t g = 0; g < b->num_groups; g++, w += 64) {
-        int32_t word;
-        memcpy(&word, in + b->offsets[g], 4);
-        __m256i v16 = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(word)));
-        for (unsigned q = 0; q < 4; q++)
-            pairs[q] = _mm256_add_epi32(pairs[q], dot(v16, w + 16 * q));
-    }
-    for (unsigned h = 0; h < 2; h++) {
-        __m256i sums = _mm256_hadd_epi32(pairs[2 * h], pairs[2 * h + 1]);
-        sums = _mm256_permute4x64_epi64(sums, 0xd8);
-        __m256i bias = _mm256_loadu_si256((const void *)(b->bias + 8 * h));
-        acc[h] = _mm256_add_epi32(bias, sums);
     }
 }
 
@@ -115,7 +89,7 @@ INLINE void store(const requantiser *q, __m256i acc0, __m256i acc1, uint8_t *out
 INLINE void convolve_tile(const sqz_block *b, const requantiser *q, const uint8_t *in,
                           size_t in_step, uint8_t *out, size_t out_step, unsigned count) {
     __m256i acc[TILE][2];
-    narrow(b, in, in_step, count, acc);
+    accumulate(b, in, in_step, count, acc);
     for (unsigned i = 0; i < count; i++) store(q, acc[i][0], acc[i][1], out + i * out_step);
 }
 
@@ -124,14 +98,6 @@ AVX2 static void convolve(const sqz_block *b, const sqz_span *span) {
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
     uint32_t left = span->count;
-    if (b->flush == 0) {
-        for (; left > 0; left--, in += span->in_step, out += span->out_step) {
-            __m256i acc[2];
-            wide(b, in, acc);
-            store(&q, acc[0], acc[1], out);
-        }
-        return;
-    }
     for (; left >= TILE; left -= TILE, in += TILE * span->in_step, out += TILE * span->out_step)
         convolve_tile(b, &q, in, span->in_step, out, span->out_step, TILE);
     if (left == 2) convolve_tile(b, &q, in, span->in_step, out, span->out_step, 2);
@@ -152,7 +118,7 @@ INLINE void add_up(__m256i acc, __m256i floor, int64_t *sums) {
 INLINE void sum_tile(const sqz_block *b, const uint8_t *in, size_t in_step, __m256i floor,
                      int64_t *sums, unsigned count) {
     __m256i acc[TILE][2];
-    narrow(b, in, in_step, count, acc);
+    accumulate(b, in, in_step, count, acc);
     for (unsigned i = 0; i < count; i++) {
         add_up(acc[i][0], floor, sums);
         add_up(acc[i][1], floor, sums + 8);
@@ -163,15 +129,6 @@ AVX2 static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t
     const __m256i floor = _mm256_set1_epi32(relu ? 0 : INT32_MIN);
     const uint8_t *in = span->in;
     uint32_t left = span->count;
-    if (b->flush == 0) {
-        for (; left > 0; left--, in += span->in_step) {
-            __m256i acc[2];
-            wide(b, in, acc);
-            add_up(acc[0], floor, sums);
-            add_up(acc[1], floor, sums + 8);
-        }
-        return;
-    }
     for (; left >= TILE; left -= TILE, in += TILE * span->in_step)
         sum_tile(b, in, span->in_step, floor, sums, TILE);
     if (left == 2) sum_tile(b, in, span->in_step, floor, sums, 2);

@@ -164,7 +164,7 @@ static sqz_error measure_scratch(sqz_model *m) {
         sqz_step *s = &m->steps[i];
         uint64_t bytes = 0;
         if (s->op.kind == SQZ_CONVOLUTION && m->options.streamed && !s->is_fused)
-            bytes = sizeof(sqz_block) + BLOCK_BYTES * (uint64_t)s->num_groups + 2 * ALIGNMENT;
+            bytes = sqz_give_room(&m->options, s, 1, NULL, NULL) + ALIGNMENT;
         if (s->op.kind == SQZ_MAX_POOL && i > 0 && s[-1].is_fused) {
             const sqz_step *conv = s - 1;
             const sqz_tensor *rows = &m->tensors[conv->op.target];
@@ -172,8 +172,7 @@ static sqz_error measure_scratch(sqz_model *m) {
                     m->places[conv->op.target].pixel;
             bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
             if (m->options.streamed)
-                bytes += (sizeof(sqz_block) + BLOCK_BYTES * (uint64_t)conv->num_groups) * conv->num_blocks +
-                         2 * ALIGNMENT;
+                bytes += sqz_give_room(&m->options, conv, conv->num_blocks, NULL, NULL) + ALIGNMENT;
         }
         if (bytes >= SQZ_NOWHERE) return SQZ_LIMIT;
         s->scratch_bytes = (uint32_t)bytes;
@@ -181,13 +180,14 @@ static sqz_error measure_scratch(sqz_model *m) {
     return SQZ_OK;
 }
 
-void sqz_fill_offsets(const sqz_step *s, const sqz_place *source, int32_t *offsets) {
-    for (uint32_t group = 0; group < s->op.groups; group++)
-        for (uint32_t y = 0; y < s->op.kernel_height; y++)
-            for (uint32_t x = 0; x < s->op.kernel_width; x++)
-                for (uint32_t c = 0; c < s->op.inputs; c += SQZ_GROUP)
-                    *offsets++ = (int32_t)(y * source->row + x * source->pixel +
-                                           group * s->op.inputs + c);
+/* Where each group of inputs lies, from where a window begins. */
+static void fill_offsets(const sqz_step *s, const sqz_place *source, uint32_t group,
+                         int32_t *offsets) {
+    for (uint32_t y = 0; y < s->op.kernel_height; y++)
+        for (uint32_t x = 0; x < s->op.kernel_width; x++)
+            for (uint32_t c = 0; c < s->op.inputs; c += SQZ_GROUP)
+                *offsets++ = (int32_t)(y * source->row + x * source->pixel +
+                                       group * s->op.inputs + c);
 }
 
 /* Put one output channel's levels, in the order input, row, column, into its block. */
@@ -201,29 +201,77 @@ static void pack(const sqz_step *s, const int8_t *levels, int8_t *weights, uint3
         }
 }
 
-/* The most groups, a power of two up to 32, whose sums of two neighbouring products surely fit
- * into 16 bits, added up; 0 if not even one group's do. A byte of 255 times 128 just fits. */
-static uint32_t safe_flush(const sqz_block *b) {
-    uint32_t flush = 32;
-    for (uint32_t lane = 0; lane < 2 * SQZ_BLOCK; lane++) {
-        const int8_t *w = b->weights + 2 * lane;
-        for (;;) {
-            int up = 0, down = 0, fits = 1;
-            for (uint32_t g = 0; g < b->num_groups && fits; g++) {
-                if (g % flush == 0) up = down = 0;
-                for (unsigned k = 0; k < 2; k++) {
-                    int level = w[g * SQZ_BLOCK * SQZ_GROUP + k];
-                    if (level > 0) up += level;
-                    else down -= level;
-                }
-                fits = up <= 128 && down <= 128;
+#define LANES (SQZ_BLOCK * SQZ_GROUP / 2) /* of pairs that are multiplied and added */
+#define MOST 128                        /* 255 times as much just fits into 16 bits */
+
+/* Cut the groups of a block into runs. A byte is at most 255, so the sums of a run fit if in each
+ * lane its levels above 0 add up to 128 at most, and those below 0. A group that does not even fit
+ * alone stands twice, each time with half of its levels. The groups are at the end of a room twice
+ * as long, and are moved to its front. */
+static void cut_runs(sqz_block *b) {
+    const uint32_t count = b->num_groups;
+    const int8_t *in = b->weights + (size_t)count * BLOCK_BYTES;
+    const int32_t *offset = b->offsets + count;
+    int up[LANES] = {0}, down[LANES] = {0};
+    uint32_t out = 0, run = 0, num_runs = 0;
+    for (uint32_t g = 0; g < count; g++, in += BLOCK_BYTES) {
+        int8_t parts[2][BLOCK_BYTES];
+        int32_t where = offset[g];
+        unsigned num_parts = 1;
+        memcpy(parts[0], in, BLOCK_BYTES);
+        for (unsigned i = 0; i < BLOCK_BYTES; i += 2)
+            if (in[i] + in[i + 1] > MOST || in[i] + in[i + 1] < -MOST) num_parts = 2;
+        for (unsigned i = 0; num_parts == 2 && i < BLOCK_BYTES; i++) {
+            parts[0][i] = (int8_t)(in[i] / 2);
+            parts[1][i] = (int8_t)(in[i] - in[i] / 2);
+        }
+        for (unsigned part = 0; part < num_parts; part++) {
+            const int8_t *w = parts[part];
+            int fits = run < 255;
+            for (unsigned i = 0; i < BLOCK_BYTES; i++) {
+                if (w[i] > 0) up[i / 2] += w[i];
+                else down[i / 2] -= w[i];
+                if (up[i / 2] > MOST || down[i / 2] > MOST) fits = 0;
             }
-            if (fits) break;
-            flush /= 2;
-            if (flush == 0) return 0;
+            if (!fits) {
+                b->runs[num_runs++] = (uint8_t)run;
+                run = 0;
+                for (unsigned i = 0; i < LANES; i++) up[i] = down[i] = 0;
+                for (unsigned i = 0; i < BLOCK_BYTES; i++) {
+                    if (w[i] > 0) up[i / 2] += w[i];
+                    else down[i / 2] -= w[i];
+                }
+            }
+            run++;
+            b->offsets[out] = where;
+            memcpy(b->weights + (size_t)out++ * BLOCK_BYTES, w, BLOCK_BYTES);
         }
     }
-    return flush;
+    b->runs[num_runs] = (uint8_t)run;
+    b->num_groups = out;
+}
+
+/* Groups that a block has room for. */
+static size_t room_of(const sqz_options *options, const sqz_step *s) {
+    return options->kernels->sums_in_16_bits ? 2 * (size_t)s->num_groups : s->num_groups;
+}
+
+size_t sqz_give_room(const sqz_options *options, const sqz_step *s, uint32_t count,
+                     uint8_t *memory, sqz_block **blocks) {
+    size_t groups = room_of(options, s);
+    size_t weights = sqz_round_up(count * sizeof(sqz_block), ALIGNMENT);
+    size_t offsets = weights + count * groups * BLOCK_BYTES;
+    size_t runs = offsets + count * groups * sizeof(int32_t);
+    size_t end = runs + (options->kernels->sums_in_16_bits ? count * groups : 0);
+    if (memory == NULL) return end;
+    *blocks = (sqz_block *)(void *)memory;
+    for (uint32_t i = 0; i < count; i++) {
+        sqz_block *b = *blocks + i;
+        b->weights = (int8_t *)memory + weights + i * groups * BLOCK_BYTES;
+        b->offsets = (int32_t *)(void *)(memory + offsets) + i * groups;
+        b->runs = memory + runs + i * groups;
+    }
+    return end;
 }
 
 sqz_error sqz_unpack(const sqz_model *m, sqz_decoder *decoder, const sqz_step *s,
@@ -241,16 +289,17 @@ sqz_error sqz_unpack(const sqz_model *m, sqz_decoder *decoder, const sqz_step *s
     if (layer->representation != SQZ_LEVELS) return SQZ_FLOAT_ONLY;
     for (uint32_t i = first; i < first + count; i++) {
         sqz_block *b = &blocks[i - first];
-        int8_t *weights = (int8_t *)(uintptr_t)b->weights;
+        size_t first_group = room_of(&m->options, s) - s->num_groups;
+        int8_t *weights = b->weights + first_group * BLOCK_BYTES;
         uint32_t group = i / s->blocks_a_group, outputs = s->op.out_channels / s->op.groups;
         uint32_t start = i % s->blocks_a_group * SQZ_BLOCK;
         units.first_channel = group * s->op.inputs;
-        b->offsets = s->offsets + (size_t)group * s->num_groups;
+        fill_offsets(s, in, group, b->offsets + first_group);
         b->num_groups = s->num_groups;
         b->channels = outputs - start < SQZ_BLOCK ? outputs - start : SQZ_BLOCK;
         b->zero = s->is_head ? 0 : out->zero;
         b->low = s->op.relu ? b->zero : 0;
-        memset(weights, 0, (size_t)s->num_groups * SQZ_BLOCK * SQZ_GROUP);
+        memset(weights, 0, (size_t)s->num_groups * BLOCK_BYTES);
         memset(b->bias, 0, sizeof b->bias);
         memset(b->shift, 0, sizeof b->shift);
         memset(b->multiplier, 0, sizeof b->multiplier);
@@ -261,7 +310,7 @@ sqz_error sqz_unpack(const sqz_model *m, sqz_decoder *decoder, const sqz_step *s
             if (error) return error;
             pack(s, levels, weights, channel);
         }
-        b->flush = m->options.kernels->sums_in_16_bits ? safe_flush(b) : 1;
+        if (first_group) cut_runs(b);
     }
     return SQZ_OK;
 }
@@ -310,14 +359,10 @@ static sqz_error build(sqz_model *m, sqz_operation *operations) {
     return error ? error : sqz_place_all(m);
 }
 
-/* Room for the offsets of a convolution and, unless streamed, for its weights. */
-static void allot_convolution(sqz_step *s, int streamed, allotment *a) {
-    s->offsets = allot(a, (size_t)s->op.groups * s->num_groups, sizeof *s->offsets);
-    if (streamed) return;
-    s->blocks = allot(a, s->num_blocks, sizeof *s->blocks);
-    uint8_t *weights = allot(a, s->num_blocks, (size_t)BLOCK_BYTES * s->num_groups);
-    for (uint32_t b = 0; weights != NULL && b < s->num_blocks; b++)
-        s->blocks[b].weights = (const int8_t *)weights + (size_t)BLOCK_BYTES * s->num_groups * b;
+/* Room for a convolution's blocks. */
+static void allot_blocks(sqz_step *s, const sqz_options *options, allotment *a) {
+    uint8_t *room = allot(a, sqz_give_room(options, s, s->num_blocks, NULL, NULL), 1);
+    if (room != NULL) sqz_give_room(options, s, s->num_blocks, room, &s->blocks);
 }
 
 static sqz_error begin(sqz_model *m, const sqz_file *file, const sqz_options *options) {
@@ -373,7 +418,7 @@ size_t sqz_model_size(const sqz_file *file, const sqz_options *options) {
         divide(&s);
         /* Blocks and groups are filled up: at most 64 times the weights. */
         if ((uint64_t)s.num_blocks * s.num_groups > SQZ_MAX_WEIGHTS) return 0;
-        allot_convolution(&s, options->streamed, &a);
+        if (!options->streamed) allot_blocks(&s, &m.options, &a);
         if (a.used > SIZE_MAX / 4) return 0;
     }
     return c.failed ? 0 : a.used + ALIGNMENT;
@@ -396,9 +441,7 @@ sqz_error sqz_load(sqz_model *m, const sqz_file *file, const sqz_options *option
     if (error) return error;
     for (uint32_t i = 0; i < m->num_steps; i++) {
         sqz_step *s = &m->steps[i];
-        if (s->op.kind != SQZ_CONVOLUTION) continue;
-        allot_convolution(s, options->streamed, &a);
-        sqz_fill_offsets(s, &m->places[s->op.source], s->offsets);
+        if (s->op.kind == SQZ_CONVOLUTION && !options->streamed) allot_blocks(s, &m->options, &a);
     }
     return options->streamed ? SQZ_OK : unpack_all(m, w.decoder, w.levels);
 }

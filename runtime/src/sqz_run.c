@@ -271,11 +271,7 @@ static sqz_error stream(const run *r, const sqz_step *s, uint32_t scratch, size_
                         sqz_block **blocks) {
     const sqz_model *m = r->m;
     size_t start = sqz_round_up(scratch + used, ALIGNMENT);
-    size_t weights = sqz_round_up(start + count * sizeof(sqz_block), ALIGNMENT);
-    *blocks = (sqz_block *)(void *)(r->arena + start);
-    for (uint32_t b = 0; b < count; b++)
-        (*blocks)[b].weights =
-            (const int8_t *)r->arena + weights + (size_t)b * 64 * s->num_groups;
+    sqz_give_room(&m->options, s, count, r->arena + start, blocks);
     return sqz_unpack(m, (sqz_decoder *)(void *)(r->arena + m->decoder), s, layer,
                       (int8_t *)r->arena + m->levels, *blocks, first, count);
 }

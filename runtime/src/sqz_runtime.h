@@ -16,11 +16,11 @@
 
 /* 16 output channels of a convolution. */
 typedef struct {
-    const int32_t *offsets; /* of each group of inputs, from where a window begins */
-    const int8_t *weights;  /* num_groups x 16 x 4 */
+    int32_t *offsets; /* of each group of inputs, from where a window begins */
+    int8_t *weights;  /* num_groups x 16 x 4 */
+    uint8_t *runs;    /* how many groups at a time have sums that surely fit into 16 bits */
     uint32_t num_groups;
     uint32_t channels; /* 16, fewer in the last block */
-    uint32_t flush;    /* groups whose sums surely fit into 16 bits; 0: not even one's */
     uint8_t zero, low; /* of the target */
     int32_t bias[SQZ_BLOCK];
     int32_t shift[SQZ_BLOCK];
@@ -45,7 +45,7 @@ typedef struct {
 
 struct sqz_kernels {
     const char *name;
-    int sums_in_16_bits; /* needs `flush` */
+    int sums_in_16_bits; /* needs `runs` */
     int (*runs_here)(void);
     void (*convolve)(const sqz_block *block, const sqz_span *span);
     /* The head: adds the accumulators of all positions to `sums`. */
@@ -75,7 +75,6 @@ typedef struct sqz_place {
 typedef struct sqz_step {
     sqz_operation op;
     sqz_block *blocks; /* of a convolution that is loaded */
-    int32_t *offsets;  /* a list of num_groups for each group */
     uint32_t num_blocks, blocks_a_group, num_groups;
     uint32_t scratch;  /* offset in the arena, of what only this operation needs */
     uint32_t scratch_bytes;
@@ -111,11 +110,14 @@ sqz_error sqz_channel_parameters(const sqz_units *units, const sqz_layer *layer,
 int32_t sqz_addition_ratio(uint16_t source_step, uint16_t target_step);
 
 /* Blocks of a convolution from the decoder, `first` .. `first` + `count` - 1, into
- * `blocks[0 .. count - 1]` whose weights point to room. `levels` holds one output channel. */
+ * `blocks[0 .. count - 1]`, which have their room. `levels` holds one output channel. */
 sqz_error sqz_unpack(const sqz_model *model, sqz_decoder *decoder, const sqz_step *step,
                      const sqz_layer *layer, int8_t *levels, sqz_block *blocks, uint32_t first,
                      uint32_t count);
-void sqz_fill_offsets(const sqz_step *step, const sqz_place *source, int32_t *offsets);
+/* Give `count` blocks their room, in memory aligned to 64; returns how much that is, of which
+ * `memory` may be NULL. */
+size_t sqz_give_room(const sqz_options *options, const sqz_step *step, uint32_t count,
+                     uint8_t *memory, sqz_block **blocks);
 
 /* Place everything in the arena. */
 sqz_error sqz_place_all(sqz_model *model);
