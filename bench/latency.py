@@ -26,7 +26,8 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from commands import squeezenet
 from latency_peers import (
+    SILENT,
     VERSIONS,
     Array,
     Run,
@@ -146,7 +148,8 @@ the first kept, an optimised file or compiled kernels, as a product would."""
 def _ours(path: Path, threads: int) -> Callable[[Pixels], npt.NDArray[Any]]:
     from squeezenet.client import Classifier
 
-    return Classifier(path, threads=threads).logits
+    logits: Callable[[Pixels], npt.NDArray[Any]] = Classifier(path, threads=threads).logits
+    return logits
 
 
 def _peak(threads: int) -> float | None:
@@ -299,20 +302,20 @@ def time_contenders(plan: dict[str, Any]) -> None:
     os.sched_setaffinity(0, cores[:threads])
     pixels, x, expected = checked(Path(plan["peers"]))
     engines: dict[str, dict[str, Any]] = {}
-    work: dict[str, Callable[[int], npt.NDArray[Any]]] = {}
+    work: dict[str, tuple[Callable[[Any], npt.NDArray[Any]], npt.NDArray[Any]]] = {}
     for engine, openers in open_peers(Path(plan["peers"]), threads).items():
         if _package(engine) not in skipped:
             setting, milliseconds, run = _fastest(openers, x[:1])
             engines[engine] = {"setting": setting, "settings_ms": milliseconds}
-            work[engine] = lambda i, run=run: run(x[i : i + 1])
+            work[engine] = run, x
     if _OURS not in skipped:
-        logits = _ours(Path(plan["model"]), threads)
         engines[_OURS] = {"setting": Path(plan["model"]).name}
-        work[_OURS] = lambda i: logits(pixels[i : i + 1])
-    for engine, run in work.items():
-        same = [np.argmax(run(i)) == expected[i].argmax() for i in range(len(x))]
-        engines[engine]["agreement"] = 100 * float(np.mean(same))
-    times = _turns({engine: lambda run=run: run(0) for engine, run in work.items()}, plan["turns"])
+        work[_OURS] = _ours(Path(plan["model"]), threads), pixels
+    for engine, (answer, images) in work.items():
+        given = [np.argmax(answer(images[i : i + 1])) for i in range(len(images))]
+        engines[engine]["agreement"] = 100 * float(np.mean(given == expected.argmax(1)))
+    contenders = {engine: partial(run, images[:1]) for engine, (run, images) in work.items()}
+    times = _turns(contenders, plan["turns"])
     for engine, found in times.items():
         engines[engine]["turns_ms"] = [round(value, 4) for value in found]
     result = {"peak": _peak(threads), "load": os.getloadavg()[0], "engines": engines}
@@ -327,14 +330,15 @@ def _package(engine: str) -> str:
 def _fastest(openers: dict[str, Callable[[], Run]], x: Array) -> tuple[str, dict[str, float], Run]:
     """An engine's fastest setting here, the best milliseconds of all, and how it is run."""
     opened = {setting: opener() for setting, opener in openers.items()}
-    work = {setting: lambda run=run: run(x) for setting, run in opened.items()}
-    best = {setting: min(found) for setting, found in _turns(work, _CHOOSING_TURNS).items()}
+    work = {setting: partial(run, x) for setting, run in opened.items()}
+    times = _turns(work, _CHOOSING_TURNS)
+    best = {setting: round(min(found), 4) for setting, found in times.items()}
     limit = _TIE * min(best.values())
     setting = next(setting for setting, found in best.items() if found <= limit)
     return setting, best, opened[setting]
 
 
-def _turns(contenders: dict[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
+def _turns(contenders: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
     """Milliseconds of each contender, the median of a turn's inferences, turn by turn.
 
     Every turn begins with another contender, and each has one inference untimed, since the one
@@ -396,7 +400,8 @@ def _start_programs(
     for turn in range(-1, _ROUNDS):
         for name, program in programs.items():
             command = [str(launcher), *program.command]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            pipe = subprocess.PIPE
+            done = subprocess.run(command, check=True, env=SILENT, stdout=pipe, text=True)
             seconds, kilobytes, answers[name] = done.stdout.rstrip().split(" ", 2)
             if turn >= 0:
                 runs[name].append((float(seconds), int(kilobytes)))

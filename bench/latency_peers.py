@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,6 +51,8 @@ VERSIONS = {
     "nncf": "3.4.0",
     "ncnn": "1.0.20261020",
 }
+SILENT = {**os.environ, "CI": "true"}
+"""An environment in which importing OpenVINO sends no statistics home."""
 _PICTURES = 32
 _CALIBRATED, _CHECKED = "calibration.npy", "checked.npz"
 
@@ -100,14 +103,14 @@ def packages_folder(environment: Path) -> Path:
 
 
 def run_inside(python: Path, *arguments: object) -> None:
-    """Run a program in the environment; with CI set, OpenVINO sends no statistics home."""
+    """Run a program in the environment; what it prints is progress."""
     command = [str(python), *map(str, arguments)]
-    environment = {**os.environ, "CI": "true"}
-    subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+    subprocess.run(command, check=True, env=SILENT, stdout=sys.stderr)
 
 
 def build(model: Path, python: Path, calibration: Path, pictures: Path, folder: Path) -> Path:
-    """Make the peers' forms of a model, once for its bytes and this program; returns their folder."""
+    """Make the peers' forms of a model in a folder of their own, once for its bytes and this
+    program."""
     made_of = model.read_bytes() + Path(__file__).read_bytes()
     digest = hashlib.sha256(made_of).hexdigest()[:12]
     out = folder / f"{model.stem}-{digest}"
@@ -377,7 +380,7 @@ def _ncnn_weights(
     ends = np.array([127 / value for value in ranges[: 1 + stays]], np.float32)
     padding = bytes(-len(levels) % 4)
     tag = struct.pack("<I", 0x000D4B38)
-    return tag + levels + padding + bias.tobytes() + scale.tobytes() + ends.tobytes()
+    return b"".join([tag, levels, padding, bias.tobytes(), scale.tobytes(), ends.tobytes()])
 
 
 def checked(folder: Path) -> tuple[Pixels, Array, Array]:
@@ -396,19 +399,15 @@ def open_peers(folder: Path, threads: int) -> dict[str, dict[str, Callable[[], R
     floats = ["f32", *(["bf16"] if "BF16" in capabilities else [])]
     float32 = folder / "float32.onnx"
     return {
-        "ONNX Runtime float32": {"float32": lambda: run_onnx(float32, threads)},
-        "ONNX Runtime int8": {
-            path.stem: lambda path=path: run_onnx(path, threads) for path in quantised
-        },
-        "OpenVINO float": {
-            kind: lambda kind=kind: _run_openvino(float32, threads, kind) for kind in floats
-        },
+        "ONNX Runtime float32": {"float32": partial(run_onnx, float32, threads)},
+        "ONNX Runtime int8": {path.stem: partial(run_onnx, path, threads) for path in quantised},
+        "OpenVINO float": {kind: partial(_run_openvino, float32, threads, kind) for kind in floats},
         "OpenVINO int8": {
-            path.stem: lambda path=path: _run_openvino(path, threads, "f32")
+            path.stem: partial(_run_openvino, path, threads, "f32")
             for path in [*nncf, quantised[0]]
         },
-        "ncnn float32": {"float32": lambda: _run_ncnn(folder / "float32.param", threads)},
-        "ncnn int8": {"int8": lambda: _run_ncnn(folder / "int8.param", threads)},
+        "ncnn float32": {"float32": partial(_run_ncnn, folder / "float32.param", threads)},
+        "ncnn int8": {"int8": partial(_run_ncnn, folder / "int8.param", threads)},
     }
 
 

@@ -202,7 +202,8 @@ typedef struct sqz_model {
     sqz_tensor *tensors;
     uint32_t num_steps, num_tensors, num_classes;
     size_t arena;
-    uint32_t decoder, levels; /* places in the arena, when streamed */
+    uint32_t logits;          /* places in the arena */
+    uint32_t decoder, levels; /* when streamed */
 } sqz_model;
 
 /* Bytes of memory for sqz_load, or 0 if it would refuse. */
@@ -252,8 +253,8 @@ typedef struct {
     uint32_t probability; /* in 1/65536, within 1/4096 */
 } sqz_answer;
 
-/* The `count` best classes, the best first. The picture may need more arena than sqz_run:
- * sqz_classify_size says how much. */
+/* The `count` best classes, the best first. A large picture may need more arena than sqz_run:
+ * sqz_classify_size says how much, 0 if the picture cannot be. */
 size_t sqz_classify_size(const sqz_model *model, const sqz_image *image);
 sqz_error sqz_classify(sqz_context *context, const sqz_image *image, sqz_answer *answers,
                        size_t count);

@@ -1,6 +1,6 @@
 /* libFuzzer targets, one a stage; the stage is chosen when compiling:
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSQZ_NO_CHECKSUMS
- *         -DTARGET=target_file fuzz.c ../src/sqz_*.c -o fuzz_file
+ *         -DTARGET=target_file fuzz.c ../src/sqz_*.c ../kernels/sqz_*.c -o fuzz_file
  * Targets: target_header, target_graph, target_decoder, target_file. */
 #include <stdlib.h>
 #include <string.h>

@@ -56,7 +56,8 @@ def main() -> None:
     failed = []
     for target in options.targets:
         program = options.work / f"fuzz_{target}"
-        sources = [HERE / "fuzz.c", *sorted((HERE.parent / "src").glob("sqz_*.c"))]
+        runtime = HERE.parent
+        sources = [HERE / "fuzz.c", *runtime.glob("src/sqz_*.c"), *runtime.glob("kernels/sqz_*.c")]
         command = ["clang", *FLAGS, f"-DTARGET=target_{target}", "-o", program, *sources]
         subprocess.run(command, check=True)
         corpus = options.work / f"corpus_{target}"

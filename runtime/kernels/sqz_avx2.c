@@ -9,6 +9,7 @@
 #define AVX2 __attribute__((target("avx2")))
 #define INLINE static inline __attribute__((always_inline, target("avx2")))
 
+
 #define TILE 3 /* positions at once: 6 sums of 16 bits and 6 of 32 bits in registers */
 
 INLINE __m256i broadcast(const uint8_t *bytes) {
@@ -31,6 +32,8 @@ INLINE void accumulate(const sqz_block *b, const uint8_t *in, size_t in_step, un
         const int32_t *until = offset + *run;
         __m256i sum[TILE][2];
         for (unsigned i = 0; i < count; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
+        /* Unrolled, GCC keeps the sums where they are instead of moving them about. */
+#pragma GCC unroll 4
         for (; offset < until; offset++, w += 64) {
             const uint8_t *x = in + *offset;
             __m256i w0 = _mm256_loadu_si256((const void *)w);

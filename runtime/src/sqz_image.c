@@ -69,11 +69,11 @@ static int64_t filter(const side *s, uint32_t i, int16_t *weights) {
     return first;
 }
 
-/* The scratch: filters of all columns, one filter of a row, and the ring. */
+/* The scratch: filters of all columns, one filter of a row, the ring, and a row of the crop. */
 typedef struct {
     int32_t *firsts;
     int16_t *filters, *row_filter;
-    uint8_t *ring;
+    uint8_t *ring, *row;
     size_t row_bytes, bytes;
 } workplace;
 
@@ -89,6 +89,8 @@ static workplace workplace_of(const geometry *g, uint8_t *scratch) {
     at += sqz_round_up(g->rows.taps * sizeof *w.row_filter, 16);
     w.ring = scratch + at;
     at += g->rows.taps * w.row_bytes;
+    w.row = scratch + at;
+    at += w.row_bytes;
     w.bytes = at;
     return w;
 }
@@ -124,13 +126,12 @@ size_t sqz_crop_scratch(const sqz_file *file, const sqz_image *image) {
     return workplace_of(&g, NULL).bytes + 16;
 }
 
-sqz_error sqz_crop(const sqz_file *file, const sqz_image *image, uint8_t *pixels, void *scratch,
-                   size_t size) {
+sqz_error sqz_crop_rows(const sqz_file *file, const sqz_image *image, void *scratch, size_t size,
+                        void (*take)(void *taker, uint32_t y, const uint8_t *row), void *taker) {
     geometry g;
     sqz_error error = geometry_of(file, image, &g);
     if (error) return error;
-    if (pixels == NULL || scratch == NULL || size < sqz_crop_scratch(file, image))
-        return SQZ_WRONG_USE;
+    if (scratch == NULL || size < sqz_crop_scratch(file, image)) return SQZ_WRONG_USE;
     uintptr_t misfit = (uintptr_t)scratch % 16;
     workplace w = workplace_of(&g, (uint8_t *)scratch + (misfit ? 16 - misfit : 0));
     for (uint32_t x = 0; x < g.columns.count; x++)
@@ -145,6 +146,7 @@ sqz_error sqz_crop(const sqz_file *file, const sqz_image *image, uint8_t *pixels
         for (; resized < to; resized++)
             resize_row(&g, &w, image->rgb + (size_t)resized * image->stride,
                        w.ring + (size_t)(resized % g.rows.taps) * w.row_bytes);
+        uint8_t *pixel = w.row;
         for (uint32_t x = 0; x < g.columns.count; x++) {
             uint32_t rgb[3];
             for (unsigned c = 0; c < 3; c++) {
@@ -154,8 +156,26 @@ sqz_error sqz_crop(const sqz_file *file, const sqz_image *image, uint8_t *pixels
                            w.ring[(size_t)(j % g.rows.taps) * w.row_bytes + 3 * x + c];
                 rgb[c] = (uint32_t)(sum >> BITS);
             }
-            pixels = put_pixel(&file->input, rgb, pixels);
+            pixel = put_pixel(&file->input, rgb, pixel);
         }
+        take(taker, y, w.row);
     }
     return SQZ_OK;
+}
+
+typedef struct {
+    uint8_t *pixels;
+    size_t row_bytes;
+} copier;
+
+static void copy_row(void *taker, uint32_t y, const uint8_t *row) {
+    const copier *c = taker;
+    memcpy(c->pixels + y * c->row_bytes, row, c->row_bytes);
+}
+
+sqz_error sqz_crop(const sqz_file *file, const sqz_image *image, uint8_t *pixels, void *scratch,
+                   size_t size) {
+    if (file == NULL || pixels == NULL) return SQZ_WRONG_USE;
+    copier c = {pixels, (size_t)file->input.crop_width * (file->input.channels ? 3 : 1)};
+    return sqz_crop_rows(file, image, scratch, size, copy_row, &c);
 }

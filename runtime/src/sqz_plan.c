@@ -7,7 +7,8 @@ typedef struct {
     uint32_t *offset;
 } claim;
 
-/* Claims are numbered: tensors, the scratch of each operation, then two for the whole run. */
+/* Claims are numbered: tensors, the scratch of each operation, the logits, then two that a
+ * streamed model has for the whole run. */
 static int claim_of(sqz_model *m, uint32_t i, claim *c) {
     uint32_t end = m->num_steps - 1;
     if (i < m->num_tensors) {
@@ -21,8 +22,12 @@ static int claim_of(sqz_model *m, uint32_t i, claim *c) {
         c->bytes = s->scratch_bytes;
         c->first = c->last = i - m->num_tensors;
         c->offset = &s->scratch;
+    } else if (i == m->num_tensors + m->num_steps) {
+        c->bytes = m->num_classes * (uint32_t)sizeof(int32_t);
+        c->first = c->last = end - 1;
+        c->offset = &m->logits;
     } else {
-        int levels = i - m->num_tensors - m->num_steps == 1;
+        int levels = i - m->num_tensors - m->num_steps == 2;
         c->bytes = !m->options.streamed ? 0 : levels ? m->file.largest_channel
                                                      : (uint32_t)sizeof(sqz_decoder);
         c->first = 0;
@@ -53,8 +58,8 @@ static void share(sqz_model *m) {
 }
 
 sqz_error sqz_place_all(sqz_model *m) {
-    uint32_t num_claims = m->num_tensors + m->num_steps + 2;
-    uint8_t placed[2 * SQZ_MAX_STEPS + 2] = {0};
+    uint32_t num_claims = m->num_tensors + m->num_steps + 3;
+    uint8_t placed[2 * SQZ_MAX_STEPS + 3] = {0};
     share(m);
     m->arena = 0;
     for (;;) {

@@ -47,17 +47,27 @@ static void fill_border(const run *r, uint32_t tensor, const uint8_t *zeros, uns
     }
 }
 
-static void read_pixels(const run *r, const uint8_t *pixels) {
-    const sqz_tensor *shape = &r->m->tensors[0];
+/* Pixels become the input, a row at a time. */
+typedef struct {
+    const run *r;
     sqz_entry entry;
-    sqz_entry_of(&r->m->file.input, &entry);
-    fill_border(r, 0, entry.padding, shape->channels);
-    for (uint32_t y = 0; y < shape->height; y++) {
-        uint8_t *out = at(r, 0, y, 0);
-        for (uint32_t x = 0; x < shape->width; x++, out += r->m->places[0].pixel)
-            for (uint32_t c = 0; c < shape->channels; c++)
-                out[c] = (uint8_t)((*pixels++ * entry.multiplier[c] + 32768) >> 16);
-    }
+} reader;
+
+static reader begin_reading(const run *r) {
+    reader in;
+    in.r = r;
+    sqz_entry_of(&r->m->file.input, &in.entry);
+    fill_border(r, 0, in.entry.padding, r->m->tensors[0].channels);
+    return in;
+}
+
+static void read_row(void *taker, uint32_t y, const uint8_t *row) {
+    const reader *in = taker;
+    const sqz_tensor *shape = &in->r->m->tensors[0];
+    uint8_t *out = at(in->r, 0, y, 0);
+    for (uint32_t x = 0; x < shape->width; x++, out += in->r->m->places[0].pixel)
+        for (uint32_t c = 0; c < shape->channels; c++)
+            out[c] = (uint8_t)((*row++ * in->entry.multiplier[c] + 32768) >> 16);
 }
 
 /* Some blocks of a convolution; its rows are written from `out` on. */
@@ -369,8 +379,83 @@ sqz_error sqz_run(sqz_context *context, const uint8_t *pixels, int32_t *logits,
         return SQZ_WRONG_USE;
     if (!take(context)) return SQZ_BUSY;
     run r = {context, context->model, context->arena};
-    read_pixels(&r, pixels);
+    reader in = begin_reading(&r);
+    const sqz_tensor *shape = &context->model->tensors[0];
+    for (uint32_t y = 0; y < shape->height; y++)
+        read_row(&in, y, pixels + (size_t)y * shape->width * shape->channels);
     sqz_error error = run_all(&r, logits);
+    leave(context);
+    return error;
+}
+
+/* Behind the input there is room to resize the picture, as nothing else is held yet. */
+static size_t behind_input(const sqz_model *model) {
+    return sqz_round_up(model->places[0].offset + (size_t)model->places[0].bytes, ALIGNMENT);
+}
+
+size_t sqz_classify_size(const sqz_model *model, const sqz_image *image) {
+    if (model == NULL || model->steps == NULL) return 0;
+    size_t scratch = sqz_crop_scratch(&model->file, image), arena = sqz_arena_size(model);
+    if (!scratch) return 0;
+    size_t size = behind_input(model) + scratch + ALIGNMENT;
+    return size > arena ? size : arena;
+}
+
+/* 2^(-x / 65536) in 1/2^30: a line between 16 points an octave is within 1/4000 of it. */
+static uint32_t power_of_half(uint64_t x) {
+    static const uint32_t points[17] = {
+        1073741824, 1028218693, 984625594, 942880699, 902905651, 864625413, 827968132,
+        792865000, 759250125, 727060411, 696235434, 666717336, 638450708, 611382493,
+        585461881, 560640218, 536870912};
+    uint64_t octaves = x >> 16;
+    uint32_t i = (uint32_t)(x >> 12 & 15), rest = (uint32_t)(x & 4095);
+    if (octaves > 31) return 0;
+    uint32_t drop = (uint32_t)((uint64_t)(points[i] - points[i + 1]) * rest >> 12);
+    return (points[i] - drop) >> octaves;
+}
+
+#define LOG2_E 94548 /* of 65536 */
+
+static uint32_t exponential(int32_t logit, int32_t most) {
+    return power_of_half((uint64_t)((int64_t)most - logit) * LOG2_E >> 16);
+}
+
+/* The best classes by insertion; of equals the first. */
+static void rank(const int32_t *logits, uint32_t num_classes, sqz_answer *answers, size_t count) {
+    size_t found = 0;
+    for (uint32_t k = 0; k < num_classes; k++) {
+        size_t place = found;
+        while (place > 0 && answers[place - 1].logit < logits[k]) place--;
+        if (place == count) continue;
+        if (found < count) found++;
+        for (size_t i = found - 1; i > place; i--) answers[i] = answers[i - 1];
+        answers[place].label = k;
+        answers[place].logit = logits[k];
+    }
+    uint64_t total = 0;
+    for (uint32_t k = 0; k < num_classes; k++) total += exponential(logits[k], answers[0].logit);
+    for (size_t i = 0; i < found; i++) {
+        uint64_t share = (uint64_t)exponential(answers[i].logit, answers[0].logit) << 16;
+        answers[i].probability = (uint32_t)(share / total);
+    }
+}
+
+sqz_error sqz_classify(sqz_context *context, const sqz_image *image, sqz_answer *answers,
+                       size_t count) {
+    if (context == NULL || context->model == NULL || image == NULL || answers == NULL || !count ||
+        count > context->model->num_classes)
+        return SQZ_WRONG_USE;
+    const sqz_model *m = context->model;
+    size_t needed = sqz_classify_size(m, image);
+    if (needed == 0 || context->arena_size < needed) return needed ? SQZ_LIMIT : SQZ_WRONG_USE;
+    if (!take(context)) return SQZ_BUSY;
+    run r = {context, m, context->arena};
+    reader in = begin_reading(&r);
+    int32_t *logits = (int32_t *)(void *)(r.arena + m->logits);
+    sqz_error error = sqz_crop_rows(&m->file, image, r.arena + behind_input(m),
+                                    sqz_crop_scratch(&m->file, image), read_row, &in);
+    if (!error) error = run_all(&r, logits);
+    if (!error) rank(logits, m->num_classes, answers, count);
     leave(context);
     return error;
 }

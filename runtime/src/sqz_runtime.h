@@ -119,6 +119,10 @@ sqz_error sqz_unpack(const sqz_model *model, sqz_decoder *decoder, const sqz_ste
 size_t sqz_give_room(const sqz_options *options, const sqz_step *step, uint32_t count,
                      uint8_t *memory, sqz_block **blocks);
 
+/* sqz_crop, a row at a time. */
+sqz_error sqz_crop_rows(const sqz_file *file, const sqz_image *image, void *scratch, size_t size,
+                        void (*take)(void *taker, uint32_t y, const uint8_t *row), void *taker);
+
 /* Place everything in the arena. */
 sqz_error sqz_place_all(sqz_model *model);
 

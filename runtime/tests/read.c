@@ -1,6 +1,6 @@
 /* Reads a .sqz file whole and prints what a test can compare: numbers, shapes, and the CRC-32 of
  * each layer's weights and of its biases as float32, little-endian, and of the texts.
- * cc -O2 -I.. read.c ../src/sqz_*.c -o read && ./read FILE.sqz [REPEATS] */
+ * cc -O2 -I.. read.c ../src/sqz_*.c ../kernels/sqz_*.c -o read && ./read FILE.sqz [REPEATS] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

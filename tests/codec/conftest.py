@@ -38,6 +38,11 @@ ERRORS: dict[str, type[FormatError]] = {
 Read = Callable[[bytes], list[str]]
 
 
+def runtime_sources() -> list[Path]:
+    """The C files of the runtime."""
+    return sorted([*(RUNTIME / "src").glob("sqz_*.c"), *(RUNTIME / "kernels").glob("sqz_*.c")])
+
+
 @pytest.fixture(scope="session")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """Read a file by the C reader, compiled with the sanitizers; return the lines it prints."""
@@ -45,7 +50,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     if compiler is None:
         pytest.skip("needs a C compiler, and there is none in the path")
     folder = tmp_path_factory.mktemp("reader")
-    sources = [RUNTIME / "tests" / "read.c", *sorted((RUNTIME / "src").glob("sqz_*.c"))]
+    sources = [RUNTIME / "tests" / "read.c", *runtime_sources()]
     program = folder / "read"
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     for flags in ([*FLAGS, *sanitizers], FLAGS):  # not every compiler has sanitizers

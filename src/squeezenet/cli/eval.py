@@ -22,7 +22,7 @@ from squeezenet.cli.options import (
     require_workers,
     tell_skipped,
 )
-from squeezenet.images.batches import EvalBatches
+from squeezenet.images.batches import EvalBatches, default_workers
 from squeezenet.images.evaluate import answer, compare, require_same_classes, score
 
 
@@ -38,8 +38,14 @@ def eval_command(
     /,
     *,
     against: Annotated[
-        Path | None, Parameter(help="Another model: report agreement with it and KL from it.")
+        Path | None,
+        Parameter(
+            help="Another model, or this one, in float32: report agreement with it and KL from it."
+        ),
     ] = None,
+    in_float: Annotated[
+        bool, Parameter(name="--float", negative=(), help="Run a .sqz in float32, not in integers.")
+    ] = False,
     split: SplitOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
@@ -49,8 +55,8 @@ def eval_command(
     """Measure top-1 and top-5 accuracy on labelled images."""
     require_workers(workers)
     progress = make_progress()
-    opened = open_model(model, arch)
-    other = open_model(against, arch) if against is not None else None
+    opened = open_model(model, arch, in_float=in_float, threads=default_workers())
+    other = open_model(against, arch, in_float=True) if against is not None else None
     if other is not None:
         require_same_classes(opened.record, other.record)
     images = open_eval_images(data, opened.record, split)
@@ -58,7 +64,10 @@ def eval_command(
     batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
     answers = answer(opened.network, opened.record, batches, progress=progress)
     measured = score(answers)
-    result = dataclasses.asdict(measured) | {"file_bytes": opened.file_bytes}
+    result = dataclasses.asdict(measured) | {
+        "file_bytes": opened.file_bytes,
+        "arithmetic": opened.arithmetic,
+    }
     if other is not None:
         other_batches = EvalBatches(images, other.record.preprocessing, workers=workers)
         others = answer(other.network, other.record, other_batches, progress=progress)
@@ -70,7 +79,7 @@ def eval_command(
         return
     print(
         f"top-1 {measured.top1:.1f}%  top-5 {measured.top5:.1f}%  on {measured.images} images"
-        f"  ({opened.file_bytes:,} bytes)"
+        f"  ({opened.file_bytes:,} bytes, {opened.arithmetic} arithmetic)"
     )
     if other is not None:
         print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from cyclopts import Parameter, Token
 
 from squeezenet.arch.record import ModelRecord
+from squeezenet.client import Classifier
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
-from squeezenet.errors import UsageError
+from squeezenet.errors import FloatOnlyError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import BadImages
+from squeezenet.images.decode import Pixels
 from squeezenet.images.evaluate import Network
-from squeezenet.images.preprocess import from_pixels
+from squeezenet.images.preprocess import crop_pixels, from_pixels
 from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
 from squeezenet.progress import Progress
 from squeezenet.reference.float_interpreter import FloatInterpreter
@@ -77,22 +79,48 @@ CheckpointOption: TypeAlias = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class OpenModel:
-    """A model argument ready to run; ``file_bytes`` is what it takes on disk."""
+    """A model argument ready to run: ``crop`` makes of RGB pixels what ``network`` takes.
+
+    ``file_bytes`` is what it takes on disk. Files for integer clients run on the compiled runtime,
+    bit for bit as everywhere.
+    """
 
     record: ModelRecord
     network: Network
+    crop: Callable[[Pixels], Pixels]
     file_bytes: int
+    arithmetic: Literal["integer", "float32"]
 
 
-def open_model(path: Path, arch: str | None = None) -> OpenModel:
-    """Open a model argument, compressed ones without torch."""
+def open_model(
+    path: Path, arch: str | None = None, *, in_float: bool = False, threads: int = 1
+) -> OpenModel:
+    """Open a model argument, compressed ones without torch.
+
+    ``in_float``: run what integer clients run in float32 too; ``threads`` are for integers.
+    """
     kind = model_kind(path)
+    if kind is ModelKind.SQZ and not in_float:
+        try:
+            classifier = Classifier(path, threads=threads)
+        except FloatOnlyError:
+            pass
+        else:
+            return OpenModel(
+                record=classifier.record,
+                network=classifier.logits,
+                crop=classifier.crop,
+                file_bytes=path.stat().st_size,
+                arithmetic="integer",
+            )
     if kind.is_compressed:
         model = read_compressed(path, kind)
         return OpenModel(
             record=model.record,
             network=FloatInterpreter(model).logits,
+            crop=_crop(model.record),
             file_bytes=path.stat().st_size,
+            arithmetic="float32",
         )
     require_extra("train", f"reading a {kind.value}")
     from squeezenet.model.load import BEST_WEIGHTS, load_model
@@ -100,7 +128,17 @@ def open_model(path: Path, arch: str | None = None) -> OpenModel:
     loaded = load_model(path, arch)
     file = path / BEST_WEIGHTS if kind is ModelKind.RUN_FOLDER else path
     network = from_pixels(loaded.logits, loaded.record.preprocessing)
-    return OpenModel(record=loaded.record, network=network, file_bytes=file.stat().st_size)
+    return OpenModel(
+        record=loaded.record,
+        network=network,
+        crop=_crop(loaded.record),
+        file_bytes=file.stat().st_size,
+        arithmetic="float32",
+    )
+
+
+def _crop(record: ModelRecord) -> Callable[[Pixels], Pixels]:
+    return lambda pixels_HWC: crop_pixels(pixels_HWC, record.preprocessing)
 
 
 def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:

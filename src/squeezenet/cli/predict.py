@@ -26,7 +26,6 @@ from squeezenet.cli.options import (
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import is_image, read_image
 from squeezenet.images.evaluate import require_finite
-from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import read_unlabelled
 from squeezenet.images.topk import softmax, top_k
 
@@ -128,8 +127,7 @@ def _answer(name: str, model: OpenModel, top: int, min_probability: float) -> di
         pixels = read_image(io.BytesIO(sys.stdin.buffer.read()), "stdin")
     else:
         pixels = read_image(Path(name))
-    prep = model.record.preprocessing
-    logits_NK = model.network(crop_pixels(pixels, prep)[None])
+    logits_NK = model.network(model.crop(pixels)[None])
     require_finite(logits_NK, model.record)
     probabilities = softmax(logits_NK)[0]
     record = model.record

@@ -136,6 +136,24 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
         UnknownFormatError, TruncatedError, ChecksumError, UnsupportedVersionError,
         MalformedError, LimitError: each as its name says.
     """
+    record, graph, sections = _decode_record(data, where)
+    layers = _read_weights(sections[Section.WEIGHTS], graph, where)
+    activations = None
+    if Section.ACTIVATIONS in sections:
+        reader = ByteReader(sections[Section.ACTIVATIONS], f"{where}: ACTIVATIONS")
+        activations = read_activations(reader, graph)
+    try:
+        return CompressedModel(record=record, layers=layers, activations=activations)
+    except WeightsError as error:
+        raise MalformedError(f"{where}: {error}") from None
+
+
+def decode_record(data: bytes, where: str = "file") -> ModelRecord:
+    """Read all but the weights and activations of a file; errors as ``decode``'s."""
+    return _decode_record(data, where)[0]
+
+
+def _decode_record(data: bytes, where: str) -> tuple[ModelRecord, Graph, dict[Section, bytes]]:
     needs, sections = _open(data, where)
     require_counts(sections[Section.GRAPH], where)
     readers = {kind: ByteReader(body, f"{where}: {kind.name}") for kind, body in sections.items()}
@@ -156,14 +174,7 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
             raise MalformedError(f"{where}: {kind.name} is not what the record says")
     if needs != Needs.of(graph):
         raise MalformedError(f"{where}: the header's needs are not those of the network")
-    layers = _read_weights(sections[Section.WEIGHTS], graph, where)
-    activations = None
-    if Section.ACTIVATIONS in readers:
-        activations = read_activations(readers[Section.ACTIVATIONS], graph)
-    try:
-        return CompressedModel(record=record, layers=layers, activations=activations)
-    except WeightsError as error:
-        raise MalformedError(f"{where}: {error}") from None
+    return record, graph, sections
 
 
 def read_sqz(path: Path) -> CompressedModel:

@@ -14,6 +14,7 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.plain import to_plain
 from squeezenet.arch.record import ModelRecord
+from squeezenet.client import Classifier
 from squeezenet.codec.container import decode, encode
 from squeezenet.codec.sizes import LayerSizes, layer_sizes
 from squeezenet.codec.types import CompressedModel, TensorScale
@@ -24,7 +25,7 @@ from squeezenet.compress.rate_distortion import RateDistortion, RateDistortionSe
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
 from squeezenet.files import write_bytes_atomically
-from squeezenet.images.batches import EvalBatches
+from squeezenet.images.batches import EvalBatches, default_workers
 from squeezenet.images.evaluate import (
     Answers,
     Comparison,
@@ -38,7 +39,6 @@ from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
-from squeezenet.reference.integer_interpreter import IntegerInterpreter
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import keep_freed_memory
 from squeezenet.train.recipe import Recipe
@@ -240,7 +240,7 @@ def compress_model(
 
 def _as_a_client(model: CompressedModel) -> Network:
     if model.is_integer:
-        return IntegerInterpreter(model).logits
+        return Classifier(encode(model), threads=default_workers()).logits
     return FloatInterpreter(model).logits
 
 
