@@ -96,7 +96,7 @@ INLINE void convolve_tile(const sqz_block *b, const requantiser *q, const uint8_
     for (unsigned i = 0; i < count; i++) store(q, acc[i][0], acc[i][1], out + i * out_step);
 }
 
-AVX2 static void convolve(const sqz_block *b, const sqz_span *span) {
+AVX2 static void avx2_convolve(const sqz_block *b, const sqz_span *span) {
     const requantiser q = requantiser_of(b);
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
@@ -128,7 +128,7 @@ INLINE void sum_tile(const sqz_block *b, const uint8_t *in, size_t in_step, __m2
     }
 }
 
-AVX2 static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+AVX2 static void avx2_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
     const __m256i floor = _mm256_set1_epi32(relu ? 0 : INT32_MIN);
     const uint8_t *in = span->in;
     uint32_t left = span->count;
@@ -138,7 +138,7 @@ AVX2 static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t
     if (left == 1) sum_tile(b, in, span->in_step, floor, sums, 1);
 }
 
-static int runs_here(void) { return __builtin_cpu_supports("avx2"); }
+static int avx2_runs_here(void) { return __builtin_cpu_supports("avx2"); }
 
-const sqz_kernels sqz_avx2 = {"AVX2", 1, runs_here, convolve, sum};
+const sqz_kernels sqz_avx2 = {"AVX2", 1, avx2_runs_here, avx2_convolve, avx2_sum};
 #endif

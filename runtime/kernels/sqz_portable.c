@@ -1,7 +1,7 @@
 /* The inner loops in plain C: what the other kernels are compared with. */
 #include "../src/sqz_runtime.h"
 
-static void accumulate(const sqz_block *b, const uint8_t *in, int32_t *acc) {
+static void portable_accumulate(const sqz_block *b, const uint8_t *in, int32_t *acc) {
     const int8_t *w = b->weights;
     for (unsigned i = 0; i < SQZ_BLOCK; i++) acc[i] = b->bias[i];
     for (uint32_t g = 0; g < b->num_groups; g++, w += SQZ_BLOCK * SQZ_GROUP) {
@@ -11,7 +11,7 @@ static void accumulate(const sqz_block *b, const uint8_t *in, int32_t *acc) {
     }
 }
 
-static uint8_t requantise(const sqz_block *b, unsigned i, int32_t acc) {
+static uint8_t portable_requantise(const sqz_block *b, unsigned i, int32_t acc) {
     int32_t half = (int32_t)((1u << b->shift[i]) >> 1);
     int32_t t = (int32_t)sqz_shift_right(acc + half, (unsigned)b->shift[i]);
     t = t < -32768 ? -32768 : t > 32767 ? 32767 : t;
@@ -19,23 +19,23 @@ static uint8_t requantise(const sqz_block *b, unsigned i, int32_t acc) {
     return (uint8_t)(q < b->low ? b->low : q > 255 ? 255 : q);
 }
 
-static void convolve(const sqz_block *b, const sqz_span *span) {
+static void portable_convolve(const sqz_block *b, const sqz_span *span) {
     int32_t acc[SQZ_BLOCK];
     for (uint32_t p = 0; p < span->count; p++) {
         uint8_t *out = span->out + p * span->out_step;
-        accumulate(b, span->in + p * span->in_step, acc);
-        for (unsigned i = 0; i < b->channels; i++) out[i] = requantise(b, i, acc[i]);
+        portable_accumulate(b, span->in + p * span->in_step, acc);
+        for (unsigned i = 0; i < b->channels; i++) out[i] = portable_requantise(b, i, acc[i]);
     }
 }
 
-static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+static void portable_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
     int32_t acc[SQZ_BLOCK];
     for (uint32_t p = 0; p < span->count; p++) {
-        accumulate(b, span->in + p * span->in_step, acc);
+        portable_accumulate(b, span->in + p * span->in_step, acc);
         for (unsigned i = 0; i < SQZ_BLOCK; i++) sums[i] += relu && acc[i] < 0 ? 0 : acc[i];
     }
 }
 
-static int always(void) { return 1; }
+static int portable_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_portable = {"portable", 0, always, convolve, sum};
+const sqz_kernels sqz_portable = {"portable", 0, portable_runs_here, portable_convolve, portable_sum};

@@ -48,7 +48,7 @@ static sqz_error read_steps(sqz_model *m, sqz_operation *operations) {
     return error;
 }
 
-static int reads(const sqz_operation *op, uint32_t tensor) {
+static int reads_from(const sqz_operation *op, uint32_t tensor) {
     return op->source == tensor || (op->kind == SQZ_ADD && op->other == tensor);
 }
 
@@ -59,8 +59,8 @@ static sqz_error find_head(sqz_model *m) {
     if (m->steps[last].op.kind != SQZ_AVERAGE_POOL) return SQZ_FLOAT_ONLY;
     for (uint32_t i = 0; i < last; i++) {
         sqz_step *s = &m->steps[i];
-        if (s->op.kind > SQZ_ADD || reads(&s->op, sums)) return SQZ_FLOAT_ONLY;
-        if (s->op.kind != SQZ_CONVOLUTION && reads(&s->op, 0)) return SQZ_FLOAT_ONLY;
+        if (s->op.kind > SQZ_ADD || reads_from(&s->op, sums)) return SQZ_FLOAT_ONLY;
+        if (s->op.kind != SQZ_CONVOLUTION && reads_from(&s->op, 0)) return SQZ_FLOAT_ONLY;
         if (s->op.target != sums) continue;
         if (s->op.kind != SQZ_CONVOLUTION || writers++) return SQZ_FLOAT_ONLY;
         s->is_head = 1;
@@ -116,7 +116,7 @@ static void fuse(sqz_model *m) {
             continue;
         int alone = 1;
         for (uint32_t j = 0; j < m->num_steps; j++)
-            if (j != i + 1 && reads(&m->steps[j].op, target)) alone = 0;
+            if (j != i + 1 && reads_from(&m->steps[j].op, target)) alone = 0;
         if (!alone) continue;
         conv->is_fused = 1;
         m->places[target].offset = SQZ_NOWHERE;

@@ -17,7 +17,7 @@ static uint8_t *at(const run *r, uint32_t tensor, int64_t row, int64_t column) {
     return r->arena + p->offset + (row + p->border) * p->row + (column + p->border) * p->pixel;
 }
 
-static unsigned num_threads(const run *r) {
+static unsigned tasks_of(const run *r) {
     return r->context->parallel == NULL || !r->m->options.threads ? 1 : r->m->options.threads;
 }
 
@@ -117,7 +117,7 @@ static void convolve_part(void *argument, unsigned i) {
 static void convolve(const run *r, const sqz_step *s, const sqz_block *blocks, uint32_t first,
                      uint32_t count) {
     convolution c = {r, s, blocks, first, count, 0, r->m->tensors[s->op.target].height,
-                     num_threads(r), at(r, s->op.target, 0, 0), r->m->places[s->op.target].row};
+                     tasks_of(r), at(r, s->op.target, 0, 0), r->m->places[s->op.target].row};
     in_parallel(r, convolve_part, &c, c.num_tasks);
 }
 
@@ -157,7 +157,7 @@ static void sum_part(void *argument, unsigned i) {
 
 static void sum_logits(const run *r, const sqz_step *s, const sqz_block *blocks, uint32_t first,
                        uint32_t count, int32_t *logits) {
-    head h = {r, s, blocks, first, count, num_threads(r), logits};
+    head h = {r, s, blocks, first, count, tasks_of(r), logits};
     in_parallel(r, sum_part, &h, h.num_tasks);
 }
 
@@ -296,7 +296,7 @@ static sqz_error run_convolution(const run *r, const sqz_step *s, int32_t *logit
     if (m->options.streamed) error = sqz_decode_layer(decoder, &s->op, &layer);
     if (error) return error;
     if (s->is_fused) {
-        fused f = {r, s, whole_pool, blocks, num_threads(r)};
+        fused f = {r, s, whole_pool, blocks, tasks_of(r)};
         if (m->options.streamed) {
             size_t used = (size_t)(m->options.threads ? m->options.threads : 1) *
                           whole_pool->op.kernel_height * m->tensors[s->op.target].width *

@@ -14,11 +14,13 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.client import Classifier
 from squeezenet.client.classifier import available_kernels
-from squeezenet.codec.container import decode, encode
+from squeezenet.codec.container import Section, decode, encode
 from squeezenet.errors import (
     ChecksumError,
     FloatOnlyError,
     ImageError,
+    LimitError,
+    MalformedError,
     TruncatedError,
     UnknownFormatError,
     UsageError,
@@ -27,6 +29,7 @@ from squeezenet.images.decode import read_image
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
 from tests.client.networks import random_network
+from tests.codec.test_container import Parts
 from tests.conftest import random_model
 
 
@@ -125,6 +128,24 @@ def test_many_python_threads_share_one_classifier() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_activations_that_both_refuse() -> None:
+    data = encode(random_network(0))
+    body = {number: body for number, _, _, body in Parts.of(data).sections}[6]
+    bad = [b"", body[:-1], body + b"x", b"\x00\x00" + body[2:], b"\x80\x7f" + body[2:]]
+    for each in bad:
+        changed = Parts.of(data).put(Section.ACTIVATIONS, each)
+        with pytest.raises(MalformedError):
+            decode(changed)
+        with pytest.raises(MalformedError):
+            Classifier(changed)
+    # A step far below its source's: accumulators would not fit into bytes.
+    changed = Parts.of(data).put(Section.ACTIVATIONS, b"\x80\x00" + body[2:])
+    with pytest.raises(LimitError):
+        IntegerInterpreter(decode(changed))
+    with pytest.raises(LimitError):
+        Classifier(changed)
 
 
 def test_wrong_use(tmp_path: Path, tiny_record: ModelRecord) -> None:

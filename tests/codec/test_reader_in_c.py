@@ -62,7 +62,7 @@ def test_refuses_what_python_refuses(read: Read, tiny_record: ModelRecord) -> No
         parts = Parts.of(whole)
         parts.sections.append([number, flags, 0, b"news"])
         files.append(parts.sealed())
-    for kind in container.Section:
+    for kind in list(container.Section)[:5]:  # the reader in C leaves ACTIVATIONS to sqz_load
         for body in (b"", b"\x01", b"\xff" * 40):
             files.append(Parts.of(whole).put(kind, body))
     for data_ in files:

@@ -16,6 +16,7 @@ from squeezenet.cli.convert import convert
 from squeezenet.cli.demo import demo
 from squeezenet.cli.display import one_line
 from squeezenet.cli.eval import eval_command
+from squeezenet.cli.export import export
 from squeezenet.cli.fetch import fetch
 from squeezenet.cli.info import info
 from squeezenet.cli.predict import predict
@@ -42,6 +43,7 @@ for command, name in (
     (convert, "convert"),
     (predict, "predict"),
     (report, "report"),
+    (export, "export"),
     (fetch, "fetch"),
     (demo, "demo"),
 ):
