@@ -5,7 +5,8 @@
 times SqueezeNet v1.0 (the authors' weights) and v1.1 (random weights) at 224 pixels, one picture
 at a time, on one and two threads: ours from a ``.sqz``, ONNX Runtime, OpenVINO and ncnn from the
 weights that the ``.sqz`` stands for, each engine in its fastest setting on this machine. All
-contenders are in one process and take turns, A B A B. Then whole programs: from the process's
+contenders are in one process and take turns, A B A B. "error" is how far logits lie from float32's,
+root mean square, in percent of the logits' own spread. Then whole programs: from the process's
 start to the first label. The peers are installed into an environment of their own, WORK/env. A
 second call goes on where the first was stopped; ``WORK/squeezenet1_0.sqz`` may be put there
 beforehand, else it is compressed.
@@ -50,9 +51,10 @@ from latency_peers import (
 )
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import squeezenet as squeezenet_package
-from squeezenet.images.decode import Pixels
+from squeezenet.images.decode import Pixels, read_image
 
 NETWORKS = ("squeezenet1_0", "squeezenet1_1")
 _OURS = "ours"
@@ -169,7 +171,7 @@ def main() -> None:
         "--skip", nargs="*", default=[], choices=_SKIPPABLE, help="what to leave out"
     )
     parser.add_argument(
-        "--classify", help="our C example for the start, as 'PROGRAM {model} {picture}'"
+        "--classify", help="our C example for the start, as 'PROGRAM {model} {ppm}' or {picture}"
     )
     parser.add_argument("--save", action="store_true", help="write into bench/results")
     options = parser.parse_args()
@@ -185,7 +187,7 @@ def main() -> None:
         for threads in options.threads:
             race = _start_race(python, model, peers, threads, options)
             measured["threads"][threads] = race
-            _print_race(name, threads, race, built["macs"])
+            _print_race(f"{name}, {'x'.join(map(str, _crop(built)))}", threads, race, built["macs"])
         result["networks"][name] = measured
         if name == NETWORKS[0] and "start" not in options.skip:
             result["start"] = _start_programs(python, model, peers, race, options)
@@ -312,8 +314,10 @@ def time_contenders(plan: dict[str, Any]) -> None:
         engines[_OURS] = {"setting": Path(plan["model"]).name}
         work[_OURS] = _ours(Path(plan["model"]), threads), pixels
     for engine, (answer, images) in work.items():
-        given = [np.argmax(answer(images[i : i + 1])) for i in range(len(images))]
-        engines[engine]["agreement"] = 100 * float(np.mean(given == expected.argmax(1)))
+        given = np.stack([np.ravel(answer(images[i : i + 1])) for i in range(len(images))])
+        same = given.argmax(1) == expected.argmax(1)
+        error = np.sqrt(np.mean((given - expected) ** 2)) / expected.std()
+        engines[engine] |= {"agreement": 100 * float(same.mean()), "error": 100 * float(error)}
     contenders = {engine: partial(run, images[:1]) for engine, (run, images) in work.items()}
     times = _turns(contenders, plan["turns"])
     for engine, found in times.items():
@@ -362,14 +366,22 @@ def _turns(contenders: Mapping[str, Callable[[], object]], turns: int) -> dict[s
     return times
 
 
-def _print_race(name: str, threads: int, race: dict[str, Any], macs: int) -> None:
+def _crop(built: dict[str, Any]) -> list[int]:
+    """Height and width of the input: 224 pixels, unless a ``.sqz`` was put there."""
+    crop: list[int] = built["preprocessing"]["crop"]
+    return crop
+
+
+def _print_race(title: str, threads: int, race: dict[str, Any], macs: int) -> None:
     peak, engines = race["peak"], race["engines"]
     ours = engines.get(_OURS)
-    print(f"\n{name}, {macs / 1e9:.3f} G MAC, {threads} thread{'s' * (threads > 1)}", end="")
+    print(f"\n{title}, {macs / 1e9:.3f} G MAC, {threads} thread{'s' * (threads > 1)}", end="")
     print(f"; peak in int8 {peak:.0f} G MAC/s" if peak else "", end="")
     print(f"; load of the machine {race['load']:.1f}, this included\n")
-    print("| | setting | ms | quartiles | best | G MAC/s | of peak | ours / it | same answers, % |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    columns = ["setting", "ms", "quartiles", "best", "G MAC/s", "of peak", "ours / it"]
+    columns += ["same answers, %", "error, %"]
+    print(f"| | {' | '.join(columns)} |")
+    print("|---|---|" + "--:|" * (len(columns) - 1))
     for engine, found in engines.items():
         low, middle, high = statistics.quantiles(found["turns_ms"], n=4)
         rate = macs / middle / 1e6
@@ -381,7 +393,7 @@ def _print_race(name: str, threads: int, race: dict[str, Any], macs: int) -> Non
         print(
             f"| {engine} | {found['setting']} | {middle:.2f} | {low:.2f} .. {high:.2f} | "
             f"{min(found['turns_ms']):.2f} | {rate:.1f} | {share} | {ratio} | "
-            f"{found['agreement']:.0f} |",
+            f"{found['agreement']:.0f} | {found['error']:.1f} |",
             flush=True,
         )
 
@@ -446,11 +458,15 @@ def _programs(
 ) -> Iterator[_Program]:  # fmt: skip
     ours = model if model.suffix == ".sqz" else options.shared / "compressed_SqueezeNet.net"
     if options.classify:
-        command = [
-            part.format(model=ours, picture=picture) for part in shlex.split(options.classify)
-        ]
+        ppm = options.work / "picture.ppm"
+        Image.fromarray(read_image(picture)).save(ppm)
+        names = {"model": ours, "picture": picture, "ppm": ppm}
+        command = [part.format(**names) for part in shlex.split(options.classify)]
         size = Path(command[0]).stat().st_size
-        yield _Program(name="C example", command=command, installed=size, model=ours.stat().st_size)
+        kind = "PPM" if "{ppm}" in options.classify else picture.suffix
+        yield _Program(
+            name=f"C example, {kind}", command=command, installed=size, model=ours.stat().st_size
+        )
     folders = [str(packages_folder(options.work / "env")), sysconfig.get_paths()["purelib"]]
     predict = [str(Path(sys.executable).with_name("squeezenet")), "predict", str(ours)]
     yield _Program(
@@ -459,9 +475,10 @@ def _programs(
         installed=_installed(["squeezenet"], folders),
         model=ours.stat().st_size,
     )
-    prep = json.loads((peers / "built.json").read_text())["preprocessing"]
+    built = json.loads((peers / "built.json").read_text())
+    prep = built["preprocessing"]
     step = -1 if prep["channels"] == "BGR" else 1
-    crop = prep["crop"][::-1]  # Pillow has the width first
+    crop = _crop(built)[::-1]  # Pillow has the width first
     before = _PICTURE_TO_INPUT.format(**{**prep, "crop": crop, "step": step})
     labels = str(peers / "labels.txt")
     for engine, script in _SCRIPTS.items():

@@ -1,7 +1,7 @@
 /* libFuzzer targets, one a stage; the stage is chosen when compiling:
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSQZ_NO_CHECKSUMS
  *         -DTARGET=target_file fuzz.c ../src/sqz_*.c ../kernels/sqz_*.c -o fuzz_file
- * Targets: target_header, target_graph, target_decoder, target_file. */
+ * Targets: target_header, target_graph, target_decoder, target_file, target_run. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,8 +95,58 @@ static int target_file(const uint8_t *data, size_t size) {
     return 0;
 }
 
+/* Whether a network is small enough to be run thousands of times. */
+static int is_small(const sqz_file *file) {
+    static sqz_tensor tensors[4096];
+    static sqz_operation ops[4096];
+    uint64_t macs = 0;
+    if (file->num_weights > MOST || sqz_read_graph(file, tensors, 4096, ops, 4096)) return 0;
+    for (uint32_t i = 0; i < file->num_operations; i++) {
+        const sqz_tensor *target = &tensors[ops[i].target];
+        uint64_t window = (uint64_t)ops[i].kernel_height * ops[i].kernel_width;
+        if (ops[i].kind == SQZ_CONVOLUTION) window *= (uint64_t)ops[i].inputs * ops[i].out_channels;
+        else window *= target->channels;
+        macs += window * target->height * target->width;
+        if (macs > 1 << 22) return 0;
+    }
+    return 1;
+}
+
+/* From the file to the answer, in memory of exactly the size that is asked for. The last byte
+ * chooses how; the pixels are the file's own bytes. */
+static int target_run(const uint8_t *data, size_t size) {
+    sqz_file file;
+    sqz_model model;
+    sqz_context context;
+    if (size < 2) return 0;
+    uint8_t choice = data[--size];
+    sqz_options options = {choice & 1, 1 + (choice >> 1 & 3), NULL};
+    unsigned n = choice >> 3 & 3;
+    while (options.kernels == NULL) options.kernels = sqz_kernels_here(n--);
+    if (sqz_open(&file, data, size)) return 0;
+    size_t need = sqz_model_size(&file, &options);
+    if (!is_small(&file) || need == 0 || need > 1 << 24) return 0;
+    void *memory = malloc(need);
+    if (memory != NULL && sqz_load(&model, &file, &options, memory, need) == SQZ_OK &&
+        sqz_arena_size(&model) < 1 << 24) {
+        sqz_image image = {data, 1 + data[size / 2] % 8, 1 + data[size / 3] % 8, 0};
+        image.stride = 3 * (size_t)image.width;
+        size_t room = size < 192 ? 0 : sqz_classify_size(&model, &image);
+        if (room < sqz_arena_size(&model)) room = sqz_arena_size(&model);
+        void *arena = malloc(room);
+        sqz_answer answers[4];
+        if (arena != NULL && room < 1 << 24 && !sqz_start(&context, &model, arena, room) &&
+            size >= 192)
+            sqz_classify(&context, &image, answers, model.num_classes < 4 ? 1 : 4);
+        free(arena);
+    }
+    free(memory);
+    return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size > UINT32_MAX) return 0;
     (void)target_header, (void)target_graph, (void)target_decoder, (void)target_file;
+    (void)target_run;
     return TARGET(data, size);
 }

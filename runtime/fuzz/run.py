@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from squeezenet.arch.graph import build_graph
+from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.preprocessing import default_preprocessing
 from squeezenet.arch.presets import squeezenet_tiny
 from squeezenet.arch.record import ModelRecord
@@ -28,6 +29,7 @@ from squeezenet.codec.types import (
     CompressedLayer,
     CompressedModel,
     LevelWeights,
+    TensorScale,
     exact_codebook,
     round_biases,
     round_scales,
@@ -36,7 +38,7 @@ from squeezenet.codec.weights import encode_weights
 
 HERE = Path(__file__).parent
 VECTORS = HERE.parents[1] / "spec" / "vectors"
-TARGETS = ("header", "graph", "decoder", "file")
+TARGETS = ("header", "graph", "decoder", "file", "run")
 FLAGS = [
     "-g",
     "-O1",
@@ -87,6 +89,8 @@ def main() -> None:
 def seeds(target: str) -> list[bytes]:
     """Inputs for a target: a small network in both representations, and the golden files."""
     found = []
+    if target == "run":
+        return [encode(small_model(levels=True)) + bytes([choice]) for choice in range(32)]
     if target in ("header", "file"):
         found = [path.read_bytes() for path in sorted(VECTORS.glob("*/*.sqz"))]
     for model in (small_model(levels=True), small_model(levels=False)):
@@ -122,7 +126,9 @@ def small_model(*, levels: bool) -> CompressedModel:
         codes = exact_codebook(whole.astype(np.float32))
         assert codes is not None
         layers.append(CompressedLayer(name=conv.name, weights=codes, bias_O=bias_O))
-    return CompressedModel(record=record, layers=tuple(layers))
+    scale = TensorScale(step=0.0625, zero=0)
+    activations = dict.fromkeys(scaled_tensors(build_graph(spec)), scale) if levels else None
+    return CompressedModel(record=record, layers=tuple(layers), activations=activations)
 
 
 if __name__ == "__main__":

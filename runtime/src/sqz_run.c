@@ -65,9 +65,17 @@ static void read_row(void *taker, uint32_t y, const uint8_t *row) {
     const reader *in = taker;
     const sqz_tensor *shape = &in->r->m->tensors[0];
     uint8_t *out = at(in->r, 0, y, 0);
-    for (uint32_t x = 0; x < shape->width; x++, out += in->r->m->places[0].pixel)
-        for (uint32_t c = 0; c < shape->channels; c++)
-            out[c] = (uint8_t)((*row++ * in->entry.multiplier[c] + 32768) >> 16);
+    const uint32_t *a = in->entry.multiplier;
+    if (shape->channels == 3) { /* written out, compilers vectorise it */
+        for (uint32_t x = 0; x < shape->width; x++, out += SQZ_GROUP, row += 3) {
+            out[0] = (uint8_t)((row[0] * a[0] + 32768) >> 16);
+            out[1] = (uint8_t)((row[1] * a[1] + 32768) >> 16);
+            out[2] = (uint8_t)((row[2] * a[2] + 32768) >> 16);
+        }
+    } else {
+        for (uint32_t x = 0; x < shape->width; x++, out += SQZ_GROUP)
+            out[0] = (uint8_t)((row[x] * a[0] + 32768) >> 16);
+    }
 }
 
 /* Some blocks of a convolution; its rows are written from `out` on. */

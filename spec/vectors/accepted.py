@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import stream
-from forward import logits
+from forward import logits, pixel
 
-from squeezenet.arch.graph import Conv, build_graph
+from squeezenet.arch.graph import Conv, MaxPool, build_graph
 from squeezenet.arch.imagenet import imagenet_classes
+from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import (
@@ -35,11 +36,14 @@ from squeezenet.codec.types import (
     CompressedLayer,
     CompressedModel,
     LevelWeights,
+    TensorScale,
     bias_shift,
     mantissa_bits,
     round_biases,
     round_scales,
+    round_step,
 )
+from squeezenet.reference.integer_interpreter import IntegerInterpreter
 
 TOLERANCE = 1e-5
 """Of logits, against the largest of them or 1: float32 sums in any order are nearer."""
@@ -69,6 +73,7 @@ def accepted() -> dict[str, Accepted]:
         "labels_ilsvrc": _file(_labels_ilsvrc()),
         "extremes": _file(_extremes()),
         "many_inputs": _file(_many_inputs()),
+        "integer": _file(_integer()),
     }
     for name, file in made.items():
         body = stream.File.of(file.data).section(stream.WEIGHTS).body
@@ -100,6 +105,12 @@ def told(file: Accepted) -> dict[str, Any]:
     }
     if len(answers) > 100:
         del told["logits"], told["tolerance"]
+    if file.model.is_integer:
+        prep = file.model.record.preprocessing
+        y, x, c = np.ogrid[: prep.crop[0], : prep.crop[1], : prep.num_channels]
+        pixels_HWC = pixel(c, y, x).astype(np.uint8)  # type: ignore[attr-defined, arg-type]
+        [answer] = IntegerInterpreter(file.model).integer_logits(pixels_HWC[None])
+        told["integer_logits"] = answer.tolist()
     return told | ({"c": file.c} if file.c else {})
 
 
@@ -181,6 +192,28 @@ def bypass() -> CompressedModel:
         head=HeadSpec(padding=1, last_relu=True),
     )
     return _model(spec, lambda conv, i: _levels(conv, _pattern(conv, i, 7)))
+
+
+def _integer() -> CompressedModel:
+    """ACTIVATIONS: additions, a border, a zero in the middle, bytes that are clamped."""
+    model = bypass()
+    graph = build_graph(model.record.spec)
+    scales = {layer.name: float(layer.weights.side_values.max()) for layer in model.layers}
+    steps = {"input": 1 / min(model.record.preprocessing.std)}
+    activations = {}
+    for i, name in enumerate(scaled_tensors(graph)):
+        writers = [op for op in graph.operations if op.target == name]
+        steps[name] = max(
+            round_step(3 * steps[op.source] * scales[op.name]) if isinstance(op, Conv)
+            else round_step(steps[op.source] / 1.5)
+            for op in writers
+        )  # fmt: skip
+        signed = any(isinstance(op, Conv) and not op.relu for op in writers)
+        activations[name] = TensorScale(step=steps[name], zero=100 + i if signed else 0)
+        for op in graph.operations:
+            if isinstance(op, MaxPool) and op.source == name:
+                steps[op.target] = steps[name]
+    return dataclasses.replace(model, activations=activations)
 
 
 def _folded() -> CompressedModel:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from squeezenet.client import Classifier
 from squeezenet.codec import coder, container, text, weights
 from squeezenet.codec.types import CompressedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
+from squeezenet.reference.integer_interpreter import IntegerInterpreter
 from tests.codec.conftest import ERRORS, Read, crc_of_floats, error_of, layer_line
 from tests.conftest import REPOSITORY
 
@@ -82,6 +84,11 @@ def test_accepted(path: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> No
     if "logits" in expected:
         [found] = FloatInterpreter(model)(picture(model)[None])
         assert np.abs(found - np.array(expected["logits"])).max() <= expected["tolerance"]
+    assert model.is_integer == ("integer_logits" in expected)
+    if model.is_integer:
+        pixels_NHWC = pixels(model).transpose(1, 2, 0)[None]
+        for client in (IntegerInterpreter(model), Classifier(path)):
+            assert client.integer_logits(pixels_NHWC)[0].tolist() == expected["integer_logits"]
     monkeypatch.setattr(weights, "Decoder", coder.Decoder)
     monkeypatch.setattr(text, "Decoder", coder.Decoder)
     oracle = container.decode(data)
@@ -90,12 +97,17 @@ def test_accepted(path: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def picture(model: CompressedModel) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The network's input by the formula of spec/vectors/README.md, float32 CHW."""
+    """The network's input, float32 CHW."""
+    prep = model.record.preprocessing
+    mean, deviation = (np.array(v, np.float32)[:, None, None] for v in (prep.mean, prep.std))
+    return ((pixels(model).astype(np.float32) - mean) / deviation).astype(np.float32)
+
+
+def pixels(model: CompressedModel) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The picture by the formula of spec/vectors/README.md, uint8 CHW."""
     prep = model.record.preprocessing
     c, y, x = np.ogrid[: prep.num_channels, : prep.crop[0], : prep.crop[1]]
-    pixels = (37 * c + 101 * y + 59 * x + 17 * x * y + 11) % 256
-    mean, deviation = (np.array(v, np.float32)[:, None, None] for v in (prep.mean, prep.std))
-    return ((pixels.astype(np.float32) - mean) / deviation).astype(np.float32)
+    return ((37 * c + 101 * y + 59 * x + 17 * x * y + 11) % 256).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", REJECT)

@@ -15,9 +15,10 @@ from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli.display import plain, print_json, print_table
 from squeezenet.cli.options import DEFAULT, ArchOption, JsonOption, model_path, open_model
-from squeezenet.codec.kinds import model_kind, read_compressed
+from squeezenet.client import Classifier
+from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
 from squeezenet.codec.sizes import layer_sizes
-from squeezenet.errors import UsageError
+from squeezenet.errors import FloatOnlyError, UsageError
 
 
 def info(
@@ -37,6 +38,7 @@ def info(
     record: ModelRecord | None = None
     file_bytes: int | None = None
     stored: dict[str, dict[str, Any]] = {}
+    client: dict[str, int] | None = None
     if arch_or_model in PRESETS:
         spec = PRESETS[arch_or_model]()
     elif not path.exists():
@@ -48,6 +50,7 @@ def info(
         model = open_model(path, arch)
         record, file_bytes, spec = model.record, model.file_bytes, model.record.spec
         stored = _stored_layers(path)
+        client = _client_needs(path)
     graph = build_graph(spec)
     counts = count(graph)
     peak_bytes = peak_activation_bytes(graph)
@@ -64,11 +67,12 @@ def info(
                 "peak_client_bytes": peak_bytes,
                 "layers": plain(layers),
                 "spec": spec,
+                **({"client": client} if client else {}),
                 **({"record": _about(record)} if record else {}),
             }
         )
         return
-    _show(graph, counts, peak_bytes, file_bytes, record, stored)
+    _show(graph, counts, peak_bytes, file_bytes, record, stored, client)
 
 
 def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
@@ -87,6 +91,28 @@ def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def _client_needs(path: Path) -> dict[str, int] | None:
+    """Bytes that the C runtime asks for, with plain kernels and one thread; on 32-bit machines a
+    little less. None: the file is not for integer clients."""
+    if model_kind(path) is not ModelKind.SQZ:
+        return None
+    needs = {"flash": path.stat().st_size}
+    try:
+        for streamed, suffix in ((False, ""), (True, "_streamed")):
+            classifier = Classifier(path, kernels="portable", streamed=streamed)
+            needs |= {
+                f"arena{suffix}": classifier.arena_bytes,
+                f"memory{suffix}": classifier.memory_bytes,
+            }
+    except FloatOnlyError:
+        return None
+    return needs
+
+
+def _memory(arena: int, memory: int) -> str:
+    return f"{arena:,} bytes of arena and {memory:,} of tables and weights"
+
+
 def _about(record: ModelRecord) -> dict[str, Any]:
     return {
         "preprocessing": record.preprocessing,
@@ -102,6 +128,7 @@ def _show(
     file_bytes: int | None,
     record: ModelRecord | None,
     stored: dict[str, dict[str, Any]],
+    client: dict[str, int] | None,
 ) -> None:
     columns = ["layer", "kind", "output", "parameters", "MACs", "activation bytes"]
     if stored:
@@ -128,8 +155,13 @@ def _show(
         ("parameters", f"{counts.parameters:,} ({counts.weight_bytes:,} bytes in float32)"),
         ("multiply-accumulates", f"{counts.macs:,}"),
         ("activations", f"{counts.activation_bytes:,} bytes in float32, all of them"),
-        ("client memory", f"{peak_bytes:,} bytes in int8, the most that is alive at once"),
+        ("alive at once", f"{peak_bytes:,} bytes in int8, at most"),
     ]
+    if client is not None:
+        facts += [
+            ("client, streamed", _memory(client["arena_streamed"], client["memory_streamed"])),
+            ("client, unpacked", _memory(client["arena"], client["memory"])),
+        ]
     if file_bytes is not None:
         ratio = counts.weight_bytes / file_bytes
         facts.append(("file", f"{file_bytes:,} bytes ({ratio:.1f} times less than float32)"))
