@@ -168,6 +168,30 @@ static PyObject *network_crop(Network *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* The text of LABELS, behind its first byte, which is `ids`. */
+static PyObject *network_labels(Network *self, void *unused) {
+    sqz_bytes labels = self->model.file.labels, text = {labels.bytes + 1, labels.size - 1};
+    size_t length = 0;
+    if (labels.size < 1) return refuse(SQZ_MALFORMED);
+    sqz_decoder *decoder = malloc(sizeof *decoder);
+    sqz_error error = decoder == NULL ? SQZ_LIMIT
+                                      : sqz_decode_text(decoder, text, NULL, 0, &length);
+    char *out = error ? NULL : malloc(length + 1);
+    PyObject *found = NULL;
+    if (out != NULL) {
+        sqz_decode_text(decoder, text, out, length, &length);
+        found = Py_BuildValue("(iy#)", labels.bytes[0], out, (Py_ssize_t)length);
+    }
+    free(out);
+    free(decoder);
+    return error ? refuse(error) : found != NULL ? found : PyErr_NoMemory();
+}
+
+static PyObject *get_shape(Network *self, void *unused) {
+    const sqz_input *input = &self->model.file.input;
+    return Py_BuildValue("(III)", input->crop_height, input->crop_width, input->channels ? 3 : 1);
+}
+
 static PyObject *get_kernels(Network *self, void *unused) {
     return PyUnicode_FromString(sqz_kernels_name(self->model.options.kernels));
 }
@@ -187,8 +211,10 @@ static PyObject *get_classes(Network *self, void *unused) {
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)network_run, METH_VARARGS, "Cropped pixels to int32 logits."},
     {"crop", (PyCFunction)network_crop, METH_VARARGS, "RGB picture to the pixels of the crop."},
+    {"labels", (PyCFunction)network_labels, METH_NOARGS, "Kind of ids, and the text of LABELS."},
     {NULL}};
 static PyGetSetDef properties[] = {
+    {"crop_shape", (getter)get_shape, NULL, "Rows, columns and channels of the crop.", NULL},
     {"kernels", (getter)get_kernels, NULL, "Name of the inner loops.", NULL},
     {"arena_bytes", (getter)get_arena, NULL, "Activations and scratch.", NULL},
     {"memory_bytes", (getter)get_memory, NULL, "Tables and unpacked weights.", NULL},

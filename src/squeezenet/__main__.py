@@ -20,6 +20,23 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+def _run(arguments: list[str]) -> int:
+    from squeezenet.cli.failures import with_errors_told
+
+    if arguments[:1] == ["predict"] and arguments[1:] and not _have_options(arguments[1:]):
+        # Nothing to parse, and the parser takes longer to load than the answer.
+        from squeezenet.cli.answers import answer_images
+
+        return with_errors_told(lambda: answer_images(tuple(arguments[1:])))
+    from squeezenet.cli.app import run
+
+    return run(arguments)
+
+
+def _have_options(arguments: list[str]) -> bool:
+    return any(argument.startswith("-") and argument != "-" for argument in arguments)
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -27,9 +44,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # file names and class names may hold anything
             stream.reconfigure(errors="backslashreplace")
     try:
-        from squeezenet.cli.app import run
-
-        code = run()
+        code = _run(sys.argv[1:])
     except KeyboardInterrupt:
         print("squeezenet: interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT

@@ -12,8 +12,7 @@ from PIL import Image
 
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
-from squeezenet.client import Classifier
-from squeezenet.client.classifier import available_kernels
+from squeezenet.client import Classifier, available_kernels
 from squeezenet.codec.container import Section, decode, encode
 from squeezenet.errors import (
     ChecksumError,

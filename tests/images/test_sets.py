@@ -16,7 +16,8 @@ from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError, DataError, ImageError, UsageError
 from squeezenet.images import sets
-from squeezenet.images.batches import BadImages, EvalBatches
+from squeezenet.images.bad import BadImages
+from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import answer, compare, evaluate, require_same_classes
 from squeezenet.images.sets import (
     KeptImages,
@@ -126,11 +127,11 @@ def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
     record = record_of(spec)
     images = with_model_labels(read_class_folders(image_folder(c0=6, c1=6, c2=6)), record)
 
-    def by_colour(x_NCHW: np.ndarray) -> np.ndarray:
-        return np.asarray(x_NCHW.mean(axis=(2, 3)), np.float32)
+    def by_colour(pixels_NHWC: np.ndarray) -> np.ndarray:
+        return np.asarray(pixels_NHWC.mean(axis=(1, 2)), np.float32)
 
-    def always_first(x_NCHW: np.ndarray) -> np.ndarray:
-        return np.tile(np.float32([1, 0, 0]), (len(x_NCHW), 1))
+    def always_first(pixels_NHWC: np.ndarray) -> np.ndarray:
+        return np.tile(np.float32([1, 0, 0]), (len(pixels_NHWC), 1))
 
     batches = EvalBatches(images, record.preprocessing, workers=0)
     assert evaluate(by_colour, record, batches).top1 == 100.0
@@ -163,7 +164,8 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str
         "from squeezenet.arch.preprocessing import torchvision_preprocessing\n"
         "from squeezenet.data.augment import Augmentation\n"
         "from squeezenet.data.loader import iter_train_batches\n"
-        "from squeezenet.images.batches import BadImages, EvalBatches\n"
+        "from squeezenet.images.bad import BadImages\n"
+        "from squeezenet.images.batches import EvalBatches\n"
         "from squeezenet.images.sets import read_class_folders\n"
         "if __name__ == '__main__':\n"
         "    images = read_class_folders(Path(sys.argv[1]))\n"

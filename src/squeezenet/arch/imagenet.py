@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 
 def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -10,6 +10,6 @@ def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Two pairs of names are equal (crane, maillot); the ids tell them apart.
     """
-    text = files("squeezenet.arch").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    text = Path(__file__).parent.joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
     pairs = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
     return tuple(name for _, name in pairs), tuple(wordnet_id for wordnet_id, _ in pairs)

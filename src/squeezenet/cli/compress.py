@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.cli.display import make_progress, plain, print_json, print_table
+from squeezenet.cli.models import bad_images, tell_skipped
 from squeezenet.cli.options import (
     ArchOption,
     CheckpointOption,
@@ -21,12 +21,11 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
-    bad_images,
     require_seed,
     require_workers,
     set_threads,
-    tell_skipped,
 )
+from squeezenet.cli.words import make_progress, plain, print_json, print_table
 from squeezenet.codec.kinds import ModelKind, model_kind
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra

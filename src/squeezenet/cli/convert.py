@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.display import print_json
 from squeezenet.cli.options import ArchOption, JsonOption, ModelArgument
+from squeezenet.cli.words import print_json
 from squeezenet.codec.container import EntropyCoder, encode
 from squeezenet.codec.kinds import model_kind, read_compressed
 from squeezenet.codec.types import CompressedModel

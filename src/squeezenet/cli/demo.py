@@ -10,16 +10,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.cli.compress import show_report
-from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.models import open_model
 from squeezenet.cli.options import (
     DIGITS,
     JsonOption,
     SeedOption,
     open_eval_images,
-    open_model,
     require_seed,
 )
 from squeezenet.cli.predict import predict
+from squeezenet.cli.words import make_progress, plain, print_json
 from squeezenet.errors import QualityError
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import EvalBatches

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.models import bad_images, open_model, tell_skipped
 from squeezenet.cli.options import (
     ArchOption,
     JsonOption,
@@ -16,12 +16,10 @@ from squeezenet.cli.options import (
     SplitOption,
     StrictOption,
     WorkersOption,
-    bad_images,
     open_eval_images,
-    open_model,
     require_workers,
-    tell_skipped,
 )
+from squeezenet.cli.words import make_progress, plain, print_json
 from squeezenet.images.batches import EvalBatches, default_workers
 from squeezenet.images.evaluate import answer, compare, require_same_classes, score
 

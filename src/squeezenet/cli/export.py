@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.cli.display import print_json
 from squeezenet.cli.options import JsonOption, ModelArgument
+from squeezenet.cli.words import print_json
 from squeezenet.codec.kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
 from squeezenet.export.c import c_project

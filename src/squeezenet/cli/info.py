@@ -13,8 +13,12 @@ from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
-from squeezenet.cli.display import plain, print_json, print_table
-from squeezenet.cli.options import DEFAULT, ArchOption, JsonOption, model_path, open_model
+from squeezenet.cli.models import DEFAULT, model_path, open_model
+from squeezenet.cli.options import (
+    ArchOption,
+    JsonOption,
+)
+from squeezenet.cli.words import plain, print_json, print_table
 from squeezenet.client import Classifier
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
 from squeezenet.codec.sizes import layer_sizes

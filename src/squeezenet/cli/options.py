@@ -1,39 +1,21 @@
-"""Arguments that several commands share, and what they open."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.client import Classifier
-from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
-from squeezenet.errors import FloatOnlyError, UsageError
+from squeezenet.cli.models import model_path
+from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
-from squeezenet.images.batches import BadImages
-from squeezenet.images.decode import Pixels
-from squeezenet.images.evaluate import Network
-from squeezenet.images.preprocess import crop_pixels, from_pixels
 from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
-from squeezenet.progress import Progress
-from squeezenet.reference.float_interpreter import FloatInterpreter
 
 DIGITS = "digits"
 """As ``data.digits.DIGITS``, which is not to be imported before it is known to be needed."""
-
-DEFAULT = "default"
-DEFAULT_MODEL = Path(str(files("squeezenet"))) / "weights" / "cifar10.sqz"
-"""What the word stands for: the network that comes with the package."""
-
-
-def model_path(word: str) -> Path:
-    """Return the path that a model argument means."""
-    return DEFAULT_MODEL if word == DEFAULT else Path(word)
 
 
 def _convert(type_: Any, tokens: Sequence[Token]) -> Path:
@@ -75,70 +57,6 @@ ThreadsOption: TypeAlias = Annotated[
 CheckpointOption: TypeAlias = Annotated[
     float, Parameter(help="Seconds between checkpoints; one is also written at each epoch's end.")
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenModel:
-    """A model argument ready to run: ``crop`` makes of RGB pixels what ``network`` takes.
-
-    ``file_bytes`` is what it takes on disk. Files for integer clients run on the compiled runtime,
-    bit for bit as everywhere.
-    """
-
-    record: ModelRecord
-    network: Network
-    crop: Callable[[Pixels], Pixels]
-    file_bytes: int
-    arithmetic: Literal["integer", "float32"]
-
-
-def open_model(
-    path: Path, arch: str | None = None, *, in_float: bool = False, threads: int = 1
-) -> OpenModel:
-    """Open a model argument, compressed ones without torch.
-
-    ``in_float``: run what integer clients run in float32 too; ``threads`` are for integers.
-    """
-    kind = model_kind(path)
-    if kind is ModelKind.SQZ and not in_float:
-        try:
-            classifier = Classifier(path, threads=threads)
-        except FloatOnlyError:
-            pass
-        else:
-            return OpenModel(
-                record=classifier.record,
-                network=classifier.logits,
-                crop=classifier.crop,
-                file_bytes=path.stat().st_size,
-                arithmetic="integer",
-            )
-    if kind.is_compressed:
-        model = read_compressed(path, kind)
-        return OpenModel(
-            record=model.record,
-            network=FloatInterpreter(model).logits,
-            crop=_crop(model.record),
-            file_bytes=path.stat().st_size,
-            arithmetic="float32",
-        )
-    require_extra("train", f"reading a {kind.value}")
-    from squeezenet.model.load import BEST_WEIGHTS, load_model
-
-    loaded = load_model(path, arch)
-    file = path / BEST_WEIGHTS if kind is ModelKind.RUN_FOLDER else path
-    network = from_pixels(loaded.logits, loaded.record.preprocessing)
-    return OpenModel(
-        record=loaded.record,
-        network=network,
-        crop=_crop(loaded.record),
-        file_bytes=file.stat().st_size,
-        arithmetic="float32",
-    )
-
-
-def _crop(record: ModelRecord) -> Callable[[Pixels], Pixels]:
-    return lambda pixels_HWC: crop_pixels(pixels_HWC, record.preprocessing)
 
 
 def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:
@@ -184,15 +102,3 @@ def set_threads(threads: int | None) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def bad_images(progress: Progress, *, strict: bool) -> BadImages:
-    """Bad images are told as they come."""
-    return BadImages(strict=strict, report=progress.log)
-
-
-def tell_skipped(bad: BadImages, progress: Progress) -> None:
-    """End a run with the count of what it skipped."""
-    if bad.count:
-        what, was = ("image", "was") if bad.count == 1 else ("images", "were")
-        progress.log(f"{bad.count} {what} could not be read and {was} skipped")

@@ -7,26 +7,24 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.models import OpenModel, bad_images, open_model, tell_skipped
 from squeezenet.cli.options import (
     DIGITS,
     ArchOption,
     JsonOption,
     ModelArgument,
-    OpenModel,
     SplitOption,
     StrictOption,
     WorkersOption,
-    bad_images,
     open_eval_images,
-    open_model,
     require_workers,
-    tell_skipped,
 )
+from squeezenet.cli.words import make_progress, plain, print_json
 from squeezenet.codec.kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
-from squeezenet.images.batches import BadImages, EvalBatches
+from squeezenet.images.bad import BadImages
+from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import Evaluation, answer, score
 from squeezenet.images.sets import ImageSet, eval_split
 from squeezenet.progress import Progress

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from squeezenet.arch.spec import MAX_INPUT_SIZE
-from squeezenet.cli.display import make_progress, plain, print_json
+from squeezenet.cli.models import bad_images, open_model, tell_skipped
 from squeezenet.cli.options import (
     CheckpointOption,
     DeviceOption,
@@ -18,17 +18,15 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
-    bad_images,
-    open_model,
     require_seed,
     require_workers,
     set_threads,
-    tell_skipped,
 )
 from squeezenet.cli.report import draw_report
+from squeezenet.cli.words import make_progress, plain, print_json
 from squeezenet.errors import SpecError, SqueezeNetError, UsageError
 from squeezenet.extras import require_extra
-from squeezenet.images.batches import BadImages
+from squeezenet.images.bad import BadImages
 from squeezenet.images.sets import ImageSet
 from squeezenet.progress import Progress
 

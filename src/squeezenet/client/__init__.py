@@ -4,6 +4,20 @@ In:  a file, and pictures (file names, Pillow images or uint8 arrays).
 Out: classes with probabilities, or logits; bit for bit what spec/INTEGER.md says.
 """
 
-from squeezenet.client.classifier import Answer, Classifier
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Answer", "Classifier"]
+from squeezenet.client.engine import Answer, Engine, available_kernels
+
+if TYPE_CHECKING:
+    from squeezenet.client.classifier import Classifier
+
+__all__ = ["Answer", "Classifier", "Engine", "available_kernels"]
+
+
+def __getattr__(name: str) -> Any:
+    """``Classifier`` needs NumPy, and is loaded when it is first named."""
+    if name != "Classifier":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from squeezenet.client.classifier import Classifier
+
+    return Classifier

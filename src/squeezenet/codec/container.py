@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from squeezenet.arch.graph import MAX_WEIGHTS, Graph, build_graph
-from squeezenet.arch.imagenet import imagenet_classes
 from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
-from squeezenet.codec import huffman_weights
+from squeezenet.codec.labels import label_bytes, split_labels
+from squeezenet.codec.magic import MAGIC
 from squeezenet.codec.plan_bytes import (
     activation_bytes,
     graph_bytes,
@@ -41,7 +41,6 @@ from squeezenet.errors import (
     WeightsError,
 )
 
-MAGIC = b"\x89SQZ\r\n\x1a\n"
 VERSION = 0
 MAX_FILE_BYTES = 1 << 28
 """What a reader may have to hold; the most weights take 151 MB raw."""
@@ -53,7 +52,6 @@ _CRC = struct.Struct("<I")
 _MANDATORY = 1
 _MAX_SECTIONS = 16
 _CODERS: tuple[EntropyCoder, ...] = ("huffman", "range")
-_NO_IDS, _IMAGENET_IDS, _LISTED_IDS = range(3)
 
 
 class Section(IntEnum):
@@ -98,12 +96,14 @@ def encode(model: CompressedModel, coder: EntropyCoder = "range") -> bytes:
     """
     graph = build_graph(model.record.spec)
     needs = Needs.of(graph)
-    weights = encode_weights if coder == "range" else huffman_weights.encode_weights
+    weights = encode_weights
+    if coder == "huffman":
+        from squeezenet.codec.huffman_weights import encode_weights as weights
     sections = {
         Section.GRAPH: graph_bytes(graph),
         Section.INPUT: input_bytes(model.record.preprocessing),
         Section.WEIGHTS: bytes([_CODERS.index(coder)]) + weights(model.layers),
-        Section.LABELS: _labels(model.record),
+        Section.LABELS: label_bytes(model.record.class_names, model.record.class_ids),
         Section.RECORD: encode_text(model.record.to_json(labels=False)),
     }
     if model.activations is not None:
@@ -157,7 +157,9 @@ def _decode_record(data: bytes, where: str) -> tuple[ModelRecord, Graph, dict[Se
     needs, sections = _open(data, where)
     require_counts(sections[Section.GRAPH], where)
     readers = {kind: ByteReader(body, f"{where}: {kind.name}") for kind, body in sections.items()}
-    names, ids = _read_labels(readers[Section.LABELS])
+    labels = readers[Section.LABELS]
+    (kind,) = labels.unpack("<B")
+    names, ids = split_labels(kind, decode_text(labels), labels.where)
     try:
         record = ModelRecord.from_json(decode_text(readers[Section.RECORD]), (names, ids))
         graph = build_graph(record.spec)
@@ -254,30 +256,12 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
     return claimed, sections
 
 
-def _labels(record: ModelRecord) -> bytes:
-    if not record.class_ids:
-        return bytes([_NO_IDS]) + encode_text("\n".join(record.class_names))
-    if record.class_ids == imagenet_classes()[1]:
-        return bytes([_IMAGENET_IDS]) + encode_text("\n".join(record.class_names))
-    return bytes([_LISTED_IDS]) + encode_text("\n".join(record.class_names + record.class_ids))
-
-
-def _read_labels(reader: ByteReader) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    (ids,) = reader.unpack("<B")
-    lines = tuple(decode_text(reader).split("\n"))
-    if ids == _NO_IDS:
-        return lines, ()
-    if ids == _IMAGENET_IDS:
-        return lines, imagenet_classes()[1]
-    if ids != _LISTED_IDS or len(lines) % 2:
-        raise MalformedError(f"{reader.where}: kind {ids} of ids, {len(lines)} lines")
-    return lines[: len(lines) // 2], lines[len(lines) // 2 :]
-
-
 def _read_weights(data: bytes, graph: Graph, where: str) -> tuple[CompressedLayer, ...]:
     coder = data[0] if data else None
     if coder is None or coder >= len(_CODERS):
         raise UnsupportedVersionError(f"{where}: entropy coder {coder}, expected 0 or 1")
     if _CODERS[coder] == "range":
         return decode_weights(data[1:], graph.convs, where)
+    from squeezenet.codec import huffman_weights
+
     return huffman_weights.decode_weights(data[1:], graph.convs, where)

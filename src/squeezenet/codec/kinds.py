@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from squeezenet.codec import container, han
-from squeezenet.codec.types import CompressedModel
+from squeezenet.codec.magic import MAGIC
 from squeezenet.errors import LimitError, TruncatedError, UnknownFormatError, UsageError
+
+if TYPE_CHECKING:
+    from squeezenet.codec.types import CompressedModel
 
 MAX_MODEL_BYTES = 1 << 30
 """Twice what the most weights of a network take in float32."""
@@ -47,7 +50,7 @@ def model_kind(path: Path) -> ModelKind:
         raise LimitError(f"{path}: {size} bytes, expected at most {MAX_MODEL_BYTES} in a model")
     with path.open("rb") as file:
         head = file.read(256)
-    if container.MAGIC.startswith(head[: len(container.MAGIC)]):
+    if MAGIC.startswith(head[: len(MAGIC)]):
         return ModelKind.SQZ
     # Before pickles: the length of a header may begin with any byte, 0x80 among them.
     header_bytes = int.from_bytes(head[:8], "little")
@@ -55,6 +58,8 @@ def model_kind(path: Path) -> ModelKind:
         return ModelKind.SAFETENSORS
     if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":  # zip archive, or bare pickle
         return ModelKind.TORCH_PTH
+    from squeezenet.codec import han
+
     if han.expected_bytes(head) is not None:
         return ModelKind.HAN_NET
     raise UnknownFormatError(
@@ -66,4 +71,8 @@ def model_kind(path: Path) -> ModelKind:
 def read_compressed(path: Path, kind: ModelKind) -> CompressedModel:
     """Read a file of one of the compressed kinds."""
     assert kind.is_compressed
-    return container.read_sqz(path) if kind is ModelKind.SQZ else han.read_net(path)
+    from squeezenet.codec import container, han
+
+    if kind is ModelKind.SQZ:
+        return container.read_sqz(path)
+    return han.read_net(path)

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import Augmentation, random_crop
 from squeezenet.errors import DataError, ImageError
-from squeezenet.images.batches import BadImages, become_a_worker
+from squeezenet.images.bad import BadImages
+from squeezenet.images.batches import become_a_worker
 from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ImageSet
 

@@ -7,14 +7,15 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.errors import DataError, ImageError
+from squeezenet.images.bad import BadImages
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import ArrayImages, ImageSet, Labels
@@ -33,32 +34,6 @@ class Batch:
     pixels_NHWC: Pixels
     labels: Labels
     indices: Labels
-
-
-@dataclass
-class BadImages:
-    """What happens to images that cannot be read: reported, counted, or, if strict, an error."""
-
-    strict: bool = False
-    report: Callable[[str], None] = lambda message: None
-    messages: list[str] = field(default_factory=list)
-
-    def add(self, message: str) -> None:
-        """Take note of one bad image.
-
-        Raises:
-            ImageError: when strict.
-        """
-        if self.strict:
-            raise ImageError(message)
-        if message not in self.messages:
-            self.messages.append(message)
-            self.report(f"skipped {message}")
-
-    @property
-    def count(self) -> int:
-        """How many different images were bad."""
-        return len(self.messages)
 
 
 def default_workers() -> int:

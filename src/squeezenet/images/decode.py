@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from squeezenet.errors import ImageError
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
@@ -27,6 +29,17 @@ MAX_PIXELS = 1 << 27
 
 def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
     """Read one image as uint8 RGB of shape (height, width, 3).
+
+    Raises:
+        ImageError: names the file and what is wrong with it.
+    """
+    import numpy as np
+
+    return np.asarray(read_rgb(source, name))
+
+
+def read_rgb(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
+    """Read one image as a Pillow image in RGB, without NumPy.
 
     Raises:
         ImageError: names the file and what is wrong with it.
@@ -45,7 +58,7 @@ def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
                         f"expected at most {MAX_PIXELS}"
                     )
                 image.load()
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+                return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise
     except FileNotFoundError:
@@ -73,8 +86,18 @@ def is_image(path: Path) -> bool:
 
 
 def _open(source: Path | BinaryIO) -> Image.Image:
+    Image.preinit()  # the five most common formats; to load all takes longer than an answer
+    try:
+        return Image.open(source, formats=_formats())
+    except UnidentifiedImageError:
+        if not isinstance(source, Path):
+            source.seek(0)
     Image.init()
-    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+    return Image.open(source, formats=_formats())
+
+
+def _formats() -> list[str]:
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -89,6 +112,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """Grey of 16 bits keeps its upper 8; grey floats are taken as 0..1 or 0..255."""
+    import numpy as np
+
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("holds values that are not numbers")

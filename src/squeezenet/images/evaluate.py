@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError, WeightsError
-from squeezenet.images.batches import EvalBatches
 from squeezenet.images.decode import Pixels
-from squeezenet.images.preprocess import Float32Array
-from squeezenet.images.sets import Labels
 from squeezenet.images.topk import kl_divergence, num_in_top_k, top_k
 from squeezenet.progress import Progress, SilentProgress
 
-Network: TypeAlias = Callable[[Pixels], Float32Array]
+if TYPE_CHECKING:
+    from squeezenet.arch.record import ModelRecord
+    from squeezenet.images.batches import EvalBatches
+    from squeezenet.images.preprocess import Float32Array
+    from squeezenet.images.sets import Labels
+
+Network: TypeAlias = "Callable[[Pixels], Float32Array]"
 """Cropped uint8 pixels (N, H, W, C) -> logits (N, K)."""
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.images.preprocess import Float32Array
-from squeezenet.images.sets import Labels
+if TYPE_CHECKING:
+    from squeezenet.images.preprocess import Float32Array
+    from squeezenet.images.sets import Labels
 
 
 def softmax(logits_NK: Float32Array) -> npt.NDArray[np.float64]:

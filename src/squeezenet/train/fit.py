@@ -22,7 +22,8 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import augment_batch, shrink
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
 from squeezenet.errors import DivergenceError, InterruptedRunError
-from squeezenet.images.batches import BadImages, default_workers
+from squeezenet.images.bad import BadImages
+from squeezenet.images.batches import default_workers
 from squeezenet.images.evaluate import Evaluation
 from squeezenet.images.sets import ImageSet, KeptImages, is_small_set
 from squeezenet.progress import Progress, SilentProgress, Task
