@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint bench clean
+.PHONY: setup demo test test-slow test-targets lint bench clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+test-targets: setup
+	$(BIN)/python -m tests.targets.run
 
 lint: setup
 	$(BIN)/ruff check .

@@ -77,21 +77,24 @@ typedef struct {
     size_t row_bytes, bytes;
 } workplace;
 
+/* With `scratch` NULL only the bytes are told. */
 static workplace workplace_of(const geometry *g, uint8_t *scratch) {
     workplace w;
-    size_t at = 0;
-    w.row_bytes = 3 * (size_t)g->columns.count;
-    w.firsts = (int32_t *)(void *)(scratch + at);
-    at += sqz_round_up(g->columns.count * sizeof *w.firsts, 16);
-    w.filters = (int16_t *)(void *)(scratch + at);
-    at += sqz_round_up((size_t)g->columns.count * g->columns.taps * sizeof *w.filters, 16);
-    w.row_filter = (int16_t *)(void *)(scratch + at);
-    at += sqz_round_up(g->rows.taps * sizeof *w.row_filter, 16);
-    w.ring = scratch + at;
-    at += g->rows.taps * w.row_bytes;
-    w.row = scratch + at;
-    at += w.row_bytes;
-    w.bytes = at;
+    size_t columns = g->columns.count;
+    memset(&w, 0, sizeof w);
+    w.row_bytes = 3 * columns;
+    size_t filters = sqz_round_up(columns * sizeof *w.firsts, 16);
+    size_t row_filter =
+        filters + sqz_round_up(columns * g->columns.taps * sizeof *w.filters, 16);
+    size_t ring = row_filter + sqz_round_up(g->rows.taps * sizeof *w.row_filter, 16);
+    size_t row = ring + g->rows.taps * w.row_bytes;
+    w.bytes = row + w.row_bytes;
+    if (scratch == NULL) return w;
+    w.firsts = (int32_t *)(void *)scratch;
+    w.filters = (int16_t *)(void *)(scratch + filters);
+    w.row_filter = (int16_t *)(void *)(scratch + row_filter);
+    w.ring = scratch + ring;
+    w.row = scratch + row;
     return w;
 }
 

@@ -349,9 +349,9 @@ static sqz_error run_all(const run *r, int32_t *logits) {
     return error;
 }
 
-/* One thread at a time may have a context. */
+/* One thread at a time may have a context. Processors without atomics have no threads either. */
 static int take(sqz_context *context) {
-#if defined(__GNUC__)
+#if defined(__GCC_ATOMIC_INT_LOCK_FREE) && __GCC_ATOMIC_INT_LOCK_FREE == 2
     return !__atomic_exchange_n(&context->busy, 1, __ATOMIC_ACQUIRE);
 #else
     int busy = context->busy;
@@ -361,7 +361,7 @@ static int take(sqz_context *context) {
 }
 
 static void leave(sqz_context *context) {
-#if defined(__GNUC__)
+#if defined(__GCC_ATOMIC_INT_LOCK_FREE) && __GCC_ATOMIC_INT_LOCK_FREE == 2
     __atomic_store_n(&context->busy, 0, __ATOMIC_RELEASE);
 #else
     context->busy = 0;

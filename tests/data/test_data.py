@@ -16,7 +16,7 @@ from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epo
 from squeezenet.data.sources import open_training_data
 from squeezenet.data.split import class_weights, stratified_split
 from squeezenet.errors import DataError, ImageError, SpecError, UsageError
-from squeezenet.images.batches import BadImages
+from squeezenet.images.bad import BadImages
 from squeezenet.images.sets import ArrayImages, ImageSet, read_class_folders
 
 MakeFolder = Callable[..., Path]
