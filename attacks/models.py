@@ -28,7 +28,7 @@ def _sqz() -> list[Attack]:
             wants="memory, by a header that claims 4 GB",
             why="sizes are held against limits and the file's true length before any is taken",
             make=_vector("gigabytes"),
-            message="claims 4294967295 bytes",
+            message="asks for more than the format allows",
         ),
         Attack(
             name="sqz: bomb",

@@ -5,8 +5,23 @@ static const sqz_kernels *const all[] = {
 #if defined(SQZ_VNNI)
     &sqz_vnni,
 #endif
+#if defined(SQZ_AVX_VNNI)
+    &sqz_avx_vnni,
+#endif
 #if defined(SQZ_AVX2)
     &sqz_avx2,
+#endif
+#if defined(SQZ_DOTPROD)
+    &sqz_dotprod,
+#endif
+#if defined(SQZ_NEON)
+    &sqz_neon,
+#endif
+#if defined(SQZ_WASM)
+    &sqz_wasm,
+#endif
+#if defined(SQZ_DSP)
+    &sqz_dsp,
 #endif
     &sqz_portable,
 };

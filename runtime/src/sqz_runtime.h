@@ -36,10 +36,35 @@ typedef struct {
     uint32_t count;
 } sqz_span;
 
-/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves the others out. */
+/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all others out. Those that are
+ * still to be proved on their processors are built with SQZ_ALL_KERNELS alone. */
 #if !defined(SQZ_ONLY_PORTABLE) && defined(__GNUC__)
 #if defined(__x86_64__)
 #define SQZ_AVX2 1
+#endif
+#if !defined(SQZ_ALL_KERNELS)
+#elif defined(__x86_64__)
+#define SQZ_VNNI 1
+#if (defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11)
+#define SQZ_AVX_VNNI 1
+#endif
+#elif defined(__aarch64__) && !defined(__AARCH64EB__)
+#define SQZ_NEON 1
+#if defined(__ARM_FEATURE_DOTPROD)
+#define SQZ_DOTPROD 1
+#elif defined(__linux__) && (!defined(__clang__) || __clang_major__ >= 16)
+#define SQZ_DOTPROD 1 /* if the processor says so */
+#endif
+#elif defined(__wasm_simd128__)
+#define SQZ_WASM 1
+#elif defined(__ARM_FEATURE_DSP)
+#define SQZ_DSP 1
+#endif
+/* Before a loop over registers, whose number is a constant: all of it is written out. */
+#if defined(__clang__)
+#define SQZ_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SQZ_UNROLL _Pragma("GCC unroll 16")
 #endif
 #endif
 
@@ -58,6 +83,21 @@ extern const sqz_kernels sqz_avx2;
 #endif
 #if defined(SQZ_VNNI)
 extern const sqz_kernels sqz_vnni;
+#endif
+#if defined(SQZ_AVX_VNNI)
+extern const sqz_kernels sqz_avx_vnni;
+#endif
+#if defined(SQZ_NEON)
+extern const sqz_kernels sqz_neon;
+#endif
+#if defined(SQZ_DOTPROD)
+extern const sqz_kernels sqz_dotprod;
+#endif
+#if defined(SQZ_WASM)
+extern const sqz_kernels sqz_wasm;
+#endif
+#if defined(SQZ_DSP)
+extern const sqz_kernels sqz_dsp;
 #endif
 
 typedef struct sqz_place {

@@ -1,0 +1,245 @@
+/* NEON of 64-bit ARM, with and without dot products. Both multiply signed bytes, so 128 is taken
+ * from the inputs, and what that takes from the sums goes into the bias. Accumulators are handed on
+ * in memory, which costs little: each has seen many groups by then. */
+#include "../src/sqz_runtime.h"
+
+#if defined(SQZ_NEON)
+#include <arm_neon.h>
+#include <string.h>
+
+#if defined(SQZ_DOTPROD) && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define TILE 4 /* positions at once: 16 accumulators of 32 registers */
+
+/* Works out the accumulators of `count` positions, which is within the tile. */
+typedef void accumulator(const sqz_block *b, const int32_t *bias, const uint8_t *in,
+                         size_t in_step, unsigned count, int32_t (*acc)[SQZ_BLOCK]);
+/* The bias for inputs that are 128 lower. */
+typedef void raiser(const sqz_block *b, int32_t *bias);
+
+static inline uint32_t word(const uint8_t *bytes) {
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static inline int8x16_t lower(uint8x16_t x) {
+    return vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)));
+}
+
+/* How many positions come next. Tiles are about equally long: a short one would wait for its own
+ * sums. */
+INLINE unsigned next(uint32_t left, unsigned most) {
+    uint32_t tiles = (left + most - 1) / most;
+    return (left + tiles - 1) / tiles;
+}
+
+INLINE void convolve(const sqz_block *b, const sqz_span *span, raiser *raise,
+                     accumulator *accumulate, unsigned most) {
+    const int16x8_t zero = vdupq_n_s16(b->zero);
+    const uint8x16_t low = vdupq_n_u8(b->low);
+    const uint8_t *in = span->in;
+    uint8_t *out = span->out;
+    int32_t bias[SQZ_BLOCK], acc[TILE][SQZ_BLOCK];
+    raise(b, bias);
+    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
+        count = next(left, most);
+        accumulate(b, bias, in, span->in_step, count, acc);
+        for (uint32_t i = 0; i < count; i++, out += span->out_step) {
+            uint8x8_t bytes[2];
+            SQZ_UNROLL for (unsigned h = 0; h < 2; h++) {
+                int16x4_t t[2];
+                SQZ_UNROLL for (unsigned q = 0; q < 2; q++) {
+                    unsigned k = 8 * h + 4 * q;
+                    int32x4_t shift = vnegq_s32(vld1q_s32(b->shift + k));
+                    t[q] = vqmovn_s32(vrshlq_s32(vld1q_s32(acc[i] + k), shift));
+                }
+                int16x8_t multiplier = vld1q_s16(b->multiplier + 8 * h);
+                int16x8_t q = vqrdmulhq_s16(vcombine_s16(t[0], t[1]), multiplier);
+                bytes[h] = vqmovun_s16(vqaddq_s16(q, zero));
+            }
+            uint8x16_t all = vmaxq_u8(vcombine_u8(bytes[0], bytes[1]), low);
+            if (b->channels == SQZ_BLOCK) {
+                vst1q_u8(out, all);
+            } else {
+                uint8_t some[SQZ_BLOCK];
+                vst1q_u8(some, all);
+                memcpy(out, some, b->channels);
+            }
+        }
+    }
+}
+
+INLINE void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums, raiser *raise,
+                accumulator *accumulate, unsigned most) {
+    const int32x4_t floor = vdupq_n_s32(relu ? 0 : INT32_MIN);
+    const uint8_t *in = span->in;
+    int32_t bias[SQZ_BLOCK], acc[TILE][SQZ_BLOCK];
+    raise(b, bias);
+    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
+        count = next(left, most);
+        accumulate(b, bias, in, span->in_step, count, acc);
+        for (unsigned k = 0; k < SQZ_BLOCK; k += 2) {
+            int64x2_t total = vld1q_s64(sums + k);
+            for (uint32_t i = 0; i < count; i++)
+                total = vaddw_s32(total, vmax_s32(vld1_s32(acc[i] + k), vget_low_s32(floor)));
+            vst1q_s64(sums + k, total);
+        }
+    }
+}
+
+/* Without dot products, levels are added in 16 bits as long as they surely fit (`runs`): in each
+ * pair of lanes those above 0 add up to 128 at most, and those below 0, so that with inputs of -128
+ * to 127 the sum is within 127 * 128 + 128 * 128 = 32640. */
+#define TILE_16 2 /* 16 sums of 16 bits and 8 of 32 bits in registers */
+
+INLINE void accumulate_16(const sqz_block *b, const int32_t *bias, const uint8_t *in,
+                          size_t in_step, unsigned count, int32_t (*out)[SQZ_BLOCK]) {
+    const int32_t *offset = b->offsets, *end = offset + b->num_groups;
+    const int8_t *w = b->weights;
+    int32x4_t acc[TILE_16][4];
+    SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) acc[i][q] = vld1q_s32(bias + 4 * q);
+    for (const uint8_t *run = b->runs; offset < end; run++) {
+        const int32_t *until = offset + *run;
+        int16x8_t sum[TILE_16][8];
+        SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+            SQZ_UNROLL for (unsigned h = 0; h < 8; h++) sum[i][h] = vdupq_n_s16(0);
+        for (; offset < until; offset++, w += 64) {
+            int8x16_t x[TILE_16];
+            SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+                x[i] = lower(vreinterpretq_u8_u32(vdupq_n_u32(word(in + *offset + i * in_step))));
+            SQZ_UNROLL for (unsigned q = 0; q < 4; q++) {
+                int8x16_t levels = vld1q_s8(w + 16 * q);
+                SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
+                    int16x8_t *s = &sum[i][2 * q];
+                    s[0] = vmlal_s8(s[0], vget_low_s8(levels), vget_low_s8(x[i]));
+                    s[1] = vmlal_high_s8(s[1], levels, x[i]);
+                }
+            }
+        }
+        SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+            SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
+                acc[i][q] = vpadalq_s16(acc[i][q], vpaddq_s16(sum[i][2 * q], sum[i][2 * q + 1]));
+    }
+    SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) vst1q_s32(out[i] + 4 * q, acc[i][q]);
+}
+
+static void neon_accumulate(const sqz_block *b, const int32_t *bias, const uint8_t *in,
+                            size_t in_step, unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
+    if (count == 2) accumulate_16(b, bias, in, in_step, 2, acc);
+    else accumulate_16(b, bias, in, in_step, 1, acc);
+}
+
+static void neon_raise(const sqz_block *b, int32_t *bias) {
+    int32x4_t total[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    const int8_t *w = b->weights;
+    for (uint32_t g = 0; g < b->num_groups; g++, w += 64)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
+            total[q] = vpadalq_s16(total[q], vpaddlq_s8(vld1q_s8(w + 16 * q)));
+    SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
+        vst1q_s32(bias + 4 * q, vaddq_s32(vld1q_s32(b->bias + 4 * q), vshlq_n_s32(total[q], 7)));
+}
+
+static void neon_convolve(const sqz_block *b, const sqz_span *span) {
+    convolve(b, span, neon_raise, neon_accumulate, TILE_16);
+}
+
+static void neon_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+    sum(b, span, relu, sums, neon_raise, neon_accumulate, TILE_16);
+}
+
+static int always(void) { return 1; }
+
+const sqz_kernels sqz_neon = {"NEON", 1, always, neon_convolve, neon_sum};
+#endif
+
+#if defined(SQZ_DOTPROD)
+#if defined(__ARM_FEATURE_DOTPROD)
+#define DOTPROD
+static int dotprod_runs_here(void) { return 1; }
+#else
+#define DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+static int dotprod_runs_here(void) { return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */ }
+#endif
+
+/* The inputs of four groups, which mostly lie together. */
+INLINE DOTPROD int8x16_t inputs(const uint8_t *in, const int32_t *offset, int together) {
+    if (together) return lower(vld1q_u8(in + offset[0]));
+    uint32x4_t x = vdupq_n_u32(word(in + offset[0]));
+    x = vsetq_lane_u32(word(in + offset[1]), x, 1);
+    x = vsetq_lane_u32(word(in + offset[2]), x, 2);
+    x = vsetq_lane_u32(word(in + offset[3]), x, 3);
+    return lower(vreinterpretq_u8_u32(x));
+}
+
+INLINE DOTPROD void accumulate_32(const sqz_block *b, const int32_t *bias, const uint8_t *in,
+                                  size_t in_step, unsigned count, int32_t (*out)[SQZ_BLOCK]) {
+    const int32_t *offset = b->offsets, *end = offset + b->num_groups;
+    const int8_t *w = b->weights;
+    int32x4_t acc[TILE][4];
+    int8x16_t x[TILE];
+    SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) acc[i][q] = vld1q_s32(bias + 4 * q);
+#define GROUP(n) \
+    SQZ_UNROLL for (unsigned q = 0; q < 4; q++) { \
+        int8x16_t levels = vld1q_s8(w + 64 * n + 16 * q); \
+        SQZ_UNROLL for (unsigned i = 0; i < count; i++) \
+            acc[i][q] = vdotq_laneq_s32(acc[i][q], levels, x[i], n); \
+    }
+    for (; end - offset >= 4; offset += 4, w += 4 * 64) {
+        int together = offset[1] - offset[0] == 4 && offset[2] - offset[0] == 8 &&
+                       offset[3] - offset[0] == 12;
+        SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+            x[i] = inputs(in + i * in_step, offset, together);
+        GROUP(0)
+        GROUP(1)
+        GROUP(2)
+        GROUP(3)
+    }
+    for (; offset < end; offset++, w += 64) {
+        SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+            x[i] = lower(vreinterpretq_u8_u32(vdupq_n_u32(word(in + *offset + i * in_step))));
+        GROUP(0)
+    }
+#undef GROUP
+    SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) vst1q_s32(out[i] + 4 * q, acc[i][q]);
+}
+
+static DOTPROD void dotprod_accumulate(const sqz_block *b, const int32_t *bias, const uint8_t *in,
+                                       size_t in_step, unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
+    switch (count) {
+    case 1: accumulate_32(b, bias, in, in_step, 1, acc); break;
+    case 2: accumulate_32(b, bias, in, in_step, 2, acc); break;
+    case 3: accumulate_32(b, bias, in, in_step, 3, acc); break;
+    case 4: accumulate_32(b, bias, in, in_step, 4, acc); break;
+    }
+}
+
+static DOTPROD void dotprod_raise(const sqz_block *b, int32_t *bias) {
+    const int8x16_t ones = vdupq_n_s8(1);
+    int32x4_t total[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    const int8_t *w = b->weights;
+    for (uint32_t g = 0; g < b->num_groups; g++, w += 64)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
+            total[q] = vdotq_s32(total[q], vld1q_s8(w + 16 * q), ones);
+    SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
+        vst1q_s32(bias + 4 * q, vaddq_s32(vld1q_s32(b->bias + 4 * q), vshlq_n_s32(total[q], 7)));
+}
+
+static void dotprod_convolve(const sqz_block *b, const sqz_span *span) {
+    convolve(b, span, dotprod_raise, dotprod_accumulate, TILE);
+}
+
+static void dotprod_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+    sum(b, span, relu, sums, dotprod_raise, dotprod_accumulate, TILE);
+}
+
+const sqz_kernels sqz_dotprod = {"NEON-DOTPROD", 0, dotprod_runs_here, dotprod_convolve,
+                                 dotprod_sum};
+#endif
