@@ -35,7 +35,7 @@ def _sqz() -> list[Attack]:
             wants="memory, by few bytes that claim to unpack to many weights",
             why="the coder cannot spend less than a byte in 4,096 weights; more is refused",
             make=_vector("limit_weights_a_byte"),
-            message="weights, expected at most",
+            message="asks for more than the format allows",
         ),
         Attack(
             name="sqz: endless text",
