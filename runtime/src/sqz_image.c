@@ -6,6 +6,7 @@
 #include "sqz_runtime.h"
 
 #define MAX_SIDE (1u << 24)
+#define MAX_RESIZED (1u << 30) /* of a side, before the crop */
 #define BITS 14
 
 /* One side: n places become m, of which the crop takes `count` from `start` on. */
@@ -17,12 +18,12 @@ typedef struct {
     side rows, columns;
 } geometry;
 
-static uint32_t scaled(uint32_t length, uint32_t resize, uint32_t short_side) {
-    return (uint32_t)((2 * (uint64_t)length * resize + short_side) / (2 * (uint64_t)short_side));
+static uint64_t scaled(uint32_t length, uint32_t resize, uint32_t short_side) {
+    return (2 * (uint64_t)length * resize + short_side) / (2 * (uint64_t)short_side);
 }
 
 static side side_of(uint32_t n, uint32_t short_side, uint32_t resize, uint32_t crop) {
-    side s = {n, scaled(n, resize, short_side), 0, crop, 1};
+    side s = {n, (uint32_t)scaled(n, resize, short_side), 0, crop, 1};
     s.start = (s.m - crop) / 2;
     if (s.n != s.m) s.taps = 2 * (s.n > s.m ? s.n : s.m) / s.m + 1;
     return s;
@@ -36,6 +37,8 @@ static sqz_error geometry_of(const sqz_file *file, const sqz_image *image, geome
     if (image->height > MAX_SIDE || image->width > MAX_SIDE) return SQZ_LIMIT;
     uint32_t short_side = image->height < image->width ? image->height : image->width;
     const sqz_input *input = &file->input;
+    uint32_t long_side = image->height + image->width - short_side;
+    if (scaled(long_side, input->resize, short_side) > MAX_RESIZED) return SQZ_LIMIT;
     g->rows = side_of(image->height, short_side, input->resize, input->crop_height);
     g->columns = side_of(image->width, short_side, input->resize, input->crop_width);
     return SQZ_OK;

@@ -60,6 +60,7 @@ static sqz_error find_head(sqz_model *m) {
     for (uint32_t i = 0; i < last; i++) {
         sqz_step *s = &m->steps[i];
         if (s->op.kind > SQZ_ADD || reads_from(&s->op, sums)) return SQZ_FLOAT_ONLY;
+        if (s->op.kind == SQZ_MAX_POOL && s->op.kernel_height > SQZ_MOST_POOLED) return SQZ_LIMIT;
         if (s->op.kind != SQZ_CONVOLUTION && reads_from(&s->op, 0)) return SQZ_FLOAT_ONLY;
         if (s->op.target != sums) continue;
         if (s->op.kind != SQZ_CONVOLUTION || writers++) return SQZ_FLOAT_ONLY;
@@ -256,20 +257,21 @@ static size_t room_of(const sqz_options *options, const sqz_step *s) {
     return options->kernels->sums_in_16_bits ? 2 * (size_t)s->num_groups : s->num_groups;
 }
 
-size_t sqz_give_room(const sqz_options *options, const sqz_step *s, uint32_t count,
-                     uint8_t *memory, sqz_block **blocks) {
-    size_t groups = room_of(options, s);
-    size_t weights = sqz_round_up(count * sizeof(sqz_block), ALIGNMENT);
-    size_t offsets = weights + count * groups * BLOCK_BYTES;
-    size_t runs = offsets + count * groups * sizeof(int32_t);
-    size_t end = runs + (options->kernels->sums_in_16_bits ? count * groups : 0);
+uint64_t sqz_give_room(const sqz_options *options, const sqz_step *s, uint32_t count,
+                       uint8_t *memory, sqz_block **blocks) {
+    /* In 64 bits: a hostile file may ask for more than a small machine can address. */
+    uint64_t groups = room_of(options, s), all = count * groups;
+    uint64_t weights = ((uint64_t)count * sizeof(sqz_block) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    uint64_t offsets = weights + all * BLOCK_BYTES;
+    uint64_t runs = offsets + all * sizeof(int32_t);
+    uint64_t end = runs + (options->kernels->sums_in_16_bits ? all : 0);
     if (memory == NULL) return end;
     *blocks = (sqz_block *)(void *)memory;
     for (uint32_t i = 0; i < count; i++) {
         sqz_block *b = *blocks + i;
-        b->weights = (int8_t *)memory + weights + i * groups * BLOCK_BYTES;
-        b->offsets = (int32_t *)(void *)(memory + offsets) + i * groups;
-        b->runs = memory + runs + i * groups;
+        b->weights = (int8_t *)memory + (size_t)(weights + i * groups * BLOCK_BYTES);
+        b->offsets = (int32_t *)(void *)(memory + (size_t)offsets) + (size_t)(i * groups);
+        b->runs = memory + (size_t)(runs + i * groups);
     }
     return end;
 }
@@ -361,7 +363,7 @@ static sqz_error build(sqz_model *m, sqz_operation *operations) {
 
 /* Room for a convolution's blocks. */
 static void allot_blocks(sqz_step *s, const sqz_options *options, allotment *a) {
-    uint8_t *room = allot(a, sqz_give_room(options, s, s->num_blocks, NULL, NULL), 1);
+    uint8_t *room = allot(a, (size_t)sqz_give_room(options, s, s->num_blocks, NULL, NULL), 1);
     if (room != NULL) sqz_give_room(options, s, s->num_blocks, room, &s->blocks);
 }
 
@@ -418,7 +420,9 @@ size_t sqz_model_size(const sqz_file *file, const sqz_options *options) {
         divide(&s);
         /* Blocks and groups are filled up: at most 64 times the weights. */
         if ((uint64_t)s.num_blocks * s.num_groups > SQZ_MAX_WEIGHTS) return 0;
-        if (!options->streamed) allot_blocks(&s, &m.options, &a);
+        if (options->streamed) continue;
+        if (sqz_give_room(&m.options, &s, s.num_blocks, NULL, NULL) > SIZE_MAX / 4) return 0;
+        allot_blocks(&s, &m.options, &a);
         if (a.used > SIZE_MAX / 4) return 0;
     }
     return c.failed ? 0 : a.used + ALIGNMENT;

@@ -84,7 +84,7 @@ sqz_error sqz_place_all(sqz_model *m) {
                 }
             }
         }
-        if (offset + largest.bytes >= SQZ_NOWHERE) return SQZ_LIMIT;
+        if (offset + largest.bytes >= SQZ_NOWHERE - 4096) return SQZ_LIMIT;
         *largest.offset = (uint32_t)offset;
         placed[chosen] = 1;
         if (offset + largest.bytes > m->arena) m->arena = (size_t)(offset + largest.bytes);

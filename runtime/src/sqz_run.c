@@ -195,13 +195,11 @@ static void pool_row(const uint8_t *const *rows, uint32_t num_rows, uint32_t in_
     }
 }
 
-#define MAX_POOL 16 /* rows of a window that a pool looks at at once */
-
 /* `rows_of` gives row y of the source. */
 static void pool_out_row(const run *r, const sqz_operation *op, uint32_t row,
                          uint8_t *(*row_of)(const void *, uint32_t), const void *source) {
     const sqz_tensor *in = &r->m->tensors[op->source], *out = &r->m->tensors[op->target];
-    const uint8_t *rows[MAX_POOL];
+    const uint8_t *rows[SQZ_MOST_POOLED];
     uint32_t first = row * op->stride, end = first + op->kernel_height;
     if (end > in->height) end = in->height;
     for (uint32_t y = first; y < end; y++) rows[y - first] = row_of(source, y);

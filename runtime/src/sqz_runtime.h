@@ -13,6 +13,7 @@
 #define SQZ_GROUP 4  /* inputs that are multiplied together */
 #define SQZ_MAX_STEPS 256u /* tensors, and operations, of a network that runs */
 #define SQZ_NOWHERE 0xffffffffu
+#define SQZ_MOST_POOLED 31u /* rows of a window that a pool looks at at once */
 
 /* 16 output channels of a convolution. */
 typedef struct {
@@ -156,7 +157,7 @@ sqz_error sqz_unpack(const sqz_model *model, sqz_decoder *decoder, const sqz_ste
                      uint32_t count);
 /* Give `count` blocks their room, in memory aligned to 64; returns how much that is, of which
  * `memory` may be NULL. */
-size_t sqz_give_room(const sqz_options *options, const sqz_step *step, uint32_t count,
+uint64_t sqz_give_room(const sqz_options *options, const sqz_step *step, uint32_t count,
                      uint8_t *memory, sqz_block **blocks);
 
 /* sqz_crop, a row at a time. */

@@ -27,6 +27,11 @@ def random_network(seed: int) -> CompressedModel:
     record = _record(rng)
     while record is None:
         record = _record(rng)
+    return network_of(record, rng)
+
+
+def network_of(record: ModelRecord, rng: np.random.Generator) -> CompressedModel:
+    """Random levels, scales and activations for a record."""
     graph = build_graph(record.spec)
     head, own = find_head(graph), source_of_scale(graph)
     largest = int(rng.choice([1, 3, 20, 127]))

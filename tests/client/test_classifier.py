@@ -3,6 +3,7 @@ and refuses wrong use."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.spec import ConvSpec, PoolSpec
 from squeezenet.client import Classifier, available_kernels
 from squeezenet.codec.container import Section, decode, encode
 from squeezenet.errors import (
@@ -27,7 +29,7 @@ from squeezenet.errors import (
 from squeezenet.images.decode import read_image
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
-from tests.client.networks import random_network
+from tests.client.networks import network_of, random_network
 from tests.codec.test_container import Parts
 from tests.conftest import random_model
 
@@ -52,6 +54,33 @@ def test_equals_the_oracle(seed: int) -> None:
                 expected = IntegerInterpreter(decode(data)).integer_logits(pixels)
             found = classifier.integer_logits(pixels)
             np.testing.assert_array_equal(found, expected, f"{kernels} {threads} {streamed}")
+
+
+def test_the_largest_pool() -> None:
+    """31, the most that the format's spec allows, is more rows than any usual window has."""
+    old = random_network(0).record
+    pool = PoolSpec(after="conv1", kernel=31, stride=2)
+    spec = dataclasses.replace(
+        old.spec, pools=(pool,), stem=ConvSpec(out_channels=7, kernel=1), input_size=(40, 37)
+    )
+    prep = dataclasses.replace(old.preprocessing, resize=40, crop=(40, 37))
+    record = dataclasses.replace(old, spec=spec, preprocessing=prep)
+    data = encode(network_of(record, np.random.default_rng(0)))
+    pixels = _pixels(Classifier(data), 2)
+    expected = IntegerInterpreter(decode(data)).integer_logits(pixels)
+    for kernels in available_kernels():
+        found = Classifier(data, kernels=kernels, threads=2).integer_logits(pixels)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_picture_that_would_become_endless_is_refused() -> None:
+    old = random_network(0)
+    prep = dataclasses.replace(old.record.preprocessing, resize=256)
+    record = dataclasses.replace(old.record, preprocessing=prep)
+    classifier = Classifier(encode(dataclasses.replace(old, record=record)))
+    for shape in ((1 << 24, 1, 3), (1, (1 << 24) - 1, 3)):
+        with pytest.raises(LimitError):
+            classifier.crop(np.zeros(shape, np.uint8))
 
 
 def test_the_networks_are_of_all_kinds() -> None:
