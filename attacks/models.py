@@ -28,14 +28,14 @@ def _sqz() -> list[Attack]:
             wants="memory, by a header that claims 4 GB",
             why="sizes are held against limits and the file's true length before any is taken",
             make=_vector("gigabytes"),
-            message="asks for more than the format allows",
+            message="claims 4294967295 bytes",
         ),
         Attack(
             name="sqz: bomb",
             wants="memory, by few bytes that claim to unpack to many weights",
             why="the coder cannot spend less than a byte in 4,096 weights; more is refused",
             make=_vector("limit_weights_a_byte"),
-            message="asks for more than the format allows",
+            message="weights, expected at most",
         ),
         Attack(
             name="sqz: endless text",

@@ -154,12 +154,6 @@ def _ours(path: Path, threads: int) -> Callable[[Pixels], npt.NDArray[Any]]:
     return logits
 
 
-def _peak(threads: int) -> float | None:
-    """The machine's most int8 multiply-accumulates, 10^9 a second, measured; None if unknown."""
-    del threads
-    return None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", type=Path, help="the folder with the file and the photographs")
@@ -322,7 +316,7 @@ def time_contenders(plan: dict[str, Any]) -> None:
     times = _turns(contenders, plan["turns"])
     for engine, found in times.items():
         engines[engine]["turns_ms"] = [round(value, 4) for value in found]
-    result = {"peak": _peak(threads), "load": os.getloadavg()[0], "engines": engines}
+    result = {"load": os.getloadavg()[0], "engines": engines}
     Path(plan["out"]).write_text(json.dumps(result))
 
 
@@ -373,26 +367,24 @@ def _crop(built: dict[str, Any]) -> list[int]:
 
 
 def _print_race(title: str, threads: int, race: dict[str, Any], macs: int) -> None:
-    peak, engines = race["peak"], race["engines"]
+    engines = race["engines"]
     ours = engines.get(_OURS)
     print(f"\n{title}, {macs / 1e9:.3f} G MAC, {threads} thread{'s' * (threads > 1)}", end="")
-    print(f"; peak in int8 {peak:.0f} G MAC/s" if peak else "", end="")
     print(f"; load of the machine {race['load']:.1f}, this included\n")
-    columns = ["setting", "ms", "quartiles", "best", "G MAC/s", "of peak", "ours / it"]
+    columns = ["setting", "ms", "quartiles", "best", "G MAC/s", "ours / it"]
     columns += ["same answers, %", "error, %"]
     print(f"| | {' | '.join(columns)} |")
     print("|---|---|" + "--:|" * (len(columns) - 1))
     for engine, found in engines.items():
         low, middle, high = statistics.quantiles(found["turns_ms"], n=4)
         rate = macs / middle / 1e6
-        share = f"{100 * rate / peak:.0f}%" if peak else "-"
         ratio = "-"
         if ours:
             pairs = zip(ours["turns_ms"], found["turns_ms"], strict=True)
             ratio = f"{statistics.median(a / b for a, b in pairs):.2f}"
         print(
             f"| {engine} | {found['setting']} | {middle:.2f} | {low:.2f} .. {high:.2f} | "
-            f"{min(found['turns_ms']):.2f} | {rate:.1f} | {share} | {ratio} | "
+            f"{min(found['turns_ms']):.2f} | {rate:.1f} | {ratio} | "
             f"{found['agreement']:.0f} | {found['error']:.1f} |",
             flush=True,
         )

@@ -22,6 +22,8 @@
  * each run, 16 output channels at a time. sqz_run takes pixels that are cropped already and gives
  * all logits.
  *
+ * The stack needs less than SQZ_STACK bytes besides; tests on Cortex-M hold it to that.
+ *
  * A function that has returned an error may be called again only with other arguments.
  *
  * Underneath is the reader, for those who only want the weights: sqz_read_graph, then
@@ -180,6 +182,8 @@ sqz_error sqz_decode_text(sqz_decoder *d, sqz_bytes text, char *out, size_t room
                           size_t *length);
 
 /* Running. */
+
+#define SQZ_STACK 4096
 
 typedef struct sqz_kernels sqz_kernels; /* the inner loops for one instruction set */
 

@@ -22,19 +22,19 @@ EXTEND(odd_inputs, "uxtb16 %0, %1, ror #8")
 EXTEND(even_levels, "sxtb16 %0, %1")
 EXTEND(odd_levels, "sxtb16 %0, %1, ror #8")
 
-INLINE int32_t add_products(uint32_t x, uint32_t levels, int32_t acc) {
+INLINE int32_t dsp_add_products(uint32_t x, uint32_t levels, int32_t acc) {
     __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(x), "r"(levels));
     return acc;
 }
 
-INLINE uint32_t word(const void *bytes) {
+INLINE uint32_t dsp_word(const void *bytes) {
     uint32_t word;
     memcpy(&word, bytes, sizeof word);
     return word;
 }
 
 /* Accumulators of two channels, from `first` on, of `count` positions, a constant. */
-INLINE void accumulate(const sqz_block *b, unsigned first, const uint8_t *in, size_t in_step,
+INLINE void dsp_accumulate(const sqz_block *b, unsigned first, const uint8_t *in, size_t in_step,
                        unsigned count, int32_t (*out)[SQZ_BLOCK]) {
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights + SQZ_GROUP * first;
@@ -44,16 +44,16 @@ INLINE void accumulate(const sqz_block *b, unsigned first, const uint8_t *in, si
     for (; offset < end; offset++, w += SQZ_BLOCK * SQZ_GROUP) {
         uint32_t even[TILE], odd[TILE];
         SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
-            uint32_t x = word(in + *offset + i * in_step);
+            uint32_t x = dsp_word(in + *offset + i * in_step);
             even[i] = even_inputs(x);
             odd[i] = odd_inputs(x);
         }
         SQZ_UNROLL for (unsigned k = 0; k < CHANNELS; k++) {
-            uint32_t levels = word(w + SQZ_GROUP * k);
+            uint32_t levels = dsp_word(w + SQZ_GROUP * k);
             uint32_t even_w = even_levels(levels), odd_w = odd_levels(levels);
             SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
-                acc[i][k] = add_products(even[i], even_w, acc[i][k]);
-                acc[i][k] = add_products(odd[i], odd_w, acc[i][k]);
+                acc[i][k] = dsp_add_products(even[i], even_w, acc[i][k]);
+                acc[i][k] = dsp_add_products(odd[i], odd_w, acc[i][k]);
             }
         }
     }
@@ -61,46 +61,46 @@ INLINE void accumulate(const sqz_block *b, unsigned first, const uint8_t *in, si
         SQZ_UNROLL for (unsigned k = 0; k < CHANNELS; k++) out[i][first + k] = acc[i][k];
 }
 
-static void accumulate_tile(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
-                            int32_t (*acc)[SQZ_BLOCK]) {
+static void dsp_accumulate_tile(const sqz_block *b, const uint8_t *in, size_t in_step,
+                                 unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
     for (unsigned first = 0; first < SQZ_BLOCK && first < b->channels; first += CHANNELS)
-        if (count == TILE) accumulate(b, first, in, in_step, TILE, acc);
-        else accumulate(b, first, in, in_step, 1, acc);
+        if (count == TILE) dsp_accumulate(b, first, in, in_step, TILE, acc);
+        else dsp_accumulate(b, first, in, in_step, 1, acc);
 }
 
 /* >> of a negative number rounds down with all compilers that come here. */
-INLINE uint8_t requantise(const sqz_block *b, unsigned i, int32_t acc) {
+INLINE uint8_t dsp_requantise(const sqz_block *b, unsigned i, int32_t acc) {
     int32_t t = (acc + (int32_t)((1u << b->shift[i]) >> 1)) >> b->shift[i];
     t = t < -32768 ? -32768 : t > 32767 ? 32767 : t;
     int32_t q = b->zero + ((t * b->multiplier[i] + 16384) >> 15);
     return (uint8_t)(q < b->low ? b->low : q > 255 ? 255 : q);
 }
 
-static void convolve(const sqz_block *b, const sqz_span *span) {
+static void dsp_convolve(const sqz_block *b, const sqz_span *span) {
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         int32_t acc[TILE][SQZ_BLOCK];
         count = left < TILE ? left : TILE;
-        accumulate_tile(b, in, span->in_step, count, acc);
+        dsp_accumulate_tile(b, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++, out += span->out_step)
-            for (unsigned k = 0; k < b->channels; k++) out[k] = requantise(b, k, acc[i][k]);
+            for (unsigned k = 0; k < b->channels; k++) out[k] = dsp_requantise(b, k, acc[i][k]);
     }
 }
 
-static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+static void dsp_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
     const uint8_t *in = span->in;
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         int32_t acc[TILE][SQZ_BLOCK];
         count = left < TILE ? left : TILE;
-        accumulate_tile(b, in, span->in_step, count, acc);
+        dsp_accumulate_tile(b, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++)
             for (unsigned k = 0; k < b->channels; k++)
                 sums[k] += relu && acc[i][k] < 0 ? 0 : acc[i][k];
     }
 }
 
-static int always(void) { return 1; }
+static int dsp_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_dsp = {"ARM-DSP", 0, always, convolve, sum};
+const sqz_kernels sqz_dsp = {"ARM-DSP", 0, dsp_runs_here, dsp_convolve, dsp_sum};
 #endif

@@ -20,24 +20,24 @@ typedef void accumulator(const sqz_block *b, const int32_t *bias, const uint8_t 
 /* The bias for inputs that are 128 lower. */
 typedef void raiser(const sqz_block *b, int32_t *bias);
 
-static inline uint32_t word(const uint8_t *bytes) {
+static inline uint32_t arm_word(const uint8_t *bytes) {
     uint32_t word;
     memcpy(&word, bytes, sizeof word);
     return word;
 }
 
-static inline int8x16_t lower(uint8x16_t x) {
+static inline int8x16_t lowered(uint8x16_t x) {
     return vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)));
 }
 
 /* How many positions come next. Tiles are about equally long: a short one would wait for its own
  * sums. */
-INLINE unsigned next(uint32_t left, unsigned most) {
+INLINE unsigned arm_next(uint32_t left, unsigned most) {
     uint32_t tiles = (left + most - 1) / most;
     return (left + tiles - 1) / tiles;
 }
 
-INLINE void convolve(const sqz_block *b, const sqz_span *span, raiser *raise,
+INLINE void arm_convolve(const sqz_block *b, const sqz_span *span, raiser *raise,
                      accumulator *accumulate, unsigned most) {
     const int16x8_t zero = vdupq_n_s16(b->zero);
     const uint8x16_t low = vdupq_n_u8(b->low);
@@ -46,7 +46,7 @@ INLINE void convolve(const sqz_block *b, const sqz_span *span, raiser *raise,
     int32_t bias[SQZ_BLOCK], acc[TILE][SQZ_BLOCK];
     raise(b, bias);
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
-        count = next(left, most);
+        count = arm_next(left, most);
         accumulate(b, bias, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++, out += span->out_step) {
             uint8x8_t bytes[2];
@@ -73,14 +73,14 @@ INLINE void convolve(const sqz_block *b, const sqz_span *span, raiser *raise,
     }
 }
 
-INLINE void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums, raiser *raise,
-                accumulator *accumulate, unsigned most) {
+INLINE void arm_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums,
+                    raiser *raise, accumulator *accumulate, unsigned most) {
     const int32x4_t floor = vdupq_n_s32(relu ? 0 : INT32_MIN);
     const uint8_t *in = span->in;
     int32_t bias[SQZ_BLOCK], acc[TILE][SQZ_BLOCK];
     raise(b, bias);
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
-        count = next(left, most);
+        count = arm_next(left, most);
         accumulate(b, bias, in, span->in_step, count, acc);
         for (unsigned k = 0; k < SQZ_BLOCK; k += 2) {
             int64x2_t total = vld1q_s64(sums + k);
@@ -110,8 +110,9 @@ INLINE void accumulate_16(const sqz_block *b, const int32_t *bias, const uint8_t
             SQZ_UNROLL for (unsigned h = 0; h < 8; h++) sum[i][h] = vdupq_n_s16(0);
         for (; offset < until; offset++, w += 64) {
             int8x16_t x[TILE_16];
+            const uint8_t *at = in + *offset;
             SQZ_UNROLL for (unsigned i = 0; i < count; i++)
-                x[i] = lower(vreinterpretq_u8_u32(vdupq_n_u32(word(in + *offset + i * in_step))));
+                x[i] = lowered(vreinterpretq_u8_u32(vdupq_n_u32(arm_word(at + i * in_step))));
             SQZ_UNROLL for (unsigned q = 0; q < 4; q++) {
                 int8x16_t levels = vld1q_s8(w + 16 * q);
                 SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
@@ -146,16 +147,16 @@ static void neon_raise(const sqz_block *b, int32_t *bias) {
 }
 
 static void neon_convolve(const sqz_block *b, const sqz_span *span) {
-    convolve(b, span, neon_raise, neon_accumulate, TILE_16);
+    arm_convolve(b, span, neon_raise, neon_accumulate, TILE_16);
 }
 
 static void neon_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    sum(b, span, relu, sums, neon_raise, neon_accumulate, TILE_16);
+    arm_sum(b, span, relu, sums, neon_raise, neon_accumulate, TILE_16);
 }
 
-static int always(void) { return 1; }
+static int neon_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_neon = {"NEON", 1, always, neon_convolve, neon_sum};
+const sqz_kernels sqz_neon = {"NEON", 1, neon_runs_here, neon_convolve, neon_sum};
 #endif
 
 #if defined(SQZ_DOTPROD)
@@ -168,13 +169,13 @@ static int dotprod_runs_here(void) { return getauxval(AT_HWCAP) >> 20 & 1; /* HW
 #endif
 
 /* The inputs of four groups, which mostly lie together. */
-INLINE DOTPROD int8x16_t inputs(const uint8_t *in, const int32_t *offset, int together) {
-    if (together) return lower(vld1q_u8(in + offset[0]));
-    uint32x4_t x = vdupq_n_u32(word(in + offset[0]));
-    x = vsetq_lane_u32(word(in + offset[1]), x, 1);
-    x = vsetq_lane_u32(word(in + offset[2]), x, 2);
-    x = vsetq_lane_u32(word(in + offset[3]), x, 3);
-    return lower(vreinterpretq_u8_u32(x));
+INLINE DOTPROD int8x16_t dotprod_inputs(const uint8_t *in, const int32_t *offset, int together) {
+    if (together) return lowered(vld1q_u8(in + offset[0]));
+    uint32x4_t x = vdupq_n_u32(arm_word(in + offset[0]));
+    x = vsetq_lane_u32(arm_word(in + offset[1]), x, 1);
+    x = vsetq_lane_u32(arm_word(in + offset[2]), x, 2);
+    x = vsetq_lane_u32(arm_word(in + offset[3]), x, 3);
+    return lowered(vreinterpretq_u8_u32(x));
 }
 
 INLINE DOTPROD void accumulate_32(const sqz_block *b, const int32_t *bias, const uint8_t *in,
@@ -195,15 +196,16 @@ INLINE DOTPROD void accumulate_32(const sqz_block *b, const int32_t *bias, const
         int together = offset[1] - offset[0] == 4 && offset[2] - offset[0] == 8 &&
                        offset[3] - offset[0] == 12;
         SQZ_UNROLL for (unsigned i = 0; i < count; i++)
-            x[i] = inputs(in + i * in_step, offset, together);
+            x[i] = dotprod_inputs(in + i * in_step, offset, together);
         GROUP(0)
         GROUP(1)
         GROUP(2)
         GROUP(3)
     }
     for (; offset < end; offset++, w += 64) {
+        const uint8_t *at = in + *offset;
         SQZ_UNROLL for (unsigned i = 0; i < count; i++)
-            x[i] = lower(vreinterpretq_u8_u32(vdupq_n_u32(word(in + *offset + i * in_step))));
+            x[i] = lowered(vreinterpretq_u8_u32(vdupq_n_u32(arm_word(at + i * in_step))));
         GROUP(0)
     }
 #undef GROUP
@@ -233,11 +235,11 @@ static DOTPROD void dotprod_raise(const sqz_block *b, int32_t *bias) {
 }
 
 static void dotprod_convolve(const sqz_block *b, const sqz_span *span) {
-    convolve(b, span, dotprod_raise, dotprod_accumulate, TILE);
+    arm_convolve(b, span, dotprod_raise, dotprod_accumulate, TILE);
 }
 
 static void dotprod_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    sum(b, span, relu, sums, dotprod_raise, dotprod_accumulate, TILE);
+    arm_sum(b, span, relu, sums, dotprod_raise, dotprod_accumulate, TILE);
 }
 
 const sqz_kernels sqz_dotprod = {"NEON-DOTPROD", 0, dotprod_runs_here, dotprod_convolve,

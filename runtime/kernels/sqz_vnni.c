@@ -32,7 +32,7 @@ INLINE windows windows_of(const uint8_t *in, size_t in_step, unsigned count) {
 }
 
 /* Four inputs of position i. */
-INLINE int32_t inputs(const windows *x, int32_t offset, unsigned i) {
+INLINE int32_t vnni_inputs(const windows *x, int32_t offset, unsigned i) {
     int32_t word;
     memcpy(&word, x->fourth[i / 4] + ((size_t)offset + i % 4 * x->in_step), sizeof word);
     return word;
@@ -46,11 +46,12 @@ INLINE AVX512 void accumulate_512(const sqz_block *b, const uint8_t *in, size_t 
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights;
     __m512i acc[TILE];
-    SQZ_UNROLL for (unsigned i = 0; i < count; i++) acc[i] = _mm512_loadu_si512((const void *)b->bias);
+    SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+        acc[i] = _mm512_loadu_si512((const void *)b->bias);
     for (; offset < end; offset++, w += 64) {
         __m512i levels = _mm512_loadu_si512((const void *)w);
         SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
-            __m512i four = _mm512_set1_epi32(inputs(&x, *offset, i));
+            __m512i four = _mm512_set1_epi32(vnni_inputs(&x, *offset, i));
             acc[i] = _mm512_dpbusd_epi32(acc[i], four, levels);
         }
     }
@@ -71,12 +72,12 @@ static AVX512 void avx512_accumulate(const sqz_block *b, const uint8_t *in, size
 
 /* How many positions come next. Tiles are about equally long: a short one would wait for its own
  * sums. */
-INLINE unsigned next(uint32_t left, unsigned most) {
+INLINE unsigned vnni_next(uint32_t left, unsigned most) {
     uint32_t tiles = (left + most - 1) / most;
     return (left + tiles - 1) / tiles;
 }
 
-INLINE AVX2 void convolve(const sqz_block *b, const sqz_span *span, accumulator *accumulate,
+INLINE AVX2 void vnni_convolve(const sqz_block *b, const sqz_span *span, accumulator *accumulate,
                           unsigned most) {
     const __m256i one = _mm256_set1_epi32(1);
     const __m256i shift0 = _mm256_loadu_si256((const void *)b->shift);
@@ -89,7 +90,7 @@ INLINE AVX2 void convolve(const sqz_block *b, const sqz_span *span, accumulator 
     uint8_t *out = span->out;
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         __attribute__((aligned(64))) int32_t acc[TILE][SQZ_BLOCK];
-        count = next(left, most);
+        count = vnni_next(left, most);
         accumulate(b, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++, out += span->out_step) {
             __m256i acc0 = _mm256_loadu_si256((const void *)acc[i]);
@@ -113,13 +114,13 @@ INLINE AVX2 void convolve(const sqz_block *b, const sqz_span *span, accumulator 
     }
 }
 
-INLINE AVX2 void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums,
+INLINE AVX2 void vnni_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums,
                      accumulator *accumulate, unsigned most) {
     const __m128i floor = _mm_set1_epi32(relu ? 0 : INT32_MIN);
     const uint8_t *in = span->in;
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         __attribute__((aligned(64))) int32_t acc[TILE][SQZ_BLOCK];
-        count = next(left, most);
+        count = vnni_next(left, most);
         accumulate(b, in, span->in_step, count, acc);
         for (unsigned k = 0; k < SQZ_BLOCK; k += 4) {
             __m256i total = _mm256_loadu_si256((const void *)(sums + k));
@@ -134,17 +135,17 @@ INLINE AVX2 void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t
 }
 
 static AVX2 void avx512_convolve(const sqz_block *b, const sqz_span *span) {
-    convolve(b, span, avx512_accumulate, TILE);
+    vnni_convolve(b, span, avx512_accumulate, TILE);
 }
 
 static AVX2 void avx512_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    sum(b, span, relu, sums, avx512_accumulate, TILE);
+    vnni_sum(b, span, relu, sums, avx512_accumulate, TILE);
 }
 
 static int avx512_runs_here(void) { return __builtin_cpu_supports("avx512vnni"); }
 
 const sqz_kernels sqz_vnni = {"AVX512-VNNI", 0, avx512_runs_here, avx512_convolve,
-                                     avx512_sum};
+                              avx512_sum};
 #endif
 
 #if defined(SQZ_AVX_VNNI)
@@ -165,7 +166,7 @@ INLINE AVX_VNNI void accumulate_256(const sqz_block *b, const uint8_t *in, size_
         __m256i w0 = _mm256_loadu_si256((const void *)w);
         __m256i w1 = _mm256_loadu_si256((const void *)(w + 32));
         SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
-            __m256i four = _mm256_set1_epi32(inputs(&x, *offset, i));
+            __m256i four = _mm256_set1_epi32(vnni_inputs(&x, *offset, i));
             acc[i][0] = _mm256_dpbusd_avx_epi32(acc[i][0], four, w0);
             acc[i][1] = _mm256_dpbusd_avx_epi32(acc[i][1], four, w1);
         }
@@ -184,11 +185,11 @@ static AVX_VNNI void avx_accumulate(const sqz_block *b, const uint8_t *in, size_
 }
 
 static AVX2 void avx_convolve(const sqz_block *b, const sqz_span *span) {
-    convolve(b, span, avx_accumulate, TILE_256);
+    vnni_convolve(b, span, avx_accumulate, TILE_256);
 }
 
 static AVX2 void avx_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    sum(b, span, relu, sums, avx_accumulate, TILE_256);
+    vnni_sum(b, span, relu, sums, avx_accumulate, TILE_256);
 }
 
 static int avx_runs_here(void) {

@@ -1,7 +1,7 @@
 /* SIMD of WebAssembly. Bytes times levels are added in 16 bits as long as they surely fit (`runs`):
- * that takes x86 about as long as adding to 32 bits with i32x4.dot_i16x8, but ARM, which has no such
- * instruction, half as long or less. Accumulators are handed on in memory, which costs little: each
- * has seen many groups by then. */
+ * that takes x86 about as long as adding to 32 bits with i32x4.dot_i16x8, and ARM has no such
+ * instruction. Accumulators are handed on in memory, which costs little: each has seen many groups
+ * by then. */
 #include "../src/sqz_runtime.h"
 
 #if defined(SQZ_WASM)
@@ -12,13 +12,13 @@
 #define TILE 2 /* positions at once, of 8 channels: 8 sums of 16 registers */
 
 /* Four inputs, twice, in 16 bits. */
-INLINE v128_t inputs(const uint8_t *x) {
+INLINE v128_t simd_inputs(const uint8_t *x) {
     return wasm_u16x8_extend_low_u8x16(wasm_v128_load32_splat(x));
 }
 
 /* Accumulators of channels `first` to `first` + 7 of `count` positions, a constant. A register
  * holds the four products of two channels; the accumulators are in two halves. */
-INLINE void accumulate(const sqz_block *b, unsigned first, const uint8_t *in, size_t in_step,
+INLINE void simd_accumulate(const sqz_block *b, unsigned first, const uint8_t *in, size_t in_step,
                        unsigned count, int32_t (*out)[SQZ_BLOCK]) {
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights + SQZ_GROUP * first;
@@ -33,7 +33,7 @@ INLINE void accumulate(const sqz_block *b, unsigned first, const uint8_t *in, si
         for (; offset < until; offset++, w += SQZ_BLOCK * SQZ_GROUP) {
             v128_t x[TILE];
             SQZ_UNROLL for (unsigned i = 0; i < count; i++)
-                x[i] = inputs(in + *offset + i * in_step);
+                x[i] = simd_inputs(in + *offset + i * in_step);
             SQZ_UNROLL for (unsigned h = 0; h < 4; h++) {
                 v128_t levels = wasm_i16x8_load8x8(w + 8 * h);
                 SQZ_UNROLL for (unsigned i = 0; i < count; i++)
@@ -54,11 +54,11 @@ INLINE void accumulate(const sqz_block *b, unsigned first, const uint8_t *in, si
         }
 }
 
-static void accumulate_tile(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
-                            int32_t (*acc)[SQZ_BLOCK]) {
+static void simd_accumulate_tile(const sqz_block *b, const uint8_t *in, size_t in_step,
+                                 unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
     for (unsigned first = 0; first < SQZ_BLOCK; first += 8)
-        if (count == TILE) accumulate(b, first, in, in_step, TILE, acc);
-        else accumulate(b, first, in, in_step, 1, acc);
+        if (count == TILE) simd_accumulate(b, first, in, in_step, TILE, acc);
+        else simd_accumulate(b, first, in, in_step, 1, acc);
 }
 
 /* Lanes can only be shifted alike: so all by the least of the shifts, and then, bit by bit of what
@@ -68,7 +68,7 @@ typedef struct {
     uint32_t least, bits;
 } shifter;
 
-static shifter shifter_of(const sqz_block *b) {
+static shifter simd_shifter_of(const sqz_block *b) {
     shifter s;
     int32_t half[SQZ_BLOCK], left[SQZ_BLOCK], any = 0;
     s.least = 31;
@@ -90,27 +90,27 @@ static shifter shifter_of(const sqz_block *b) {
     return s;
 }
 
-INLINE v128_t shift(const shifter *s, v128_t acc, unsigned q) {
+INLINE v128_t simd_shift(const shifter *s, v128_t acc, unsigned q) {
     acc = wasm_i32x4_shr(wasm_i32x4_add(acc, s->half[q]), s->least);
     for (unsigned k = 0; k < s->bits; k++)
         acc = wasm_v128_bitselect(wasm_i32x4_shr(acc, 1u << k), acc, s->mask[q][k]);
     return acc;
 }
 
-static void convolve(const sqz_block *b, const sqz_span *span) {
-    const shifter s = shifter_of(b);
+static void simd_convolve(const sqz_block *b, const sqz_span *span) {
+    const shifter s = simd_shifter_of(b);
     const v128_t zero = wasm_i16x8_splat(b->zero), low = wasm_u8x16_splat(b->low);
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         int32_t acc[TILE][SQZ_BLOCK];
         count = left < TILE ? left : TILE;
-        accumulate_tile(b, in, span->in_step, count, acc);
+        simd_accumulate_tile(b, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++, out += span->out_step) {
             v128_t t[2];
             SQZ_UNROLL for (unsigned h = 0; h < 2; h++) {
-                v128_t acc0 = shift(&s, wasm_v128_load(acc[i] + 8 * h), 2 * h);
-                v128_t acc1 = shift(&s, wasm_v128_load(acc[i] + 8 * h + 4), 2 * h + 1);
+                v128_t acc0 = simd_shift(&s, wasm_v128_load(acc[i] + 8 * h), 2 * h);
+                v128_t acc1 = simd_shift(&s, wasm_v128_load(acc[i] + 8 * h + 4), 2 * h + 1);
                 t[h] = wasm_i16x8_q15mulr_sat(wasm_i16x8_narrow_i32x4(acc0, acc1),
                                               wasm_v128_load(b->multiplier + 8 * h));
                 t[h] = wasm_i16x8_add_sat(t[h], zero);
@@ -127,19 +127,19 @@ static void convolve(const sqz_block *b, const sqz_span *span) {
     }
 }
 
-static void sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
+static void simd_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
     const uint8_t *in = span->in;
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         int32_t acc[TILE][SQZ_BLOCK];
         count = left < TILE ? left : TILE;
-        accumulate_tile(b, in, span->in_step, count, acc);
+        simd_accumulate_tile(b, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++)
             for (unsigned k = 0; k < SQZ_BLOCK; k++)
                 sums[k] += relu && acc[i][k] < 0 ? 0 : acc[i][k];
     }
 }
 
-static int always(void) { return 1; }
+static int simd_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_wasm = {"WASM-SIMD", 1, always, convolve, sum};
+const sqz_kernels sqz_wasm = {"WASM-SIMD", 1, simd_runs_here, simd_convolve, simd_sum};
 #endif

@@ -215,5 +215,6 @@ PyMODINIT_FUNC PyInit__native(void) {
         Py_DECREF(m);
         return NULL;
     }
+    PyModule_AddIntConstant(m, "STACK_BYTES", SQZ_STACK);
     return m;
 }

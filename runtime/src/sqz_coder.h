@@ -11,7 +11,7 @@
 #include "../sqz.h"
 
 #if defined(__GNUC__)
-#define SQZ_INLINE static inline __attribute__((always_inline))
+#define SQZ_INLINE static inline __attribute__((always_inline, unused))
 #else
 #define SQZ_INLINE static inline
 #endif

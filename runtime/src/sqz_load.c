@@ -261,7 +261,8 @@ uint64_t sqz_give_room(const sqz_options *options, const sqz_step *s, uint32_t c
                        uint8_t *memory, sqz_block **blocks) {
     /* In 64 bits: a hostile file may ask for more than a small machine can address. */
     uint64_t groups = room_of(options, s), all = count * groups;
-    uint64_t weights = ((uint64_t)count * sizeof(sqz_block) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    uint64_t weights = (uint64_t)count * sizeof(sqz_block) + ALIGNMENT - 1;
+    weights -= weights % ALIGNMENT;
     uint64_t offsets = weights + all * BLOCK_BYTES;
     uint64_t runs = offsets + all * sizeof(int32_t);
     uint64_t end = runs + (options->kernels->sums_in_16_bits ? all : 0);

@@ -184,7 +184,8 @@ static void pool_row(const uint8_t *const *rows, uint32_t num_rows, uint32_t in_
                 for (uint32_t k = first; k < end; k++) {
                     const uint8_t *in = rows[y] + (size_t)k * pixel + c;
                     if (count == 32) {
-                        for (unsigned i = 0; i < 32; i++) most[i] = in[i] > most[i] ? in[i] : most[i];
+                        for (unsigned i = 0; i < 32; i++)
+                            most[i] = in[i] > most[i] ? in[i] : most[i];
                     } else {
                         for (unsigned i = 0; i < count; i++)
                             most[i] = in[i] > most[i] ? in[i] : most[i];
@@ -407,45 +408,6 @@ size_t sqz_classify_size(const sqz_model *model, const sqz_image *image) {
     return size > arena ? size : arena;
 }
 
-/* 2^(-x / 65536) in 1/2^30: a line between 16 points an octave is within 1/4000 of it. */
-static uint32_t power_of_half(uint64_t x) {
-    static const uint32_t points[17] = {
-        1073741824, 1028218693, 984625594, 942880699, 902905651, 864625413, 827968132,
-        792865000, 759250125, 727060411, 696235434, 666717336, 638450708, 611382493,
-        585461881, 560640218, 536870912};
-    uint64_t octaves = x >> 16;
-    uint32_t i = (uint32_t)(x >> 12 & 15), rest = (uint32_t)(x & 4095);
-    if (octaves > 31) return 0;
-    uint32_t drop = (uint32_t)((uint64_t)(points[i] - points[i + 1]) * rest >> 12);
-    return (points[i] - drop) >> octaves;
-}
-
-#define LOG2_E 94548 /* of 65536 */
-
-static uint32_t exponential(int32_t logit, int32_t most) {
-    return power_of_half((uint64_t)((int64_t)most - logit) * LOG2_E >> 16);
-}
-
-/* The best classes by insertion; of equals the first. */
-static void rank(const int32_t *logits, uint32_t num_classes, sqz_answer *answers, size_t count) {
-    size_t found = 0;
-    for (uint32_t k = 0; k < num_classes; k++) {
-        size_t place = found;
-        while (place > 0 && answers[place - 1].logit < logits[k]) place--;
-        if (place == count) continue;
-        if (found < count) found++;
-        for (size_t i = found - 1; i > place; i--) answers[i] = answers[i - 1];
-        answers[place].label = k;
-        answers[place].logit = logits[k];
-    }
-    uint64_t total = 0;
-    for (uint32_t k = 0; k < num_classes; k++) total += exponential(logits[k], answers[0].logit);
-    for (size_t i = 0; i < found; i++) {
-        uint64_t share = (uint64_t)exponential(answers[i].logit, answers[0].logit) << 16;
-        answers[i].probability = (uint32_t)(share / total);
-    }
-}
-
 sqz_error sqz_classify(sqz_context *context, const sqz_image *image, sqz_answer *answers,
                        size_t count) {
     if (context == NULL || context->model == NULL || image == NULL || answers == NULL || !count ||
@@ -461,7 +423,7 @@ sqz_error sqz_classify(sqz_context *context, const sqz_image *image, sqz_answer 
     sqz_error error = sqz_crop_rows(&m->file, image, r.arena + behind_input(m),
                                     sqz_crop_scratch(&m->file, image), read_row, &in);
     if (!error) error = run_all(&r, logits);
-    if (!error) rank(logits, m->num_classes, answers, count);
+    if (!error) sqz_rank(logits, m->num_classes, answers, count);
     leave(context);
     return error;
 }

@@ -164,6 +164,9 @@ uint64_t sqz_give_room(const sqz_options *options, const sqz_step *step, uint32_
 sqz_error sqz_crop_rows(const sqz_file *file, const sqz_image *image, void *scratch, size_t size,
                         void (*take)(void *taker, uint32_t y, const uint8_t *row), void *taker);
 
+/* The `count` best of the classes, the best first. */
+void sqz_rank(const int32_t *logits, uint32_t num_classes, sqz_answer *answers, size_t count);
+
 /* Place everything in the arena. */
 sqz_error sqz_place_all(sqz_model *model);
 

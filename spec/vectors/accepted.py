@@ -107,9 +107,10 @@ def told(file: Accepted) -> dict[str, Any]:
         del told["logits"], told["tolerance"]
     if file.model.is_integer:
         prep = file.model.record.preprocessing
-        y, x, c = np.ogrid[: prep.crop[0], : prep.crop[1], : prep.num_channels]
-        pixels_HWC = pixel(c, y, x).astype(np.uint8)  # type: ignore[attr-defined, arg-type]
-        [answer] = IntegerInterpreter(file.model).integer_logits(pixels_HWC[None])
+        shape = (*prep.crop, prep.num_channels)
+        values = [pixel(c, y, x) for y, x, c in np.ndindex(*shape)]
+        pixels_NHWC = np.array(values, np.uint8).reshape(1, *shape)
+        [answer] = IntegerInterpreter(file.model).integer_logits(pixels_NHWC)
         told["integer_logits"] = answer.tolist()
     return told | ({"c": file.c} if file.c else {})
 

@@ -7,6 +7,7 @@ import struct
 
 import rejected_network
 import stream
+from accepted import least, smallest
 from draft import (
     CHECKSUM,
     LIMIT,
@@ -17,7 +18,7 @@ from draft import (
     Cases,
     Rejected,
 )
-from stream import GRAPH, INPUT, LABELS, RECORD, WEIGHTS, Section
+from stream import ACTIVATIONS, GRAPH, INPUT, LABELS, RECORD, WEIGHTS, Section
 
 
 def rejected() -> dict[str, Rejected]:
@@ -33,6 +34,7 @@ def rejected() -> dict[str, Rejected]:
     rejected_network.huffman(cases)
     _labels(cases)
     _record(cases)
+    _activations(cases)
     return cases.made
 
 
@@ -171,3 +173,17 @@ def _record(cases: Cases) -> None:
         d.record["provenance"] = {"method": "\x1b[2J"}
     with cases.case("limit_record", LIMIT, "a text of 4,294,967,295 bytes") as d:
         d.file.section(RECORD).body = struct.pack("<I", (1 << 32) - 1) + bytes(8)
+
+
+def _activations(cases: Cases) -> None:
+    """The reader in C leaves the content to the client, which refuses it likewise."""
+    one = struct.pack("<HB", 0x3F80, 0)
+    for name, body, why, model in (
+        ("headless", b"", "of a graph without a head", least),
+        ("few", 2 * one, "two scales for three tensors", smallest),
+        ("many", 4 * one, "four scales for three tensors", smallest),
+        ("step_0", struct.pack("<HB", 0, 0) + 2 * one, "a step of 0", smallest),
+        ("step_infinite", struct.pack("<HB", 0x7F80, 0) + 2 * one, "an infinite step", smallest),
+    ):
+        with cases.case(f"activations_{name}", MALFORMED, why, c=None, model=model) as d:
+            d.file.sections.append(Section(kind=ACTIVATIONS, body=body))

@@ -36,4 +36,6 @@ class Network:
     @property
     def num_classes(self) -> int: ...
 
+STACK_BYTES: int
+
 def kernels() -> list[str]: ...

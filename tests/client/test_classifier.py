@@ -4,6 +4,7 @@ and refuses wrong use."""
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.arch.preprocessing import ChannelOrder, Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, PoolSpec
 from squeezenet.client import Classifier, available_kernels
 from squeezenet.codec.container import Section, decode, encode
+from squeezenet.codec.text import encode_text
 from squeezenet.errors import (
     ChecksumError,
     FloatOnlyError,
@@ -100,7 +102,7 @@ def test_the_networks_are_of_all_kinds() -> None:
 @pytest.mark.parametrize(
     "shape", [(1, 1), (16, 16), (17, 40), (300, 31), (64, 48), (9, 700), (1200, 900)]
 )
-def test_crops_as_the_resize_says(channels: str, shape: tuple[int, int]) -> None:
+def test_crops_as_the_resize_says(channels: ChannelOrder, shape: tuple[int, int]) -> None:
     network = next(
         model
         for model in map(random_network, range(99))
@@ -110,7 +112,7 @@ def test_crops_as_the_resize_says(channels: str, shape: tuple[int, int]) -> None
     prep = Preprocessing(
         resize=max(side) + 3,
         crop=side,
-        channels=channels,  # type: ignore[arg-type]
+        channels=channels,
         mean=network.record.preprocessing.mean,
         std=network.record.preprocessing.std,
     )
@@ -173,6 +175,21 @@ def test_activations_that_both_refuse() -> None:
     with pytest.raises(LimitError):
         IntegerInterpreter(decode(changed))
     with pytest.raises(LimitError):
+        Classifier(changed)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "{0}\x1b[31m", "{0}\u202e", "{0}\n", "x" * 257 + "{0}", "same"]
+)
+def test_names_that_the_reader_refuses_too(text: str) -> None:
+    """The classifier reads names without the record, and refuses what the reader refuses."""
+    data = encode(random_network(0))
+    count = len(Classifier(data).class_names)
+    names = "\n".join(text.format(k) for k in range(count))
+    changed = Parts.of(data).put(Section.LABELS, b"\0" + encode_text(names))
+    with pytest.raises(MalformedError) as caught:
+        decode(changed)
+    with pytest.raises(MalformedError, match=re.escape(str(caught.value).split(": ")[-1])):
         Classifier(changed)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.targets.cases import Case
-from tests.targets.programs import compare
+from tests.targets.programs import ALL_KERNELS, compare
 from tests.targets.tools import RUNTIME, TargetError, call, install
 
 FOLDER = RUNTIME / "examples" / "firmware"
@@ -31,48 +31,27 @@ class Board:
     about: str
     board: str
     cpu: str
-    optimise: str
+    optimise: str = "-O2"
+    flags: str = ALL_KERNELS
     large: bool = False
 
 
+_M0 = "code for a Cortex-M0 on mps2-an386, unaligned access forbidden"
+_M7: dict[str, str] = {"board": "mps2-an500", "cpu": "cortex-m7"}
 BOARDS = (
+    Board(name="cortex-m0", about=_M0, board="mps2-an386", cpu="cortex-m0", optimise="-Os"),
+    Board(name="cortex-m4", about="mps2-an386", board="mps2-an386", cpu="cortex-m4"),
+    Board(name="cortex-m7", about="mps2-an500", **_M7, large=True),
+    Board(name="cortex-m55", about="mps3-an547", board="mps3-an547", cpu="cortex-m55", large=True),
     Board(
-        name="cortex-m0",
-        about="code for a Cortex-M0 on mps2-an386, unaligned access forbidden",
-        board="mps2-an386",
-        cpu="cortex-m0",
-        optimise="-Os",
-    ),
-    Board(
-        name="cortex-m4",
-        about="mps2-an386",
-        board="mps2-an386",
-        cpu="cortex-m4",
-        optimise="-O2",
-    ),
-    Board(
-        name="cortex-m7",
-        about="mps2-an500",
-        board="mps2-an500",
-        cpu="cortex-m7",
+        name="portable",
+        about="a Cortex-M7 with the portable kernels alone",
+        **_M7,
         optimise="-O3",
+        flags="-DSQZ_ONLY_PORTABLE",
         large=True,
     ),
-    Board(
-        name="cortex-m55",
-        about="mps3-an547",
-        board="mps3-an547",
-        cpu="cortex-m55",
-        optimise="-O3",
-        large=True,
-    ),
-    Board(
-        name="size",
-        about="the Cortex-M7 once more, for size",
-        board="mps2-an500",
-        cpu="cortex-m7",
-        optimise="-Os",
-    ),
+    Board(name="size", about="a Cortex-M7, for size", **_M7, optimise="-Os"),
 )
 
 
@@ -80,6 +59,7 @@ BOARDS = (
 class Run:
     """What a run of the firmware took. ``instructions`` from the picture to the answer."""
 
+    kernels: str
     tables_bytes: int
     arena_bytes: int
     stack_bytes: int
@@ -97,6 +77,7 @@ def _variables(board: Board, case: Case, work: Path) -> list[str]:
         "PYTHON": sys.executable,
         "CHECK": "1",
         "CPU": board.cpu,
+        "EXTRA_CFLAGS": board.flags,
     }
     return [f"{key}={value}" for key, value in variables.items()]
 
@@ -119,25 +100,31 @@ def run(board: Board, case: Case, work: Path) -> Run:
     expected = np.argsort(-case.picture_K.astype(np.int64), kind="stable")
     if [int(label) for label in ranked] != expected.tolist():
         raise TargetError(f"{case.name}: the classes are in another order")
+    said = re.search(_SAID, text)
     best = case.class_names[expected[0]]
-    answer = re.search(r"^(\S+%), logit -?\d+, (.*)$", text, re.MULTILINE)
-    times = re.search(r"opened after (\d+), answered after (\d+) ticks, (\d+) a second", text)
-    sizes = [re.search(rf"^{what}: (\d+) bytes", text, re.M) for what in _SIZES]
-    if answer is None or times is None or None in sizes or answer[2] != best:
+    if said is None or said["answer"] != best:
         raise TargetError(f"{case.name}: expected {best}, found\n{text[:1000]}")
-    tables, arena, stack = (int(size[1]) for size in sizes if size)
-    opened, answered, clock = (int(number) for number in times.groups())
+    ticks = int(said["answered"]) - int(said["opened"])
     return Run(
-        tables_bytes=tables,
-        arena_bytes=arena,
-        stack_bytes=stack,
+        kernels=said["kernels"],
+        tables_bytes=int(said["tables"]),
+        arena_bytes=int(said["arena"]),
+        stack_bytes=int(said["stack"]),
         # By -icount shift=0 an instruction takes one nanosecond.
-        instructions=(answered - opened) * 10**9 // clock,
-        answer=f"{answer[2]} {answer[1]}",
+        instructions=ticks * 10**9 // int(said["clock"]),
+        answer=f"{said['answer']} {said['share']}",
     )
 
 
-_SIZES = ("tables", "arena", "stack")
+_SAID = re.compile(
+    r"""tables: (?P<tables>\d+) bytes
+arena: (?P<arena>\d+) bytes
+stack: (?P<stack>\d+) bytes
+opened after (?P<opened>\d+), answered after (?P<answered>\d+) ticks, (?P<clock>\d+) a second
+kernels: (?P<kernels>.*)
+(?P<share>.*%), logit -?\d+, (?P<answer>.*)
+"""
+)
 
 
 def code_bytes(board: Board, case: Case, work: Path) -> tuple[int, int]:

@@ -11,7 +11,8 @@ import numpy as np
 from tests.targets.cases import Case, Logits
 from tests.targets.tools import RUNTIME, TargetError, call, install
 
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
+ALL_KERNELS = "-DSQZ_ALL_KERNELS"
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", ALL_KERNELS)
 SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 VALGRIND = ("valgrind", "-q", "--error-exitcode=9")
 SHOW_NOTHING_KEPT = {"ASAN_OPTIONS": "detect_leaks=0"}

@@ -11,10 +11,12 @@ network, ``squeezenet1_1`` with random weights, or the model that is given.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
 
+from squeezenet.client import STACK_BYTES
 from tests.targets import firmware, programs
 from tests.targets.cases import LARGE, PRESETS, SEEDS, Case, case, given_case
 from tests.targets.tools import TargetError
@@ -95,14 +97,17 @@ def run_firmware(board: firmware.Board, work: Path, given: list[Case]) -> None:
     if board.large and not given:
         names.append(LARGE)
     all_cases = cases(names, work, given if board.large else [])
+    shutil.rmtree(work / board.name, ignore_errors=True)  # perhaps built by other flags
     for each in all_cases:
         run = firmware.run(board, each, work)
         print(
-            f"  {each.name}: {each.picture_K.size} logits equal, {run.answer}; tables "
-            f"{run.tables_bytes:,}, arena {run.arena_bytes:,}, stack {run.stack_bytes:,} bytes; "
-            f"{run.instructions / 1e6:,.1f} million instructions",
+            f"  {each.name} by {run.kernels}: {each.picture_K.size} logits equal, {run.answer}; "
+            f"tables {run.tables_bytes:,}, arena {run.arena_bytes:,}, stack {run.stack_bytes:,} "
+            f"bytes; {run.instructions / 1e6:,.1f} million instructions",
             flush=True,
         )
+        if run.stack_bytes > STACK_BYTES:
+            raise TargetError(f"{each.name}: a stack of {run.stack_bytes} of {STACK_BYTES} bytes")
     runtime, support = firmware.code_bytes(board, all_cases[0], work)
     print(
         f"  code and constants at {board.optimise}: runtime {runtime:,}, support {support:,} bytes"

@@ -98,7 +98,9 @@ int main(void) {
     print_bytes(" bytes\nopened after ", opened);
     print_bytes(", answered after ", answered);
     print_bytes(" ticks, ", CLOCK_HZ);
-    print(" a second\n");
+    print(" a second\nkernels: ");
+    print(sqz_kernels_name(network.options.kernels));
+    print("\n");
     char *names = read_names(&file);
     for (size_t i = 0; i < count && i < TOP; i++) print_answer(&answers[i], names);
 #ifdef CHECK

@@ -10,12 +10,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from squeezenet.arch.labels import check_labels
 from squeezenet.arch.plain import canonical_json, from_plain, to_plain
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
 from squeezenet.errors import SpecError
 
-MAX_NAME_CHARACTERS = 256
 MAX_PROVENANCE_VALUES = 10_000
 MAX_PROVENANCE_DEPTH = 32
 
@@ -34,23 +34,7 @@ class ModelRecord:
 
     def __post_init__(self) -> None:
         spec, prep = self.spec, self.preprocessing
-        if len(self.class_names) != spec.num_classes:
-            raise SpecError(
-                f"{spec.name}: {len(self.class_names)} class names, expected {spec.num_classes}"
-            )
-        if self.class_ids and len(set(self.class_ids)) != spec.num_classes:
-            raise SpecError(
-                f"{spec.name}: {len(set(self.class_ids))} different class ids, "
-                f"expected {spec.num_classes} or none"
-            )
-        if not self.class_ids and len(set(self.class_names)) != spec.num_classes:
-            raise SpecError(f"{spec.name}: two classes have the same name and there are no ids")
-        for name in (*self.class_names, *self.class_ids):
-            if not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
-                raise SpecError(
-                    f"{spec.name}: class name {name[:40]!r} has {len(name)} characters, "
-                    f"expected 1 to {MAX_NAME_CHARACTERS} printable ones"
-                )
+        check_labels(self.class_names, self.class_ids, spec.num_classes, spec.name)
         _check_provenance(self.provenance)
         if prep.num_channels != spec.input_channels or prep.crop != spec.input_size:
             raise SpecError(

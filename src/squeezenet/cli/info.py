@@ -14,12 +14,9 @@ from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli.models import DEFAULT, model_path, open_model
-from squeezenet.cli.options import (
-    ArchOption,
-    JsonOption,
-)
+from squeezenet.cli.options import ArchOption, JsonOption
 from squeezenet.cli.words import plain, print_json, print_table
-from squeezenet.client import Classifier
+from squeezenet.client import STACK_BYTES, Classifier
 from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import FloatOnlyError, UsageError
@@ -100,7 +97,7 @@ def _client_needs(path: Path) -> dict[str, int] | None:
     little less. None: the file is not for integer clients."""
     if model_kind(path) is not ModelKind.SQZ:
         return None
-    needs = {"flash": path.stat().st_size}
+    needs = {"flash": path.stat().st_size, "stack": STACK_BYTES}
     try:
         for streamed, suffix in ((False, ""), (True, "_streamed")):
             classifier = Classifier(path, kernels="portable", streamed=streamed)
@@ -163,6 +160,7 @@ def _show(
     ]
     if client is not None:
         facts += [
+            ("client", f"{client['flash']:,} bytes of flash, stack under {client['stack']:,}"),
             ("client, streamed", _memory(client["arena_streamed"], client["memory_streamed"])),
             ("client, unpacked", _memory(client["arena"], client["memory"])),
         ]

@@ -30,7 +30,7 @@ def model_path(word: str) -> Path:
     return DEFAULT_MODEL if word == DEFAULT else Path(word)
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class OpenModel:
     """A model argument ready to run; ``file_bytes`` is what it takes on disk.
 
@@ -76,12 +76,11 @@ def open_model(
             arithmetic="float32",
         )
     require_extra("train", f"reading a {kind.value}")
+    from squeezenet.images.preprocess import from_pixels
     from squeezenet.model.load import BEST_WEIGHTS, load_model
 
     loaded = load_model(path, arch)
     file = path / BEST_WEIGHTS if kind is ModelKind.RUN_FOLDER else path
-    from squeezenet.images.preprocess import from_pixels
-
     network = from_pixels(loaded.logits, loaded.record.preprocessing)
     return OpenModel(
         record=loaded.record,
@@ -104,7 +103,9 @@ def open_answerer(
         except FloatOnlyError:
             pass
         else:
-            return lambda image, top: engine.answer(image.tobytes(), image.height, image.width, top)
+            return lambda image, top: engine.answer_bytes(
+                image.tobytes(), image.height, image.width, top
+            )
     return _float_answerer(open_model(path, arch))
 
 

@@ -19,30 +19,8 @@ from squeezenet.errors import ImageError
 from squeezenet.images.decode import Pixels, read_image
 
 
-class Classifier:
-    """A model that is ready to run.
-
-    ``threads`` compute one image together. ``kernels`` names the inner loops, the fastest of this
-    machine unless told; all give the same logits. ``streamed`` leaves the weights compressed in
-    memory and unpacks them during each run. Any number of Python threads may call it at once.
-
-    Raises:
-        FloatOnlyError: a model for float32 alone.
-        FormatError: the file is not what it should be.
-        UsageError: there is no such file, or not so many threads.
-    """
-
-    def __init__(
-        self,
-        model: str | Path | bytes,
-        *,
-        threads: int = 1,
-        kernels: str | None = None,
-        streamed: bool = False,
-    ) -> None:
-        self._engine = Engine(model, threads=threads, kernels=kernels, streamed=streamed)
-        self.class_names, self.class_ids = self._engine.class_names, self._engine.class_ids
-        self.crop_shape = self._engine.crop_shape
+class Classifier(Engine):
+    """A model that is ready to run, on pictures and arrays; arguments and errors: ``Engine``."""
 
     @cached_property
     def record(self) -> ModelRecord:
@@ -51,7 +29,7 @@ class Classifier:
         Raises:
             MalformedError: the file's record contradicts the rest.
         """
-        return decode_record(self._engine.data, self._engine.where)
+        return decode_record(self._data, self._where)
 
     def __call__(self, image: Any, top: int = 5) -> list[Answer]:
         """Return the ``top`` best classes of a picture, the best first.
@@ -63,14 +41,14 @@ class Classifier:
         """
         pixels_HWC = _pixels(image)
         height, width, _ = pixels_HWC.shape
-        return self._engine.answer(pixels_HWC, height, width, top)
+        return self.answer_bytes(pixels_HWC, height, width, top)
 
     def crop(self, pixels_HWC: Pixels) -> Pixels:
         """Resize and crop RGB pixels as the model's record says: uint8 of ``crop_shape``."""
         pixels_HWC = _require_picture(pixels_HWC)
         out = np.empty(self.crop_shape, np.uint8)
         height, width, _ = pixels_HWC.shape
-        self._engine.crop(pixels_HWC, height, width, out)
+        self.crop_bytes(pixels_HWC, height, width, out)
         return out
 
     def logits(self, pixels_NHWC: Pixels) -> npt.NDArray[np.float32]:
@@ -89,25 +67,10 @@ class Classifier:
                 f"pixels are {pixels_NHWC.dtype} {pixels_NHWC.shape}, expected uint8 "
                 f"(N, {', '.join(map(str, self.crop_shape))})"
             )
-        out = np.empty((len(pixels_NHWC), self._engine.num_classes), np.int32)
+        out = np.empty((len(pixels_NHWC), self.num_classes), np.int32)
         if len(out):
-            self._engine.run(pixels_NHWC, out)
+            self.run_bytes(pixels_NHWC, out)
         return out
-
-    @property
-    def kernels(self) -> str:
-        """The name of the inner loops that run."""
-        return self._engine.network.kernels
-
-    @property
-    def arena_bytes(self) -> int:
-        """Memory for activations and scratch."""
-        return self._engine.network.arena_bytes
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory for tables and, unless streamed, unpacked weights."""
-        return self._engine.network.memory_bytes
 
 
 def _pixels(image: Any) -> Pixels:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeezenet._native import Network, kernels
+from squeezenet._native import STACK_BYTES, Network, kernels
+from squeezenet.arch.labels import check_labels
 from squeezenet.codec.labels import split_labels
 from squeezenet.errors import (
     ChecksumError,
@@ -18,6 +19,7 @@ from squeezenet.errors import (
     FormatError,
     LimitError,
     MalformedError,
+    SpecError,
     TruncatedError,
     UnknownFormatError,
     UnsupportedVersionError,
@@ -34,7 +36,9 @@ _ERRORS: dict[int, type[FormatError]] = {
     7: FloatOnlyError,
 }
 """What the runtime's error codes mean; others are wrong use of the runtime."""
+__all__ = ["STACK_BYTES", "Answer", "Engine", "available_kernels"]
 LOGIT_UNIT = 1 / 65536
+"""What 1 in an integer logit stands for."""
 MAX_THREADS = 64
 
 
@@ -48,9 +52,17 @@ class Answer:
 
 
 class Engine:
-    """A model that is ready to run; arguments and errors as ``Classifier``'s.
+    """A model that is ready to run, on bytes.
 
-    ``crop_shape`` are the rows, columns and channels that ``run`` takes.
+    ``threads`` compute one image together. ``kernels`` names the inner loops, the fastest of this
+    machine unless told; all give the same logits. ``streamed`` leaves the weights compressed in
+    memory and unpacks them during each run. Any number of Python threads may call it at once.
+    ``crop_shape``: rows, columns and channels of the pixels that it takes.
+
+    Raises:
+        FloatOnlyError: a model for float32 alone.
+        FormatError: the file is not what it should be.
+        UsageError: there is no such file, or not so many threads.
     """
 
     def __init__(
@@ -61,43 +73,80 @@ class Engine:
         kernels: str | None = None,
         streamed: bool = False,
     ) -> None:
-        self.where = "model" if isinstance(model, bytes) else str(model)
+        self._where = "model" if isinstance(model, bytes) else str(model)
         if not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
         if kernels is not None and kernels not in available_kernels():
             raise UsageError(
                 f"no kernels {kernels!r} here, expected one of {', '.join(available_kernels())}"
             )
-        self.data = model if isinstance(model, bytes) else _read(Path(model))
-        self.network: Network = self._call(
-            Network, self.data, threads=threads, streamed=streamed, kernels=kernels or ""
-        )
-        kind, text = self._call(self.network.labels)
+        self._data = model if isinstance(model, bytes) else _read(Path(model))
         try:
-            names, ids = split_labels(kind, text.decode(), self.where)
+            self._network = Network(
+                self._data, threads=threads, streamed=streamed, kernels=kernels or ""
+            )
+            kind, text = self._network.labels()
+        except ValueError as error:
+            raise self._refusal(error) from None
+        self.num_classes = self._network.num_classes
+        try:
+            names, ids = split_labels(kind, text.decode(), self._where)
+            check_labels(names, ids, self.num_classes, self._where)
         except UnicodeDecodeError:
-            raise MalformedError(f"{self.where}: names that are not UTF-8") from None
-        self.num_classes = self.network.num_classes
-        if len(names) != self.num_classes or len(ids) not in (0, self.num_classes):
-            raise MalformedError(f"{self.where}: {len(names)} names of {self.num_classes} classes")
+            raise MalformedError(f"{self._where}: names that are not UTF-8") from None
+        except SpecError as error:
+            raise MalformedError(str(error)) from None
         self.class_names, self.class_ids = names, ids
-        self.crop_shape = self.network.crop_shape
+        self.crop_shape = self._network.crop_shape
 
-    def crop(self, rgb: Any, height: int, width: int, out: Any) -> None:
-        """Resize and crop RGB bytes (height, width, 3) into ``out``, bytes of ``crop_shape``."""
-        self._call(self.network.crop, rgb, height, width, out)
+    @property
+    def kernels(self) -> str:
+        """The name of the inner loops that run."""
+        return self._network.kernels
 
-    def run(self, pixels: Any, logits: Any) -> None:
-        """Run bytes of one crop or more; ``logits`` is room for an int32 a class, in 1/65536."""
-        self._call(self.network.run, pixels, logits)
+    @property
+    def arena_bytes(self) -> int:
+        """Memory for activations and scratch."""
+        return self._network.arena_bytes
 
-    def answer(self, rgb: Any, height: int, width: int, top: int) -> list[Answer]:
+    @property
+    def memory_bytes(self) -> int:
+        """Memory for tables and, unless streamed, unpacked weights."""
+        return self._network.memory_bytes
+
+    def crop_bytes(self, rgb: Any, height: int, width: int, out: Any) -> None:
+        """Resize and crop RGB bytes (height, width, 3) into ``out``, bytes of ``crop_shape``.
+
+        Raises:
+            LimitError: a side is beyond 2^24, or would become endless.
+        """
+        try:
+            self._network.crop(rgb, height, width, out)
+        except ValueError as error:
+            code, _ = error.args
+            raise _ERRORS.get(code, FormatError)(
+                f"a picture of {width}x{height} pixels, expected sides of at most 2^24 and, "
+                "resized, 2^30"
+            ) from None
+
+    def run_bytes(self, pixels: Any, logits: Any) -> None:
+        """Run bytes of one crop or more; ``logits`` is room for an int32 a class, in 1/65536.
+
+        Raises:
+            FormatError: streamed weights turn out to be malformed.
+        """
+        try:
+            self._network.run(pixels, logits)
+        except ValueError as error:
+            raise self._refusal(error) from None
+
+    def answer_bytes(self, rgb: Any, height: int, width: int, top: int) -> list[Answer]:
         """Return the ``top`` best classes of RGB bytes (height, width, 3), the best first."""
         pixels = bytearray(math.prod(self.crop_shape))
         logits = array("i", bytes(4 * self.num_classes))
         assert logits.itemsize == 4
-        self.crop(rgb, height, width, pixels)
-        self.run(pixels, logits)
+        self.crop_bytes(rgb, height, width, pixels)
+        self.run_bytes(pixels, logits)
         most = max(logits)
         shares = [math.exp((logit - most) * LOGIT_UNIT) for logit in logits]
         total = math.fsum(shares)
@@ -111,12 +160,18 @@ class Engine:
             for k in best
         ]
 
-    def _call(self, function: Any, *arguments: Any, **options: Any) -> Any:
-        try:
-            return function(*arguments, **options)
-        except ValueError as error:
-            code, text = error.args
-            raise _ERRORS.get(code, FormatError)(f"{self.where}: {text}") from None
+    def _refusal(self, error: ValueError) -> FormatError:
+        """What is wrong with the file: the reader in Python tells it more closely."""
+        code, text = error.args
+        kind = _ERRORS.get(code, FormatError)
+        if kind is not FloatOnlyError:
+            from squeezenet.codec.container import decode
+
+            try:
+                decode(self._data, self._where)
+            except FormatError as told:
+                return told
+        return kind(f"{self._where}: {text}")
 
 
 def available_kernels() -> list[str]:

@@ -211,7 +211,7 @@ def compress_model(
     # From here on the file speaks, run as clients run it. It is written with what it measured,
     # which changes the record and no layer.
     data = encode(dataclasses.replace(compressed, record=record))
-    answers = ask(_as_a_client(decode(data, str(out))))
+    answers = ask(_as_a_client(data, str(out), is_integer=compressed.is_integer))
     measured = score(answers) if images.measure_labelled else None
     comparison = compare(answers, originals())
     num_measured = len(answers.labels)
@@ -238,10 +238,10 @@ def compress_model(
     )
 
 
-def _as_a_client(model: CompressedModel) -> Network:
-    if model.is_integer:
-        return Classifier(encode(model), threads=default_workers()).logits
-    return FloatInterpreter(model).logits
+def _as_a_client(data: bytes, where: str, *, is_integer: bool) -> Network:
+    if is_integer:
+        return Classifier(data, threads=default_workers()).logits
+    return FloatInterpreter(decode(data, where)).logits
 
 
 def _method(settings: Settings) -> str:

@@ -1,6 +1,6 @@
 """``export --to c``: the runtime as one .c and one .h, the model as an array, a main, a Makefile.
 
-The runtime's files have no names in common, so putting them one behind the other is all it takes.
+The runtime's files have no functions or types in common, so they are put one behind the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from squeezenet.client import Classifier
 RUNTIME = Path(str(files("squeezenet"))) / "_runtime"
 _HEADERS = ("sqz_coder.h", "sqz_levels.h", "sqz_reader.h", "sqz_runtime.h")
 _LOCAL_INCLUDE = re.compile(r'^#include "[^"]*"\n', re.MULTILINE)
+_MACRO = re.compile(r"^#define (\w+)", re.MULTILINE)
 _BYTES_A_LINE = 20
 
 
@@ -64,7 +65,10 @@ def amalgamated() -> str:
     ]
     for source in sources:
         parts.append(f"\n/* ---- {source.name} ---- */\n")
-        parts.append(_LOCAL_INCLUDE.sub("", source.read_text()))
+        text = _LOCAL_INCLUDE.sub("", source.read_text())
+        parts.append(text)
+        if source.suffix == ".c":  # its macros are its own; other files have others of that name
+            parts += [f"#undef {name}\n" for name in dict.fromkeys(_MACRO.findall(text))]
     return "".join(parts)
 
 

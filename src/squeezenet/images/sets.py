@@ -10,7 +10,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.arch.record import MAX_NAME_CHARACTERS, ModelRecord
+from squeezenet.arch.labels import MAX_NAME_CHARACTERS
+from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import IMAGE_SUFFIXES, Pixels, read_image
 
