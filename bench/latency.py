@@ -77,7 +77,7 @@ _LAUNCHER = """
 #include <time.h>
 #include <unistd.h>
 
-/* Runs a program; prints seconds until it writes, its largest resident memory in KB, its line.
+/* Runs a program; prints seconds until it writes, its largest resident memory in KB, its text.
  * A small parent, since a process's largest memory counts what it was before exec. */
 int main(int argc, char **argv) {
     char text[65536];
@@ -99,7 +99,6 @@ int main(int argc, char **argv) {
     for (ssize_t got; (got = read(ends[0], text + size, sizeof text - 1 - size)) > 0; size += got)
         if (size == 0) clock_gettime(CLOCK_MONOTONIC, &first);
     text[size] = 0;
-    text[strcspn(text, "\\n")] = 0;
     wait4(child, &status, 0, &usage);
     double seconds = first.tv_sec - start.tv_sec + (first.tv_nsec - start.tv_nsec) / 1e9;
     printf("%.6f %ld %s\\n", seconds, usage.ru_maxrss, text);
@@ -406,7 +405,7 @@ def _start_programs(
             command = [str(launcher), *program.command]
             pipe = subprocess.PIPE
             done = subprocess.run(command, check=True, env=SILENT, stdout=pipe, text=True)
-            seconds, kilobytes, answers[name] = done.stdout.rstrip().split(" ", 2)
+            seconds, kilobytes, answers[name] = done.stdout[:-1].split(" ", 2)
             if turn >= 0:
                 runs[name].append((float(seconds), int(kilobytes)))
     result: dict[str, Any] = {}
@@ -431,7 +430,11 @@ def _start_programs(
 
 
 def _label(answer: str) -> str:
-    return str(json.loads(answer)["label"]) if answer.startswith("{") else answer
+    """What a program calls the picture: in JSON, in a table, or in its first line."""
+    if answer.startswith("{"):
+        return str(json.loads(answer)["label"])
+    first, *rest = answer.splitlines()
+    return re.split(r"\s{2,}", rest[0].strip())[1] if first.startswith(" image") else first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -461,12 +464,13 @@ def _programs(
         )
     folders = [str(packages_folder(options.work / "env")), sysconfig.get_paths()["purelib"]]
     predict = [str(Path(sys.executable).with_name("squeezenet")), "predict", str(ours)]
-    yield _Program(
-        name="squeezenet predict",
-        command=[*predict, str(picture), "--format", "jsonl"],
-        installed=_installed(["squeezenet"], folders),
-        model=ours.stat().st_size,
-    )
+    for arguments in ([], ["--format", "jsonl"]):  # options take the option parser
+        yield _Program(
+            name=" ".join(["squeezenet predict", *arguments]),
+            command=[*predict, str(picture), *arguments],
+            installed=_installed(["squeezenet"], folders),
+            model=ours.stat().st_size,
+        )
     built = json.loads((peers / "built.json").read_text())
     prep = built["preprocessing"]
     step = -1 if prep["channels"] == "BGR" else 1
