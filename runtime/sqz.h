@@ -24,7 +24,8 @@
  *
  * The stack needs less than SQZ_STACK bytes besides; tests on Cortex-M hold it to that.
  *
- * A function that has returned an error may be called again only with other arguments.
+ * A function that has returned an error may be called again only with other arguments. What it
+ * should have filled in is empty then: those that are given it return SQZ_WRONG_USE.
  *
  * Underneath is the reader, for those who only want the weights: sqz_read_graph, then
  * sqz_decode_begin and, for each convolution, sqz_decode_layer and sqz_decode_channel. */
@@ -132,11 +133,16 @@ typedef struct {
 #define SQZ_NUM_CONTEXTS 4096
 #define SQZ_SETTLED 160 /* bits that a context averages over once it has seen as many */
 #define SQZ_TRACKED 512 /* input channels with a memory of their own; others share */
+#define SQZ_ACTIVITIES 240 /* the most that there is, in 64s */
 
 typedef struct {
     uint16_t p[SQZ_NUM_CONTEXTS]; /* chance of a 1, in 1/65536 */
     uint8_t seen[SQZ_NUM_CONTEXTS];
     uint16_t rate[SQZ_SETTLED + 1]; /* step of a context that has seen so many bits, in 1/65536 */
+} sqz_contexts;
+
+typedef struct {
+    sqz_contexts *contexts;
     uint32_t range;
     uint32_t code; /* decoding: what the bytes read so far leave to explain */
     const uint8_t *in, *in_end;
@@ -152,10 +158,12 @@ typedef struct {
     unsigned inputs, height, width; /* of one output channel */
     uint16_t activity[SQZ_TRACKED]; /* how large the weights on an input channel have been */
     int16_t balance[SQZ_TRACKED];   /* and how often positive: -2048 never, 2048 always */
+    uint8_t class_of[SQZ_ACTIVITIES]; /* of 64 activities each */
 } sqz_levels;
 
 /* Under 16 KB. */
 typedef struct {
+    sqz_contexts contexts;
     sqz_coder coder;
     sqz_levels levels;
     uint32_t weights_left, channels_left; /* of the file, of the layer */

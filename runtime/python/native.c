@@ -10,6 +10,7 @@ typedef struct {
     PyObject *data; /* what a decoder reads, kept alive */
     uint8_t *buffer; /* what an encoder has written so far, grown between channels */
     size_t room;
+    sqz_contexts contexts;
     sqz_coder coder;
     sqz_levels levels;
 } Coder;
@@ -46,7 +47,7 @@ static PyObject *encoder_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
-    sqz_coder_write(&self->coder, self->buffer, self->room);
+    sqz_coder_write(&self->coder, &self->contexts, self->buffer, self->room);
     return (PyObject *)self;
 }
 
@@ -60,7 +61,7 @@ static PyObject *decoder_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     Py_INCREF(data);
     self->data = data;
     PyBytes_AsStringAndSize(data, &bytes, &size);
-    sqz_coder_read(&self->coder, (const uint8_t *)bytes, (size_t)size);
+    sqz_coder_read(&self->coder, &self->contexts, (const uint8_t *)bytes, (size_t)size);
     return (PyObject *)self;
 }
 

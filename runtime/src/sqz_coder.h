@@ -18,13 +18,15 @@
 
 #define SQZ_TOP (1u << 24)
 
-SQZ_INLINE void sqz_coder_forget(sqz_coder *c) {
+SQZ_INLINE void sqz_coder_forget(sqz_coder *c, sqz_contexts *contexts) {
     for (unsigned i = 0; i < SQZ_NUM_CONTEXTS; i++) {
-        c->p[i] = 1u << 15;
-        c->seen[i] = 0;
+        contexts->p[i] = 1u << 15;
+        contexts->seen[i] = 0;
     }
     /* 65536 / (i + 1.6): a new context believes its first bits. */
-    for (unsigned i = 0; i <= SQZ_SETTLED; i++) c->rate[i] = (uint16_t)(655360u / (10 * i + 16));
+    for (unsigned i = 0; i <= SQZ_SETTLED; i++)
+        contexts->rate[i] = (uint16_t)(655360u / (10 * i + 16));
+    c->contexts = contexts;
     c->range = 0xffffffffu;
 }
 
@@ -64,19 +66,20 @@ SQZ_INLINE void sqz_coder_renew(sqz_coder *c, int encode) {
 
 /* One bit whose chance context `i` has learned. */
 SQZ_INLINE int sqz_bit(sqz_coder *c, int encode, unsigned i, int bit) {
-    uint32_t p = c->p[i], rate = c->rate[c->seen[i]];
+    sqz_contexts *m = c->contexts;
+    uint32_t p = m->p[i], rate = m->rate[m->seen[i]];
     uint32_t bound = (c->range >> 12) * (p >> 4);
     if (!encode) bit = c->code < bound;
     if (bit) {
         c->range = bound;
-        c->p[i] = (uint16_t)(p + ((65535u - p) * rate >> 16));
+        m->p[i] = (uint16_t)(p + ((65535u - p) * rate >> 16));
     } else {
         if (encode) c->low += bound;
         else c->code -= bound;
         c->range -= bound;
-        c->p[i] = (uint16_t)(p - (p * rate >> 16));
+        m->p[i] = (uint16_t)(p - (p * rate >> 16));
     }
-    c->seen[i] = (uint8_t)(c->seen[i] + (c->seen[i] < SQZ_SETTLED));
+    m->seen[i] = (uint8_t)(m->seen[i] + (m->seen[i] < SQZ_SETTLED));
     sqz_coder_renew(c, encode);
     return bit;
 }
@@ -121,8 +124,9 @@ SQZ_INLINE uint8_t sqz_byte(sqz_coder *c, int encode, uint8_t before, uint8_t by
     return (uint8_t)node;
 }
 
-SQZ_INLINE void sqz_coder_read(sqz_coder *c, const uint8_t *bytes, size_t count) {
-    sqz_coder_forget(c);
+SQZ_INLINE void sqz_coder_read(sqz_coder *c, sqz_contexts *contexts, const uint8_t *bytes,
+                               size_t count) {
+    sqz_coder_forget(c, contexts);
     c->in = bytes;
     c->in_end = bytes + count;
     c->overrun = 0;
@@ -130,8 +134,9 @@ SQZ_INLINE void sqz_coder_read(sqz_coder *c, const uint8_t *bytes, size_t count)
     for (int i = 0; i < 4; i++) c->code = c->code << 8 | sqz_coder_next(c);
 }
 
-SQZ_INLINE void sqz_coder_write(sqz_coder *c, uint8_t *bytes, size_t room) {
-    sqz_coder_forget(c);
+SQZ_INLINE void sqz_coder_write(sqz_coder *c, sqz_contexts *contexts, uint8_t *bytes,
+                                size_t room) {
+    sqz_coder_forget(c, contexts);
     c->out = bytes;
     c->out_end = bytes + room;
     c->overflow = 0;

@@ -25,11 +25,25 @@ static uint32_t plain(sqz_decoder *d, unsigned count) {
     return sqz_plain(&d->coder, 0, count, 0);
 }
 
+/* Nothing more comes of a decoder, until it begins again. */
+static void spoil(sqz_decoder *d) {
+    d->weights_left = d->channels_left = 0;
+    d->coder.in = d->coder.in_end = NULL;
+}
+
+/* What the stream holds is wrong. */
+static sqz_error spoilt(sqz_decoder *d, sqz_error error) {
+    if (error == SQZ_MALFORMED) spoil(d);
+    return error;
+}
+
 sqz_error sqz_decode_begin(sqz_decoder *d, const sqz_file *file) {
-    if (d == NULL || file == NULL || file->weights.bytes == NULL) return SQZ_WRONG_USE;
+    if (d == NULL) return SQZ_WRONG_USE;
+    spoil(d);
+    if (file == NULL || file->weights.bytes == NULL) return SQZ_WRONG_USE;
     if (file->weights.size < 1) return SQZ_MALFORMED;
     if (file->weights.bytes[0] != 1) return SQZ_UNSUPPORTED;
-    sqz_coder_read(&d->coder, file->weights.bytes + 1, file->weights.size - 1);
+    sqz_coder_read(&d->coder, &d->contexts, file->weights.bytes + 1, file->weights.size - 1);
     d->weights_left = file->num_weights;
     d->channels_left = 0;
     d->scale = d->shift = d->exponent = 0;
@@ -56,11 +70,12 @@ static sqz_error read_codebook(sqz_decoder *d, sqz_layer *layer) {
     return d->mantissa_bits > MANTISSA ? SQZ_MALFORMED : SQZ_OK;
 }
 
-sqz_error sqz_decode_layer(sqz_decoder *d, const sqz_operation *op, sqz_layer *layer) {
-    if (d == NULL || op == NULL || layer == NULL || op->kind != SQZ_CONVOLUTION)
-        return SQZ_WRONG_USE;
-    if (d->channels_left) return SQZ_WRONG_USE;
-    uint64_t channel = (uint64_t)op->inputs * op->kernel_height * op->kernel_width;
+static sqz_error read_layer(sqz_decoder *d, const sqz_operation *op, sqz_layer *layer) {
+    if (op->kind != SQZ_CONVOLUTION || d->channels_left) return SQZ_WRONG_USE;
+    /* No product may run over, whatever the operation holds. */
+    uint64_t kernel = (uint64_t)op->kernel_height * op->kernel_width;
+    if (kernel > SQZ_MAX_WEIGHTS) return SQZ_WRONG_USE;
+    uint64_t channel = kernel * op->inputs;
     if (!channel || !op->out_channels || channel > SQZ_MAX_WEIGHTS ||
         channel * op->out_channels > d->weights_left)
         return SQZ_WRONG_USE;
@@ -87,6 +102,11 @@ sqz_error sqz_decode_layer(sqz_decoder *d, const sqz_operation *op, sqz_layer *l
     layer->bias_shift = (uint32_t)d->shift;
     d->most_negative = d->most_positive = MAX_LEVEL;
     return SQZ_OK;
+}
+
+sqz_error sqz_decode_layer(sqz_decoder *d, const sqz_operation *op, sqz_layer *layer) {
+    if (d == NULL || op == NULL || layer == NULL) return SQZ_WRONG_USE;
+    return spoilt(d, read_layer(d, op, layer));
 }
 
 static sqz_error read_side(sqz_decoder *d, sqz_channel_info *channel) {
@@ -137,15 +157,16 @@ SQZ_INLINE sqz_error decode_row(sqz_decoder *d, void *row, int wide, sqz_channel
 }
 
 sqz_error sqz_decode_channel(sqz_decoder *d, int8_t *levels, sqz_channel_info *channel) {
-    return decode_row(d, levels, 0, channel);
+    return spoilt(d, decode_row(d, levels, 0, channel));
 }
 
 sqz_error sqz_decode_codes(sqz_decoder *d, int16_t *codes, sqz_channel_info *channel) {
-    return decode_row(d, codes, 1, channel);
+    return spoilt(d, decode_row(d, codes, 1, channel));
 }
 
 sqz_error sqz_decode_end(sqz_decoder *d) {
-    if (d == NULL || d->channels_left || d->weights_left) return SQZ_WRONG_USE;
+    if (d == NULL || d->coder.in == NULL || d->channels_left || d->weights_left)
+        return SQZ_WRONG_USE;
     return sqz_coder_at_end(&d->coder) ? SQZ_OK : SQZ_MALFORMED;
 }
 
@@ -156,7 +177,7 @@ sqz_error sqz_decode_text(sqz_decoder *d, sqz_bytes text, char *out, size_t room
     if (text.size < 4) return SQZ_MALFORMED;
     *length = sqz_u32(text.bytes);
     if (*length > SQZ_MAX_TEXT) return SQZ_LIMIT;
-    sqz_coder_read(&d->coder, text.bytes + 4, text.size - 4);
+    sqz_coder_read(&d->coder, &d->contexts, text.bytes + 4, text.size - 4);
     d->channels_left = d->weights_left = 0;
     uint8_t byte = 0;
     for (size_t i = 0; i < *length && !sqz_coder_overran(&d->coder); i++) {

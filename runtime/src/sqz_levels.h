@@ -19,15 +19,20 @@ enum { /* first context of each kind */
     SQZ_NUMBERS = SQZ_TREE + 256 + 16         /* slots of numbers */
 };
 
+/* Of a value above 0. */
 SQZ_INLINE unsigned sqz_log2(unsigned value) {
+#if defined(__GNUC__)
+    return (unsigned)(8 * sizeof value - 1) - (unsigned)__builtin_clz(value);
+#else
     unsigned bits = 0;
     while (value >>= 1) bits++;
     return bits;
+#endif
 }
 
-/* 0..15, two steps an octave. */
-SQZ_INLINE unsigned sqz_activity_class(unsigned activity) {
-    unsigned value = activity >> 6, bits, step;
+/* 0..15, two steps an octave, of 64 activities. */
+SQZ_INLINE unsigned sqz_activity_class(unsigned value) {
+    unsigned bits, step;
     if (value < 2) return value;
     bits = sqz_log2(value);
     step = 2 * bits + (value >> (bits - 1) & 1);
@@ -44,6 +49,8 @@ SQZ_INLINE void sqz_levels_begin(sqz_levels *s, unsigned inputs, unsigned height
     s->height = height;
     s->width = width;
     for (unsigned i = 0; i < SQZ_TRACKED; i++) s->activity[i] = 0, s->balance[i] = 0;
+    for (unsigned i = 0; i < SQZ_ACTIVITIES; i++)
+        s->class_of[i] = (uint8_t)sqz_activity_class(i);
 }
 
 /* Sign and magnitude of a level that is not zero. `spatial` 0 or 1, `around` 0..8. */
@@ -77,13 +84,14 @@ SQZ_INLINE void sqz_put_level(void *v, int wide, size_t i, int level) {
 
 /* One output channel: I x H x W levels at `v`. Narrow levels beyond 127 are stored as they fall;
  * returns the largest magnitude, for the caller to look at. */
-SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v, int wide) {
+SQZ_INLINE unsigned sqz_channel(sqz_coder *coder, sqz_levels *s, int encode, void *v, int wide) {
     size_t at = 0;
     unsigned largest = 0;
+    sqz_coder here = *coder, *c = &here; /* stays in registers */
     unsigned size = s->height * s->width;
     if (size == 1) {
         for (unsigned i = 0; i < s->inputs; i++, at++) {
-            unsigned t = i % SQZ_TRACKED, activity = sqz_activity_class(s->activity[t]);
+            unsigned t = i % SQZ_TRACKED, activity = s->class_of[s->activity[t] >> 6];
             int level = encode ? sqz_get_level(v, wide, at) : 0;
             if (sqz_bit(c, encode, SQZ_ZERO_1X1 + activity, level != 0)) {
                 int balance = s->balance[t];
@@ -96,13 +104,14 @@ SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v
             int step = sqz_activity_of(magnitude) - (int)s->activity[t];
             s->activity[t] = (uint16_t)(s->activity[t] + (step >> 4));
         }
+        *coder = here;
         return largest;
     }
     for (unsigned i = 0; i < s->inputs; i++, at += size) {
         unsigned t = i % SQZ_TRACKED, weight = 0, column = 0, past = 0, place = 0;
         int activity = s->activity[t], balance = s->balance[t];
         for (unsigned k = 0; k < size; k++) {
-            unsigned class = sqz_activity_class((unsigned)activity);
+            unsigned class = s->class_of[activity >> 6];
             unsigned context = (weight * 9 + place) * 8 + (class >> 1), magnitude = 0;
             int level = encode ? sqz_get_level(v, wide, at + k) : 0;
             if (sqz_bit(c, encode, SQZ_ZERO_SPATIAL + context, level != 0)) {
@@ -125,6 +134,7 @@ SQZ_INLINE unsigned sqz_channel(sqz_coder *c, sqz_levels *s, int encode, void *v
         s->activity[t] = (uint16_t)activity;
         s->balance[t] = (int16_t)balance;
     }
+    *coder = here;
     return largest;
 }
 

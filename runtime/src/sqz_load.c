@@ -205,43 +205,54 @@ static void pack(const sqz_step *s, const int8_t *levels, int8_t *weights, uint3
 #define LANES (SQZ_BLOCK * SQZ_GROUP / 2) /* of pairs that are multiplied and added */
 #define MOST 128                        /* 255 times as much just fits into 16 bits */
 
+/* The levels of a run so far, lane by lane: those above 0, and those below. */
+typedef struct {
+    int16_t up[LANES], down[LANES];
+} lane_sums;
+
+/* Add a group; does the run still fit? */
+static int add_group(lane_sums *sums, const int8_t *weights) {
+    int most = 0;
+    for (unsigned i = 0; i < LANES; i++) { /* compilers vectorise it */
+        int a = weights[2 * i], b = weights[2 * i + 1];
+        int up = sums->up[i] + (a > 0 ? a : 0) + (b > 0 ? b : 0);
+        int down = sums->down[i] - (a < 0 ? a : 0) - (b < 0 ? b : 0);
+        sums->up[i] = (int16_t)up;
+        sums->down[i] = (int16_t)down;
+        most = up > most ? up : most;
+        most = down > most ? down : most;
+    }
+    return most <= MOST;
+}
+
 /* Cut the groups of a block into runs. A byte is at most 255, so the sums of a run fit if in each
  * lane its levels above 0 add up to 128 at most, and those below 0. A group that does not even fit
  * alone stands twice, each time with half of its levels. The groups are at the end of a room twice
  * as long, and are moved to its front. */
 static void cut_runs(sqz_block *b) {
+    const lane_sums none = {{0}, {0}};
     const uint32_t count = b->num_groups;
     const int8_t *in = b->weights + (size_t)count * BLOCK_BYTES;
     const int32_t *offset = b->offsets + count;
-    int up[LANES] = {0}, down[LANES] = {0};
+    lane_sums sums = none;
     uint32_t out = 0, run = 0, num_runs = 0;
     for (uint32_t g = 0; g < count; g++, in += BLOCK_BYTES) {
         int8_t parts[2][BLOCK_BYTES];
+        lane_sums alone = none;
         int32_t where = offset[g];
-        unsigned num_parts = 1;
+        unsigned num_parts = add_group(&alone, in) ? 1 : 2;
         memcpy(parts[0], in, BLOCK_BYTES);
-        for (unsigned i = 0; i < BLOCK_BYTES; i += 2)
-            if (in[i] + in[i + 1] > MOST || in[i] + in[i + 1] < -MOST) num_parts = 2;
         for (unsigned i = 0; num_parts == 2 && i < BLOCK_BYTES; i++) {
             parts[0][i] = (int8_t)(in[i] / 2);
             parts[1][i] = (int8_t)(in[i] - in[i] / 2);
         }
         for (unsigned part = 0; part < num_parts; part++) {
             const int8_t *w = parts[part];
-            int fits = run < 255;
-            for (unsigned i = 0; i < BLOCK_BYTES; i++) {
-                if (w[i] > 0) up[i / 2] += w[i];
-                else down[i / 2] -= w[i];
-                if (up[i / 2] > MOST || down[i / 2] > MOST) fits = 0;
-            }
-            if (!fits) {
+            if (!add_group(&sums, w) || run == 255) {
                 b->runs[num_runs++] = (uint8_t)run;
                 run = 0;
-                for (unsigned i = 0; i < LANES; i++) up[i] = down[i] = 0;
-                for (unsigned i = 0; i < BLOCK_BYTES; i++) {
-                    if (w[i] > 0) up[i / 2] += w[i];
-                    else down[i / 2] -= w[i];
-                }
+                sums = none;
+                add_group(&sums, w);
             }
             run++;
             b->offsets[out] = where;
@@ -368,8 +379,20 @@ static void allot_blocks(sqz_step *s, const sqz_options *options, allotment *a) 
     if (room != NULL) sqz_give_room(options, s, s->num_blocks, room, &s->blocks);
 }
 
+/* NULL, the fastest, or one of those that run here. */
+static int runs_here(const sqz_kernels *kernels) {
+    const sqz_kernels *each = NULL;
+    for (unsigned n = 0; kernels != NULL && each != kernels; n++)
+        if ((each = sqz_kernels_here(n)) == NULL) return 0;
+    return 1;
+}
+
 static sqz_error begin(sqz_model *m, const sqz_file *file, const sqz_options *options) {
-    if (file->weights.bytes == NULL || options->threads > 64) return SQZ_WRONG_USE;
+    if (file->weights.bytes == NULL || options->threads > 64 || !runs_here(options->kernels))
+        return SQZ_WRONG_USE;
+    if (file->activations.bytes == NULL) return SQZ_FLOAT_ONLY;
+    /* So it is bounded, as the weights are; nobody has looked at it yet. */
+    if (file->largest_channel > file->num_weights) return SQZ_MALFORMED;
     memset(m, 0, sizeof *m);
     m->file = *file;
     m->options = *options;
@@ -391,11 +414,13 @@ static uint32_t channels_of(sqz_bytes graph, uint32_t tensor) {
 /* The numbers behind the kind of an operation. */
 static const uint8_t num_counts[] = {0, 10, 4, 3, 2, 3};
 
-size_t sqz_model_size(const sqz_file *file, const sqz_options *options) {
+/* Memory for a model, or why it cannot be. */
+static sqz_error measure_model(const sqz_file *file, const sqz_options *options, size_t *size) {
     sqz_model m;
     workshop w;
     allotment a = {NULL, 0, 0};
-    if (file == NULL || options == NULL || begin(&m, file, options)) return 0;
+    sqz_error error = begin(&m, file, options);
+    if (error) return error;
     allot_tables(&m, &a, &w);
     sqz_cursor c = {file->graph.bytes, file->graph.bytes + file->graph.size, 0};
     sqz_count(&c);
@@ -403,7 +428,7 @@ size_t sqz_model_size(const sqz_file *file, const sqz_options *options) {
     sqz_count(&c);
     for (uint32_t i = 0; i < m.num_steps && !c.failed; i++) {
         uint32_t counts[10], kind = sqz_count(&c);
-        if (kind < SQZ_CONVOLUTION || kind > SQZ_RESPONSE_NORM) return 0;
+        if (kind < SQZ_CONVOLUTION || kind > SQZ_RESPONSE_NORM) return SQZ_MALFORMED;
         for (uint32_t k = 0; k < num_counts[kind]; k++) counts[k] = sqz_count(&c);
         if (kind != SQZ_CONVOLUTION || c.failed) continue;
         sqz_step s;
@@ -412,33 +437,38 @@ size_t sqz_model_size(const sqz_file *file, const sqz_options *options) {
         s.op.kernel_height = counts[4];
         s.op.kernel_width = counts[5];
         s.op.groups = counts[8];
-        if (counts[0] >= m.num_tensors || !s.op.groups) return 0;
+        if (counts[0] >= m.num_tensors || !s.op.groups) return SQZ_MALFORMED;
         s.op.inputs = channels_of(file->graph, counts[0]) / s.op.groups;
         uint64_t weights = (uint64_t)s.op.kernel_height * s.op.kernel_width;
         if (weights > SQZ_MAX_WEIGHTS || weights * s.op.inputs > SQZ_MAX_WEIGHTS ||
             weights * s.op.inputs * s.op.out_channels > SQZ_MAX_WEIGHTS)
-            return 0;
+            return SQZ_LIMIT;
         divide(&s);
         /* Blocks and groups are filled up: at most 64 times the weights. */
-        if ((uint64_t)s.num_blocks * s.num_groups > SQZ_MAX_WEIGHTS) return 0;
+        if ((uint64_t)s.num_blocks * s.num_groups > SQZ_MAX_WEIGHTS) return SQZ_LIMIT;
         if (options->streamed) continue;
-        if (sqz_give_room(&m.options, &s, s.num_blocks, NULL, NULL) > SIZE_MAX / 4) return 0;
+        if (sqz_give_room(&m.options, &s, s.num_blocks, NULL, NULL) > SIZE_MAX / 4)
+            return SQZ_LIMIT;
         allot_blocks(&s, &m.options, &a);
-        if (a.used > SIZE_MAX / 4) return 0;
+        if (a.used > SIZE_MAX / 4) return SQZ_LIMIT;
     }
-    return c.failed ? 0 : a.used + ALIGNMENT;
+    *size = a.used + ALIGNMENT;
+    return c.failed ? SQZ_MALFORMED : SQZ_OK;
 }
 
-sqz_error sqz_load(sqz_model *m, const sqz_file *file, const sqz_options *options, void *memory,
-                   size_t size) {
+size_t sqz_model_size(const sqz_file *file, const sqz_options *options) {
+    size_t size;
+    return file == NULL || options == NULL || measure_model(file, options, &size) ? 0 : size;
+}
+
+static sqz_error load(sqz_model *m, const sqz_file *file, const sqz_options *options, void *memory,
+                      size_t size) {
     workshop w;
-    if (m == NULL || file == NULL || options == NULL || memory == NULL) return SQZ_WRONG_USE;
-    sqz_error error = begin(m, file, options);
+    size_t needed;
+    sqz_error error = measure_model(file, options, &needed);
+    if (!error && size < needed) error = SQZ_WRONG_USE;
+    if (!error) error = begin(m, file, options);
     if (error) return error;
-    if (file->activations.bytes == NULL) return SQZ_FLOAT_ONLY;
-    size_t needed = sqz_model_size(file, options);
-    if (needed == 0) return SQZ_LIMIT;
-    if (size < needed) return SQZ_WRONG_USE;
     uintptr_t misfit = (uintptr_t)memory % ALIGNMENT;
     allotment a = {(uint8_t *)memory + (misfit ? ALIGNMENT - misfit : 0), size, 0};
     allot_tables(m, &a, &w);
@@ -451,6 +481,16 @@ sqz_error sqz_load(sqz_model *m, const sqz_file *file, const sqz_options *option
     return options->streamed ? SQZ_OK : unpack_all(m, w.decoder, w.levels);
 }
 
+sqz_error sqz_load(sqz_model *m, const sqz_file *file, const sqz_options *options, void *memory,
+                   size_t size) {
+    if (m == NULL) return SQZ_WRONG_USE;
+    sqz_error error = file == NULL || options == NULL || memory == NULL
+                          ? SQZ_WRONG_USE
+                          : load(m, file, options, memory, size);
+    if (error) memset(m, 0, sizeof *m); /* half a model must not run */
+    return error;
+}
+
 size_t sqz_arena_size(const sqz_model *m) {
-    return m == NULL ? 0 : m->arena + ALIGNMENT;
+    return m == NULL || m->steps == NULL ? 0 : m->arena + ALIGNMENT;
 }

@@ -89,22 +89,43 @@ void sqz_entry_of(const sqz_input *input, sqz_entry *entry) {
     }
 }
 
+/* The sum of levels; that of their magnitudes is added. Pieces of it fit into 32 bits, which is
+ * what compilers vectorise. */
+static int64_t add_up(const int8_t *levels, size_t count, int64_t *magnitudes) {
+    int64_t sum = 0;
+    while (count > 0) {
+        size_t piece = count < 4096 ? count : 4096;
+        int32_t some = 0, some_magnitudes = 0;
+        for (size_t i = 0; i < piece; i++) {
+            some += levels[i];
+            some_magnitudes += levels[i] < 0 ? -levels[i] : levels[i];
+        }
+        sum += some;
+        *magnitudes += some_magnitudes;
+        levels += piece;
+        count -= piece;
+    }
+    return sum;
+}
+
 sqz_error sqz_channel_parameters(const sqz_units *u, const sqz_layer *layer,
                                  const sqz_channel_info *channel, const int8_t *levels,
                                  sqz_block *block, unsigned i) {
     ratio unit = accumulator_unit(u, channel->scale);
     uint32_t kernel = layer->kernel_height * layer->kernel_width;
     int64_t bias, magnitudes = 0, offset = 0;
-    for (uint32_t c = 0; c < layer->inputs; c++) {
-        int64_t sum = 0;
-        for (uint32_t k = 0; k < kernel; k++) {
-            int level = *levels++;
-            sum += level;
-            magnitudes += level < 0 ? -level : level;
+    if (u->entry == NULL) {
+        offset = u->source_zero * add_up(levels, (size_t)layer->inputs * kernel, &magnitudes);
+    } else {
+        const int64_t *zero = u->entry->zero + u->first_channel;
+        for (uint32_t c = 0; c < layer->inputs; c++) {
+            int64_t sum = add_up(levels + (size_t)c * kernel, kernel, &magnitudes);
+            /* Now, as the product must fit: a zero may have 32 bits. */
+            if (255 * magnitudes > MAX_ACCUMULATOR) return SQZ_LIMIT;
+            offset += zero[c] * sum;
         }
-        offset += sum * (u->entry != NULL ? u->entry->zero[u->first_channel + c] : u->source_zero);
+        offset = sqz_shift_right(offset + 32768, 16);
     }
-    if (u->entry != NULL) offset = sqz_shift_right(offset + 32768, 16);
     sqz_error error = bias_of(channel->bias, layer->bias_shift, unit, &bias);
     if (error) return error;
     bias -= offset;

@@ -23,18 +23,15 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     from squeezenet.cli.failures import with_errors_told
 
-    if arguments[:1] == ["predict"] and arguments[1:] and not _have_options(arguments[1:]):
-        # Nothing to parse, and the parser takes longer to load than the answer.
-        from squeezenet.cli.answers import answer_images
+    if arguments[:1] == ["predict"]:
+        from squeezenet.cli.plain_predict import plain_predict
 
-        return with_errors_told(lambda: answer_images(tuple(arguments[1:])))
+        call = plain_predict(arguments[1:])
+        if call is not None:
+            return with_errors_told(call)
     from squeezenet.cli.app import run
 
     return run(arguments)
-
-
-def _have_options(arguments: list[str]) -> bool:
-    return any(argument.startswith("-") and argument != "-" for argument in arguments)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from squeezenet.cli.models import (
     tell_skipped,
 )
 from squeezenet.cli.words import make_progress, one_line, plain, print_json, print_table
+from squeezenet.codec.kinds import is_sqz
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import is_image, read_rgb
 
@@ -89,7 +90,7 @@ def _names_images(argument: str) -> bool:
         return True
     if path.is_dir():
         return not any(path.glob("*.safetensors"))  # which a run folder has
-    return is_image(path)
+    return not is_sqz(path) and is_image(path)
 
 
 def _expand(arguments: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.cli.compress import show_report
-from squeezenet.cli.models import open_model
+from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import (
     DIGITS,
     JsonOption,

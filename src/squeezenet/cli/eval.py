@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.models import bad_images, open_model, tell_skipped
+from squeezenet.cli.models import bad_images, tell_skipped
+from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import (
     ArchOption,
     JsonOption,

@@ -13,7 +13,8 @@ from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
-from squeezenet.cli.models import DEFAULT, model_path, open_model
+from squeezenet.cli.models import DEFAULT, model_path
+from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import ArchOption, JsonOption
 from squeezenet.cli.words import plain, print_json, print_table
 from squeezenet.client import STACK_BYTES, Classifier

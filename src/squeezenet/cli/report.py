@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from squeezenet.cli.models import OpenModel, bad_images, open_model, tell_skipped
+from squeezenet.cli.models import bad_images, tell_skipped
+from squeezenet.cli.opened import OpenModel, open_model
 from squeezenet.cli.options import (
     DIGITS,
     ArchOption,

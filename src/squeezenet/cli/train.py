@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from squeezenet.arch.spec import MAX_INPUT_SIZE
-from squeezenet.cli.models import bad_images, open_model, tell_skipped
+from squeezenet.cli.models import bad_images, tell_skipped
+from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import (
     CheckpointOption,
     DeviceOption,

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from squeezenet._native import STACK_BYTES, Network, kernels
 from squeezenet.arch.labels import check_labels
@@ -42,8 +41,7 @@ LOGIT_UNIT = 1 / 65536
 MAX_THREADS = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """A class, its id where the model has ids, and its probability."""
 
     label: str

@@ -68,6 +68,14 @@ def model_kind(path: Path) -> ModelKind:
     )
 
 
+def is_sqz(path: Path) -> bool:
+    """Whether ``path`` is a file that begins as a ``.sqz`` does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def read_compressed(path: Path, kind: ModelKind) -> CompressedModel:
     """Read a file of one of the compressed kinds."""
     assert kind.is_compressed

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from squeezenet.errors import ImageError
 
 
-@dataclass
 class BadImages:
     """What happens to images that cannot be read: reported, counted, or, if strict, an error."""
 
-    strict: bool = False
-    report: Callable[[str], None] = lambda message: None
-    messages: list[str] = field(default_factory=list)
+    def __init__(
+        self, *, strict: bool = False, report: Callable[[str], None] = lambda message: None
+    ) -> None:
+        self.strict = strict
+        self.report = report
+        self.messages: list[str] = []
 
     def add(self, message: str) -> None:
         """Take note of one bad image.

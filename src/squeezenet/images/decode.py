@@ -6,6 +6,7 @@ come out as a viewer would show them. The first frame of an animation counts.
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -23,6 +24,7 @@ Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 """What Pillow may take a file for. It knows more: an EPS file, say, it hands to Ghostscript."""
+_JPEG = b"\xff\xd8\xff"
 MAX_PIXELS = 1 << 27
 """Largest image, in pixels: 134 megapixels take 400 MB decoded."""
 
@@ -86,6 +88,9 @@ def is_image(path: Path) -> bool:
 
 
 def _open(source: Path | BinaryIO) -> Image.Image:
+    jpeg = _open_jpeg(source)
+    if jpeg is not None:
+        return jpeg
     Image.preinit()  # the five most common formats; to load all takes longer than an answer
     try:
         return Image.open(source, formats=_formats())
@@ -94,6 +99,27 @@ def _open(source: Path | BinaryIO) -> Image.Image:
             source.seek(0)
     Image.init()
     return Image.open(source, formats=_formats())
+
+
+def _open_jpeg(source: Path | BinaryIO) -> Image.Image | None:
+    """Open what most pictures are without loading the other formats, a tenth of an answer's time;
+    None if it is something else."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(len(_JPEG))
+    else:
+        head = source.read(len(_JPEG))
+        source.seek(0)
+    if head != _JPEG:
+        return None
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    try:
+        return JpegImageFile(source)
+    except (SyntaxError, IndexError, TypeError, struct.error):  # what Image.open takes as a no
+        if not isinstance(source, Path):
+            source.seek(0)
+        return None
 
 
 def _formats() -> list[str]:
