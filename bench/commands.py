@@ -1,10 +1,11 @@
-"""The command line, run as a user runs it."""
+"""The command line, run as a user runs it, and C programs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -14,3 +15,9 @@ def squeezenet(*arguments: object) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def compile_program(program: Path, *sources: Path) -> Path:
+    """Compile C sources into a program; return it."""
+    subprocess.run(["cc", "-O3", "-o", program, *sources], check=True)
+    return program

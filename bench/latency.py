@@ -27,34 +27,28 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from commands import squeezenet
+from cold_start import start_programs
+from commands import compile_program, squeezenet
 from latency_peers import (
-    SILENT,
     VERSIONS,
     Array,
     Run,
     build,
     checked,
     make_environment,
-    model_files,
     open_peers,
-    packages_folder,
+    package_of,
     run_inside,
 )
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from PIL import Image
 
-import squeezenet as squeezenet_package
-from squeezenet.images.decode import Pixels, read_image
+from squeezenet.images.decode import Pixels
 
 NETWORKS = ("squeezenet1_0", "squeezenet1_1")
 _OURS = "ours"
@@ -67,83 +61,6 @@ _PAUSE = 0.003
 _TIE = 1.02
 """Settings within 2% of an engine's fastest count as equal; the first, most exact one is taken."""
 _FLAGS = re.compile(r"avx\w*|fma|f16c|amx\w*|asimd\w*|i8mm|bf16|sve\w*")
-_ROUNDS = 15
-
-_LAUNCHER = """
-#include <stdio.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-/* Runs a program; prints seconds until it writes, its largest resident memory in KB, its text.
- * A small parent, since a process's largest memory counts what it was before exec. */
-int main(int argc, char **argv) {
-    char text[65536];
-    int ends[2], status = argc;
-    size_t size = 0;
-    struct timespec start, first = {0, 0};
-    struct rusage usage;
-    if (pipe(ends)) return 2;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 1);
-        close(ends[0]);
-        close(ends[1]);
-        execvp(argv[1], argv + 1);
-        _exit(127);
-    }
-    close(ends[1]);
-    for (ssize_t got; (got = read(ends[0], text + size, sizeof text - 1 - size)) > 0; size += got)
-        if (size == 0) clock_gettime(CLOCK_MONOTONIC, &first);
-    text[size] = 0;
-    wait4(child, &status, 0, &usage);
-    double seconds = first.tv_sec - start.tv_sec + (first.tv_nsec - start.tv_nsec) / 1e9;
-    printf("%.6f %ld %s\\n", seconds, usage.ru_maxrss, text);
-    return status != 0 || size == 0;
-}
-"""
-
-_PICTURE_TO_INPUT = """
-import os, sys
-import numpy as np
-from PIL import Image
-model, picture, labels = sys.argv[1:]
-image = Image.open(picture).convert("RGB")
-short = min(image.size)
-image = image.resize([round(side * {resize} / short) for side in image.size], Image.BILINEAR)
-left, top = [(side - crop) // 2 for side, crop in zip(image.size, {crop})]
-image = image.crop((left, top, left + {crop}[0], top + {crop}[1]))
-pixels = np.asarray(image, np.float32)[..., ::{step}]
-x = ((pixels - np.float32({mean})) / np.float32({std})).transpose(2, 0, 1)[None]
-"""
-_LABEL = """
-print(open(labels).read().split("\\n")[int(np.argmax(logits))], flush=True)
-"""
-_SCRIPTS = {
-    "ONNX Runtime int8": """
-import onnxruntime
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 3
-optimised = model + ".optimised.onnx"
-if os.path.exists(optimised):
-    model = optimised
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-else:
-    options.optimized_model_filepath = optimised
-logits = onnxruntime.InferenceSession(model, options).run(None, {"input": x})[0]
-""",
-    "OpenVINO int8": """
-import openvino
-core = openvino.Core()
-core.set_property({"CACHE_DIR": os.path.join(os.path.dirname(model), "cache")})
-logits = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})(x)[0]
-""",
-}
-"""The peers' programs: decode, resize, crop, run, tell. From the second time on they load what
-the first kept, an optimised file or compiled kernels, as a product would."""
 
 
 def _ours(path: Path, threads: int) -> Callable[[Pixels], npt.NDArray[Any]]:
@@ -163,16 +80,17 @@ def main() -> None:
     parser.add_argument(
         "--skip", nargs="*", default=[], choices=_SKIPPABLE, help="what to leave out"
     )
-    parser.add_argument(
-        "--classify", help="our C example for the start, as 'PROGRAM {model} {ppm}' or {picture}"
-    )
     parser.add_argument("--save", action="store_true", help="write into bench/results")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     python = make_environment(options.work / "env")
     machine = _machine()
     result: dict[str, Any] = {"machine": machine, "turns": options.turns, "networks": {}}
-    print(", ".join(f"{key} {value}" for key, value in machine.items()), flush=True)
+    result["peak_g_macs"] = peak = _peak(options.work)
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    for name, rate in peak.items():
+        print(f"{name} multiplies and adds bytes at {rate:.0f} G MAC/s at best, on one core")
+    sys.stdout.flush()
     for name in options.networks:
         model, peers = _prepare(name, python, options)
         built = json.loads((peers / "built.json").read_text())
@@ -180,10 +98,13 @@ def main() -> None:
         for threads in options.threads:
             race = _start_race(python, model, peers, threads, options)
             measured["threads"][threads] = race
-            _print_race(f"{name}, {'x'.join(map(str, _crop(built)))}", threads, race, built["macs"])
+            size = "x".join(map(str, built["preprocessing"]["crop"]))
+            _print_race(f"{name}, {size}", threads, race, built["macs"])
         result["networks"][name] = measured
         if name == NETWORKS[0] and "start" not in options.skip:
-            result["start"] = _start_programs(python, model, peers, race, options)
+            result["start"] = start_programs(
+                python, model, peers, race["engines"], options.shared, options.work
+            )
     if options.save:
         folder = Path(__file__).parent / "results"
         folder.mkdir(exist_ok=True)
@@ -221,6 +142,15 @@ def _said(*command: str) -> str:
     except OSError:
         return "unknown"
     return (done.stdout.splitlines() or ["unknown"])[0]
+
+
+def _peak(work: Path) -> dict[str, float]:
+    """What one core can do at best by each instruction set, in G MAC/s; see ``peak.c``."""
+    program = compile_program(work / "peak", Path(__file__).with_name("peak.c"))
+    lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    return {
+        name: float(rate) for name, rate in (line.rsplit(" ", 1) for line in lines.splitlines())
+    }
 
 
 def _cpu_slug(cpu: str) -> str:
@@ -299,7 +229,7 @@ def time_contenders(plan: dict[str, Any]) -> None:
     engines: dict[str, dict[str, Any]] = {}
     work: dict[str, tuple[Callable[[Any], npt.NDArray[Any]], npt.NDArray[Any]]] = {}
     for engine, openers in open_peers(Path(plan["peers"]), threads).items():
-        if _package(engine) not in skipped:
+        if package_of(engine) not in skipped:
             setting, milliseconds, run = _fastest(openers, x[:1])
             engines[engine] = {"setting": setting, "settings_ms": milliseconds}
             work[engine] = run, x
@@ -317,11 +247,6 @@ def time_contenders(plan: dict[str, Any]) -> None:
         engines[engine]["turns_ms"] = [round(value, 4) for value in found]
     result = {"load": os.getloadavg()[0], "engines": engines}
     Path(plan["out"]).write_text(json.dumps(result))
-
-
-def _package(engine: str) -> str:
-    """The name of an engine's package: of "ONNX Runtime int8", "onnxruntime"."""
-    return "".join(engine.lower().split()[:-1])
 
 
 def _fastest(openers: dict[str, Callable[[], Run]], x: Array) -> tuple[str, dict[str, float], Run]:
@@ -359,12 +284,6 @@ def _turns(contenders: Mapping[str, Callable[[], object]], turns: int) -> dict[s
     return times
 
 
-def _crop(built: dict[str, Any]) -> list[int]:
-    """Height and width of the input: 224 pixels, unless a ``.sqz`` was put there."""
-    crop: list[int] = built["preprocessing"]["crop"]
-    return crop
-
-
 def _print_race(title: str, threads: int, race: dict[str, Any], macs: int) -> None:
     engines = race["engines"]
     ours = engines.get(_OURS)
@@ -387,139 +306,6 @@ def _print_race(title: str, threads: int, race: dict[str, Any], macs: int) -> No
             f"{found['agreement']:.0f} | {found['error']:.1f} |",
             flush=True,
         )
-
-
-def _start_programs(
-    python: Path, model: Path, peers: Path, race: dict[str, Any], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Time whole programs from their start to the first label, in turns."""
-    launcher = _compile_launcher(options.work)
-    picture = sorted((options.shared / "imagenet-val500").glob("*/*"))[0]
-    programs = {
-        program.name: program for program in _programs(python, model, peers, race, picture, options)
-    }
-    runs: dict[str, list[tuple[float, int]]] = {name: [] for name in programs}
-    answers: dict[str, str] = {}
-    for turn in range(-1, _ROUNDS):
-        for name, program in programs.items():
-            command = [str(launcher), *program.command]
-            pipe = subprocess.PIPE
-            done = subprocess.run(command, check=True, env=SILENT, stdout=pipe, text=True)
-            seconds, kilobytes, answers[name] = done.stdout[:-1].split(" ", 2)
-            if turn >= 0:
-                runs[name].append((float(seconds), int(kilobytes)))
-    result: dict[str, Any] = {}
-    print(f"\n{picture.name}, from the start of the process to the first label\n")
-    print("| program | s | quartiles | MB resident | MB installed | model, bytes | answer |")
-    print("|---|--:|--:|--:|--:|--:|---|")
-    for name, program in programs.items():
-        low, middle, high = statistics.quantiles([seconds for seconds, _ in runs[name]], n=4)
-        resident = statistics.median(kilobytes for _, kilobytes in runs[name]) * 1024
-        print(
-            f"| {name} | {middle:.3f} | {low:.3f} .. {high:.3f} | {resident / 1e6:.1f} | "
-            f"{program.installed / 1e6:.1f} | {program.model:,} | {_label(answers[name])} |"
-        )
-        result[name] = {
-            "seconds": [seconds for seconds, _ in runs[name]],
-            "resident_bytes": resident,
-            "installed_bytes": program.installed,
-            "model_bytes": program.model,
-            "answer": answers[name],
-        }
-    return result
-
-
-def _label(answer: str) -> str:
-    """What a program calls the picture: in JSON, in a table, or in its first line."""
-    if answer.startswith("{"):
-        return str(json.loads(answer)["label"])
-    first, *rest = answer.splitlines()
-    return re.split(r"\s{2,}", rest[0].strip())[1] if first.startswith(" image") else first
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Program:
-    """``installed`` bytes are those of the program and its packages, beside Python itself."""
-
-    name: str
-    command: list[str]
-    installed: int
-    model: int
-
-
-def _programs(
-    python: Path, model: Path, peers: Path, race: dict[str, Any], picture: Path,
-    options: argparse.Namespace,
-) -> Iterator[_Program]:  # fmt: skip
-    ours = model if model.suffix == ".sqz" else options.shared / "compressed_SqueezeNet.net"
-    if options.classify:
-        ppm = options.work / "picture.ppm"
-        Image.fromarray(read_image(picture)).save(ppm)
-        names = {"model": ours, "picture": picture, "ppm": ppm}
-        command = [part.format(**names) for part in shlex.split(options.classify)]
-        size = Path(command[0]).stat().st_size
-        kind = "PPM" if "{ppm}" in options.classify else picture.suffix
-        yield _Program(
-            name=f"C example, {kind}", command=command, installed=size, model=ours.stat().st_size
-        )
-    folders = [str(packages_folder(options.work / "env")), sysconfig.get_paths()["purelib"]]
-    predict = [str(Path(sys.executable).with_name("squeezenet")), "predict", str(ours)]
-    for arguments in ([], ["--format", "jsonl"]):  # options take the option parser
-        yield _Program(
-            name=" ".join(["squeezenet predict", *arguments]),
-            command=[*predict, str(picture), *arguments],
-            installed=_installed(["squeezenet"], folders),
-            model=ours.stat().st_size,
-        )
-    built = json.loads((peers / "built.json").read_text())
-    prep = built["preprocessing"]
-    step = -1 if prep["channels"] == "BGR" else 1
-    crop = _crop(built)[::-1]  # Pillow has the width first
-    before = _PICTURE_TO_INPUT.format(**{**prep, "crop": crop, "step": step})
-    labels = str(peers / "labels.txt")
-    for engine, script in _SCRIPTS.items():
-        if engine not in race["engines"]:
-            continue
-        package = _package(engine)
-        script_file = options.work / f"start_{package}.py"
-        script_file.write_text(before + script + _LABEL)
-        files = model_files(peers, race["engines"][engine]["setting"])
-        yield _Program(
-            name=f"Python, {engine}",
-            command=[str(python), str(script_file), str(files[0]), str(picture), labels],
-            installed=_installed([package, "pillow"], folders),
-            model=sum(file.stat().st_size for file in files),
-        )
-
-
-def _compile_launcher(work: Path) -> Path:
-    source, program = work / "launcher.c", work / "launcher"
-    source.write_text(_LAUNCHER)
-    subprocess.run(["cc", "-O2", "-o", str(program), str(source)], check=True)
-    return program
-
-
-def _installed(names: list[str], folders: list[str]) -> int:
-    """Bytes of packages and of all that they require, without compiled bytecode."""
-    found = {
-        canonicalize_name(each.metadata["Name"]): each
-        for each in reversed(list(metadata.distributions(path=folders)))
-    }
-    size, pending, seen = 0, [canonicalize_name(name) for name in names], set[str]()
-    while pending:
-        name = pending.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        distribution = found[name]
-        files = [Path(str(distribution.locate_file(file))) for file in distribution.files or ()]
-        if name == "squeezenet":  # perhaps installed as a link to its sources
-            files = [*Path(squeezenet_package.__file__).parent.rglob("*")]
-        size += sum(f.stat().st_size for f in files if f.is_file() and f.suffix != ".pyc")
-        for requirement in map(Requirement, distribution.requires or ()):
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                pending.append(canonicalize_name(requirement.name))
-    return size
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ _QUANTISATIONS: dict[str, dict[str, Any]] = {
 keep AVX2's 16-bit sums of two products from saturating."""
 
 
+def package_of(engine: str) -> str:
+    """The name of an engine's package: of "ONNX Runtime int8", "onnxruntime"."""
+    return "".join(engine.lower().split()[:-1])
+
+
 def make_environment(folder: Path) -> Path:
     """Make the peers' environment, once; our package and what it needs are borrowed from ours."""
     python = folder / "bin" / "python"
