@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#define VERSION 1
 #define HEADER_BYTES 28
 #define ENTRY_BYTES 12
 #define CRC_BYTES 4
@@ -85,16 +86,13 @@ static sqz_error count_graph(sqz_file *file) {
     return SQZ_OK;
 }
 
-sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
+static sqz_error find_parts(sqz_file *file, const uint8_t *b, size_t size) {
     static const uint8_t magic[8] = {0x89, 'S', 'Q', 'Z', '\r', '\n', 0x1a, '\n'};
-    const uint8_t *b = bytes;
     sqz_bytes sections[KNOWN];
-    if (file == NULL || bytes == NULL) return SQZ_WRONG_USE;
-    memset(file, 0, sizeof *file);
     memset(sections, 0, sizeof sections);
     if (size == 0 || memcmp(b, magic, size < 8 ? size : 8) != 0) return SQZ_UNKNOWN_FORMAT;
     if (size < HEADER_BYTES) return SQZ_TRUNCATED;
-    if (b[8] != 0) return SQZ_UNSUPPORTED;
+    if (b[8] != VERSION) return SQZ_UNSUPPORTED;
     uint32_t num_sections = b[9], place = HEADER_BYTES + ENTRY_BYTES * num_sections;
     if (size < place + 2 * CRC_BYTES) return SQZ_TRUNCATED;
     if (!checksum_holds(b, place, b + place)) return SQZ_CHECKSUM;
@@ -136,4 +134,12 @@ sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
         return SQZ_LIMIT;
     sqz_error error = read_input(sections[INPUT], &file->input);
     return error ? error : count_graph(file);
+}
+
+sqz_error sqz_open(sqz_file *file, const void *bytes, size_t size) {
+    if (file == NULL) return SQZ_WRONG_USE;
+    memset(file, 0, sizeof *file);
+    sqz_error error = bytes == NULL ? SQZ_WRONG_USE : find_parts(file, bytes, size);
+    if (error) memset(file, 0, sizeof *file); /* what was found is of no use */
+    return error;
 }

@@ -174,7 +174,7 @@ class File:
     needs: list[int]
     sections: list[Section]
     magic: bytes = MAGIC
-    version: int = 0
+    version: int = 1
     num_sections: int | None = None
     reserved: int = 0
     num_bytes: int | None = None

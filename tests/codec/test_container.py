@@ -178,7 +178,7 @@ def test_hostile_header(tiny_record: ModelRecord) -> None:
     def section(i: int, field: int, value: int) -> Callable[[Parts], None]:
         return lambda parts: parts.sections[i].__setitem__(field, value)
 
-    refused(UnsupportedVersionError, "version 7, expected 0", head(1, 7))
+    refused(UnsupportedVersionError, "version 7, expected 1", head(1, 7))
     refused(MalformedError, "header", head(3, 1))
     refused(LimitError, "weights, expected at most", head(5, 1 << 31))
     refused(MalformedError, "needs", head(5, 17))

@@ -41,7 +41,7 @@ from squeezenet.errors import (
     WeightsError,
 )
 
-VERSION = 0
+VERSION = 1
 MAX_FILE_BYTES = 1 << 28
 """What a reader may have to hold; the most weights take 151 MB raw."""
 EntropyCoder = Literal["range", "huffman"]
@@ -204,8 +204,12 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
     if version != VERSION:
         # Nothing is known of another version's header, not even where its checksum is.
         raise UnsupportedVersionError(
-            f"{where}: .sqz version {version}, expected {VERSION}; use a newer squeezenet, or the "
-            "file is damaged"
+            f"{where}: .sqz version {version}, expected {VERSION}; "
+            + (
+                "use a newer squeezenet, or the file is damaged"
+                if version > VERSION
+                else "that was a draft: make the file anew from its weights"
+            )
         )
     start = _HEADER.size + num_sections * _SECTION.size
     if len(data) < start + 2 * _CRC.size:
