@@ -108,7 +108,7 @@ AVX2 static void avx2_convolve(const sqz_block *b, const sqz_span *span) {
 }
 
 /* `sums` in registers would be 4 more; they are few, so memory does. */
-INLINE void add_up(__m256i acc, __m256i floor, int64_t *sums) {
+INLINE void add_sums(__m256i acc, __m256i floor, int64_t *sums) {
     acc = _mm256_max_epi32(acc, floor);
     __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(acc));
     __m256i high = _mm256_cvtepi32_epi64(_mm256_extracti128_si256(acc, 1));
@@ -123,8 +123,8 @@ INLINE void sum_tile(const sqz_block *b, const uint8_t *in, size_t in_step, __m2
     __m256i acc[TILE][2];
     accumulate(b, in, in_step, count, acc);
     for (unsigned i = 0; i < count; i++) {
-        add_up(acc[i][0], floor, sums);
-        add_up(acc[i][1], floor, sums + 8);
+        add_sums(acc[i][0], floor, sums);
+        add_sums(acc[i][1], floor, sums + 8);
     }
 }
 
@@ -140,5 +140,5 @@ AVX2 static void avx2_sum(const sqz_block *b, const sqz_span *span, int relu, in
 
 static int avx2_runs_here(void) { return __builtin_cpu_supports("avx2"); }
 
-const sqz_kernels sqz_avx2 = {"AVX2", 1, avx2_runs_here, avx2_convolve, avx2_sum};
+const sqz_kernels sqz_avx2 = {"AVX2", 1, avx2_runs_here, NULL, avx2_convolve, avx2_sum};
 #endif

@@ -1,6 +1,6 @@
 /* NEON of 64-bit ARM, with and without dot products. Both multiply signed bytes, so 128 is taken
- * from the inputs, and what that takes from the sums goes into the bias. Accumulators are handed on
- * in memory, which costs little: each has seen many groups by then. */
+ * from the inputs, and a block that is prepared has in its bias what that takes from the sums.
+ * Accumulators are handed on in memory, which costs little: each has seen many groups by then. */
 #include "../src/sqz_runtime.h"
 
 #if defined(SQZ_NEON)
@@ -15,19 +15,31 @@
 #define TILE 4 /* positions at once: 16 accumulators of 32 registers */
 
 /* Works out the accumulators of `count` positions, which is within the tile. */
-typedef void accumulator(const sqz_block *b, const int32_t *bias, const uint8_t *in,
-                         size_t in_step, unsigned count, int32_t (*acc)[SQZ_BLOCK]);
-/* The bias for inputs that are 128 lower. */
-typedef void raiser(const sqz_block *b, int32_t *bias);
+typedef void accumulator(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
+                         int32_t (*acc)[SQZ_BLOCK]);
 
+/* A load even where -ffreestanding makes memcpy a function like others. */
 static inline uint32_t arm_word(const uint8_t *bytes) {
     uint32_t word;
-    memcpy(&word, bytes, sizeof word);
+    __builtin_memcpy(&word, bytes, sizeof word);
     return word;
 }
 
 static inline int8x16_t lowered(uint8x16_t x) {
     return vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)));
+}
+
+/* The bias for inputs that are 128 lower. */
+static void arm_prepare(sqz_block *b) {
+    int32x4_t total[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    const int8_t *w = b->weights;
+    for (uint32_t g = 0; g < b->num_groups; g++, w += 64)
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
+            total[q] = vpadalq_s16(total[q], vpaddlq_s8(vld1q_s8(w + 16 * q)));
+    SQZ_UNROLL for (unsigned q = 0; q < 4; q++) {
+        int32_t *bias = b->bias + 4 * q;
+        vst1q_s32(bias, vaddq_s32(vld1q_s32(bias), vshlq_n_s32(total[q], 7)));
+    }
 }
 
 /* How many positions come next. Tiles are about equally long: a short one would wait for its own
@@ -37,17 +49,16 @@ INLINE unsigned arm_next(uint32_t left, unsigned most) {
     return (left + tiles - 1) / tiles;
 }
 
-INLINE void arm_convolve(const sqz_block *b, const sqz_span *span, raiser *raise,
-                     accumulator *accumulate, unsigned most) {
+INLINE void arm_convolve(const sqz_block *b, const sqz_span *span, accumulator *accumulate,
+                         unsigned most) {
     const int16x8_t zero = vdupq_n_s16(b->zero);
     const uint8x16_t low = vdupq_n_u8(b->low);
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
-    int32_t bias[SQZ_BLOCK], acc[TILE][SQZ_BLOCK];
-    raise(b, bias);
+    int32_t acc[TILE][SQZ_BLOCK];
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         count = arm_next(left, most);
-        accumulate(b, bias, in, span->in_step, count, acc);
+        accumulate(b, in, span->in_step, count, acc);
         for (uint32_t i = 0; i < count; i++, out += span->out_step) {
             uint8x8_t bytes[2];
             SQZ_UNROLL for (unsigned h = 0; h < 2; h++) {
@@ -74,14 +85,13 @@ INLINE void arm_convolve(const sqz_block *b, const sqz_span *span, raiser *raise
 }
 
 INLINE void arm_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums,
-                    raiser *raise, accumulator *accumulate, unsigned most) {
+                    accumulator *accumulate, unsigned most) {
     const int32x4_t floor = vdupq_n_s32(relu ? 0 : INT32_MIN);
     const uint8_t *in = span->in;
-    int32_t bias[SQZ_BLOCK], acc[TILE][SQZ_BLOCK];
-    raise(b, bias);
+    int32_t acc[TILE][SQZ_BLOCK];
     for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
         count = arm_next(left, most);
-        accumulate(b, bias, in, span->in_step, count, acc);
+        accumulate(b, in, span->in_step, count, acc);
         for (unsigned k = 0; k < SQZ_BLOCK; k += 2) {
             int64x2_t total = vld1q_s64(sums + k);
             for (uint32_t i = 0; i < count; i++)
@@ -96,13 +106,13 @@ INLINE void arm_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t 
  * to 127 the sum is within 127 * 128 + 128 * 128 = 32640. */
 #define TILE_16 2 /* 16 sums of 16 bits and 8 of 32 bits in registers */
 
-INLINE void accumulate_16(const sqz_block *b, const int32_t *bias, const uint8_t *in,
-                          size_t in_step, unsigned count, int32_t (*out)[SQZ_BLOCK]) {
+INLINE void accumulate_16(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
+                          int32_t (*out)[SQZ_BLOCK]) {
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights;
     int32x4_t acc[TILE_16][4];
     SQZ_UNROLL for (unsigned i = 0; i < count; i++)
-        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) acc[i][q] = vld1q_s32(bias + 4 * q);
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) acc[i][q] = vld1q_s32(b->bias + 4 * q);
     for (const uint8_t *run = b->runs; offset < end; run++) {
         const int32_t *until = offset + *run;
         int16x8_t sum[TILE_16][8];
@@ -130,33 +140,23 @@ INLINE void accumulate_16(const sqz_block *b, const int32_t *bias, const uint8_t
         SQZ_UNROLL for (unsigned q = 0; q < 4; q++) vst1q_s32(out[i] + 4 * q, acc[i][q]);
 }
 
-static void neon_accumulate(const sqz_block *b, const int32_t *bias, const uint8_t *in,
-                            size_t in_step, unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
-    if (count == 2) accumulate_16(b, bias, in, in_step, 2, acc);
-    else accumulate_16(b, bias, in, in_step, 1, acc);
-}
-
-static void neon_raise(const sqz_block *b, int32_t *bias) {
-    int32x4_t total[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
-    const int8_t *w = b->weights;
-    for (uint32_t g = 0; g < b->num_groups; g++, w += 64)
-        SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
-            total[q] = vpadalq_s16(total[q], vpaddlq_s8(vld1q_s8(w + 16 * q)));
-    SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
-        vst1q_s32(bias + 4 * q, vaddq_s32(vld1q_s32(b->bias + 4 * q), vshlq_n_s32(total[q], 7)));
+static void neon_accumulate(const sqz_block *b, const uint8_t *in, size_t in_step,
+                            unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
+    if (count == 2) accumulate_16(b, in, in_step, 2, acc);
+    else accumulate_16(b, in, in_step, 1, acc);
 }
 
 static void neon_convolve(const sqz_block *b, const sqz_span *span) {
-    arm_convolve(b, span, neon_raise, neon_accumulate, TILE_16);
+    arm_convolve(b, span, neon_accumulate, TILE_16);
 }
 
 static void neon_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    arm_sum(b, span, relu, sums, neon_raise, neon_accumulate, TILE_16);
+    arm_sum(b, span, relu, sums, neon_accumulate, TILE_16);
 }
 
 static int neon_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_neon = {"NEON", 1, neon_runs_here, neon_convolve, neon_sum};
+const sqz_kernels sqz_neon = {"NEON", 1, neon_runs_here, arm_prepare, neon_convolve, neon_sum};
 #endif
 
 #if defined(SQZ_DOTPROD)
@@ -178,14 +178,14 @@ INLINE DOTPROD int8x16_t dotprod_inputs(const uint8_t *in, const int32_t *offset
     return lowered(vreinterpretq_u8_u32(x));
 }
 
-INLINE DOTPROD void accumulate_32(const sqz_block *b, const int32_t *bias, const uint8_t *in,
-                                  size_t in_step, unsigned count, int32_t (*out)[SQZ_BLOCK]) {
+INLINE DOTPROD void accumulate_32(const sqz_block *b, const uint8_t *in, size_t in_step,
+                                  unsigned count, int32_t (*out)[SQZ_BLOCK]) {
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights;
     int32x4_t acc[TILE][4];
     int8x16_t x[TILE];
     SQZ_UNROLL for (unsigned i = 0; i < count; i++)
-        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) acc[i][q] = vld1q_s32(bias + 4 * q);
+        SQZ_UNROLL for (unsigned q = 0; q < 4; q++) acc[i][q] = vld1q_s32(b->bias + 4 * q);
 #define GROUP(n) \
     SQZ_UNROLL for (unsigned q = 0; q < 4; q++) { \
         int8x16_t levels = vld1q_s8(w + 64 * n + 16 * q); \
@@ -213,35 +213,24 @@ INLINE DOTPROD void accumulate_32(const sqz_block *b, const int32_t *bias, const
         SQZ_UNROLL for (unsigned q = 0; q < 4; q++) vst1q_s32(out[i] + 4 * q, acc[i][q]);
 }
 
-static DOTPROD void dotprod_accumulate(const sqz_block *b, const int32_t *bias, const uint8_t *in,
-                                       size_t in_step, unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
+static DOTPROD void dotprod_accumulate(const sqz_block *b, const uint8_t *in, size_t in_step,
+                                       unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
     switch (count) {
-    case 1: accumulate_32(b, bias, in, in_step, 1, acc); break;
-    case 2: accumulate_32(b, bias, in, in_step, 2, acc); break;
-    case 3: accumulate_32(b, bias, in, in_step, 3, acc); break;
-    case 4: accumulate_32(b, bias, in, in_step, 4, acc); break;
+    case 1: accumulate_32(b, in, in_step, 1, acc); break;
+    case 2: accumulate_32(b, in, in_step, 2, acc); break;
+    case 3: accumulate_32(b, in, in_step, 3, acc); break;
+    case 4: accumulate_32(b, in, in_step, 4, acc); break;
     }
 }
 
-static DOTPROD void dotprod_raise(const sqz_block *b, int32_t *bias) {
-    const int8x16_t ones = vdupq_n_s8(1);
-    int32x4_t total[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
-    const int8_t *w = b->weights;
-    for (uint32_t g = 0; g < b->num_groups; g++, w += 64)
-        SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
-            total[q] = vdotq_s32(total[q], vld1q_s8(w + 16 * q), ones);
-    SQZ_UNROLL for (unsigned q = 0; q < 4; q++)
-        vst1q_s32(bias + 4 * q, vaddq_s32(vld1q_s32(b->bias + 4 * q), vshlq_n_s32(total[q], 7)));
-}
-
 static void dotprod_convolve(const sqz_block *b, const sqz_span *span) {
-    arm_convolve(b, span, dotprod_raise, dotprod_accumulate, TILE);
+    arm_convolve(b, span, dotprod_accumulate, TILE);
 }
 
 static void dotprod_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    arm_sum(b, span, relu, sums, dotprod_raise, dotprod_accumulate, TILE);
+    arm_sum(b, span, relu, sums, dotprod_accumulate, TILE);
 }
 
-const sqz_kernels sqz_dotprod = {"NEON-DOTPROD", 0, dotprod_runs_here, dotprod_convolve,
-                                 dotprod_sum};
+const sqz_kernels sqz_dotprod = {"NEON-DOTPROD", 0, dotprod_runs_here, arm_prepare,
+                                 dotprod_convolve, dotprod_sum};
 #endif

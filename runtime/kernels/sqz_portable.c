@@ -38,5 +38,5 @@ static void portable_sum(const sqz_block *b, const sqz_span *span, int relu, int
 
 static int portable_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_portable = {"portable", 0, portable_runs_here, portable_convolve,
+const sqz_kernels sqz_portable = {"portable", 0, portable_runs_here, NULL, portable_convolve,
                                   portable_sum};

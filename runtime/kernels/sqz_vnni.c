@@ -144,7 +144,7 @@ static AVX2 void avx512_sum(const sqz_block *b, const sqz_span *span, int relu, 
 
 static int avx512_runs_here(void) { return __builtin_cpu_supports("avx512vnni"); }
 
-const sqz_kernels sqz_vnni = {"AVX512-VNNI", 0, avx512_runs_here, avx512_convolve,
+const sqz_kernels sqz_vnni = {"AVX512-VNNI", 0, avx512_runs_here, NULL, avx512_convolve,
                               avx512_sum};
 #endif
 
@@ -198,5 +198,6 @@ static int avx_runs_here(void) {
            (a & 1 << 4);
 }
 
-const sqz_kernels sqz_avx_vnni = {"AVX-VNNI", 0, avx_runs_here, avx_convolve, avx_sum};
+const sqz_kernels sqz_avx_vnni = {"AVX-VNNI", 0, avx_runs_here, NULL, avx_convolve,
+                                  avx_sum};
 #endif

@@ -141,5 +141,6 @@ static void simd_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t
 
 static int simd_runs_here(void) { return 1; }
 
-const sqz_kernels sqz_wasm = {"WASM-SIMD", 1, simd_runs_here, simd_convolve, simd_sum};
+const sqz_kernels sqz_wasm = {"WASM-SIMD", 1, simd_runs_here, NULL, simd_convolve,
+                              simd_sum};
 #endif

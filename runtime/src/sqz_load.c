@@ -325,6 +325,7 @@ sqz_error sqz_unpack(const sqz_model *m, sqz_decoder *decoder, const sqz_step *s
             pack(s, levels, weights, channel);
         }
         if (first_group) cut_runs(b);
+        if (m->options.kernels->prepare != NULL) m->options.kernels->prepare(b);
     }
     return SQZ_OK;
 }

@@ -37,15 +37,14 @@ typedef struct {
     uint32_t count;
 } sqz_span;
 
-/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all others out. Those that are
- * still to be proved on their processors are built with SQZ_ALL_KERNELS alone. */
+/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all others out. Which of them run
+ * is for the processor to say. */
 #if !defined(SQZ_ONLY_PORTABLE) && defined(__GNUC__)
 #if defined(__x86_64__)
 #define SQZ_AVX2 1
-#endif
-#if !defined(SQZ_ALL_KERNELS)
-#elif defined(__x86_64__)
+#if (defined(__clang__) && __clang_major__ >= 7) || (!defined(__clang__) && __GNUC__ >= 8)
 #define SQZ_VNNI 1
+#endif
 #if (defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11)
 #define SQZ_AVX_VNNI 1
 #endif
@@ -53,7 +52,8 @@ typedef struct {
 #define SQZ_NEON 1
 #if defined(__ARM_FEATURE_DOTPROD)
 #define SQZ_DOTPROD 1
-#elif defined(__linux__) && (!defined(__clang__) || __clang_major__ >= 16)
+#elif defined(__linux__) && __STDC_HOSTED__ && ((defined(__clang__) && __clang_major__ >= 16) || \
+                                               (!defined(__clang__) && __GNUC__ >= 8))
 #define SQZ_DOTPROD 1 /* if the processor says so */
 #endif
 #elif defined(__wasm_simd128__)
@@ -73,6 +73,7 @@ struct sqz_kernels {
     const char *name;
     int sums_in_16_bits; /* needs `runs` */
     int (*runs_here)(void);
+    void (*prepare)(sqz_block *block); /* changes one that is unpacked; may be NULL */
     void (*convolve)(const sqz_block *block, const sqz_span *span);
     /* The head: adds the accumulators of all positions to `sums`. */
     void (*sum)(const sqz_block *block, const sqz_span *span, int relu, int64_t *sums);

@@ -2,7 +2,7 @@
  * streamed, in one task and in three. Prints the logits and whether all ways agree.
  *
  *     cc -O2 -I.. run.c ../src/sqz_*.c ../kernels/sqz_*.c -o run
- *     ./run MODEL.sqz PIXELS [KERNELS [loaded|streamed]]
+ *     ./run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed]]
  *
  * PIXELS holds cropped pictures, one behind the other, as sqz_run takes them; or is a picture of
  * any size, NAME.ppm (P6), which is cropped, and which sqz_classify must answer as its logits say.
@@ -167,11 +167,18 @@ static pictures pictures_of(const char *name, const sqz_file *file) {
     return p;
 }
 
+/* Of the n-th kernels: are they those that the command line names? */
+static int wanted(const sqz_kernels *kernels, unsigned n, const char *name) {
+    if (name == NULL) return 1;
+    if (strcmp(name, "fastest") == 0) return n == 0;
+    return strcmp(name, sqz_kernels_name(kernels)) == 0;
+}
+
 int main(int argc, char **argv) {
     sqz_file file;
     size_t size;
     if (argc < 3 || argc > 5)
-        return fail("usage", "run MODEL.sqz PIXELS [KERNELS [loaded|streamed]]");
+        return fail("usage", "run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed]]");
     const char *only_kernels = argc > 3 ? argv[3] : NULL, *only_way = argc > 4 ? argv[4] : NULL;
     uint8_t *bytes = read_file(argv[1], &size);
     sqz_error error = sqz_open(&file, bytes, size);
@@ -181,7 +188,7 @@ int main(int argc, char **argv) {
     int good = 1;
     const sqz_kernels *kernels;
     for (unsigned n = 0; (kernels = sqz_kernels_here(n)) != NULL; n++) {
-        if (only_kernels != NULL && strcmp(only_kernels, sqz_kernels_name(kernels))) continue;
+        if (!wanted(kernels, n, only_kernels)) continue;
         for (unsigned way = 0; way < 4; way++) {
             int streamed = way & 1;
             if (only_way != NULL && streamed != !strcmp(only_way, "streamed")) continue;

@@ -65,7 +65,9 @@ def network_of(record: ModelRecord, rng: np.random.Generator) -> CompressedModel
             elif isinstance(op, Add):
                 least = max(least, max(steps) / 4)
         step = round_step(max(1.01 * least, float(rng.uniform(0.5, 4)) / 255))
-        activations[name] = TensorScale(step=step, zero=int(rng.integers(256)) if signed else 0)
+        # A zero above 0 behind a ReLU as well, which no calibration makes, but a file may have.
+        zero = int(rng.integers(256)) if signed else 23 * (len(activations) % 2)
+        activations[name] = TensorScale(step=step, zero=zero)
     return CompressedModel(record=record, layers=tuple(layers), activations=activations)
 
 

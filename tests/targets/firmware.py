@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.targets.cases import Case
-from tests.targets.programs import ALL_KERNELS, compare
+from tests.targets.programs import compare
 from tests.targets.tools import RUNTIME, TargetError, call, install
 
 FOLDER = RUNTIME / "examples" / "firmware"
@@ -32,7 +32,7 @@ class Board:
     board: str
     cpu: str
     optimise: str = "-O2"
-    flags: str = ALL_KERNELS
+    flags: str = ""
     large: bool = False
 
 

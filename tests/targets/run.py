@@ -4,8 +4,8 @@
     python -m tests.targets.run --only arm s390x    some
     python -m tests.targets.run --model M.sqz --picture P.jpg Q.jpg     with this model too
 
-Missing compilers and emulators are installed from Debian. Firmware for the Cortex-M runs the large
-network, ``squeezenet1_1`` with random weights, or the model that is given.
+Missing compilers and emulators are installed from Debian, and one from PyPI. Firmware for the
+Cortex-M runs the large network, ``squeezenet1_1`` with random weights, or the model that is given.
 """
 
 from __future__ import annotations

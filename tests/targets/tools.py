@@ -1,10 +1,12 @@
-"""Compilers and emulators: what is missing comes from Debian, if this user may install."""
+"""Compilers and emulators: what is missing comes from Debian, if this user may install, and from
+PyPI into folders of our own."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +40,26 @@ def install(packages: dict[str, str]) -> None:
 
 def _there(proof: str) -> bool:
     return Path(proof).exists() if proof.startswith("/") else shutil.which(proof) is not None
+
+
+def install_python(package: str, folder: Path) -> Path:
+    """Install a package, ``NAME==VERSION``, into an environment of its own; return its Python.
+
+    Raises:
+        TargetError: it cannot be installed; there may be no build of it for this machine.
+    """
+    python, done = folder / "bin" / "python", folder / "installed.txt"
+    if done.exists() and done.read_text() == package:
+        return python
+    print(f"installing {package} in {folder}", flush=True)
+    options = ("--quiet", "--disable-pip-version-check", "--only-binary", ":all:")
+    try:
+        call([sys.executable, "-m", "venv", "--clear", folder])
+        call([python, "-m", "pip", "install", *options, package])
+    except TargetError as error:
+        raise TargetError(f"needs {package} from PyPI, which failed here: {error}") from None
+    done.write_text(package)
+    return python
 
 
 def call(
