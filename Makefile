@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-targets lint bench clean
+.PHONY: setup demo test test-slow test-targets wheel lint bench clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard runtime/*.h runtime/*/*.[ch])
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard runtime/*.h runtime/*/*.[ch])
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $(STAMP)
@@ -25,6 +25,10 @@ test-slow: setup
 test-targets: setup
 	$(BIN)/python -m tests.targets.run
 
+# The archive of the sources, and from it the wheel for this machine.
+wheel: setup
+	$(BIN)/python -m build --quiet --outdir dist .
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +39,4 @@ bench: setup
 	$(BIN)/python bench/reference_speed.py
 
 clean:
-	rm -rf $(VENV) build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

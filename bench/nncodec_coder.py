@@ -21,6 +21,8 @@ import numpy as np
 _NOT_NEEDED = frozenset(
     [
         "torchvision",
+        "cv2",
+        "tqdm",
         "tensorflow",
         "h5py",
         "flwr",

@@ -22,8 +22,8 @@ import numpy as np
 from commands import squeezenet
 from matplotlib.figure import Figure
 
-_DIVERGENCES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
-_QPS = (-40, -38, -36, -34, -32, -30, -28, -26, -24)
+_DIVERGENCES = (0.006, 0.012, 0.025, 0.05, 0.08)
+_QPS = (-38, -36, -34, -32, -30, -28, -26)
 _DENSITIES = ((0.4, 6), (0.33, 5), (0.25, 4))
 
 

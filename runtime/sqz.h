@@ -48,7 +48,8 @@ typedef enum {
     SQZ_LIMIT,          /* asks for more than the format allows */
     SQZ_MALFORMED,      /* contradicts the format, under good checksums */
     SQZ_FLOAT_ONLY,     /* a good file, but not for integers */
-    SQZ_BUSY,           /* the context is running, in another thread */
+    SQZ_BUSY,           /* the context is running, in another thread: told by compilers that have
+                           the atomics of GCC; others must see to it themselves */
     SQZ_WRONG_USE       /* a null pointer, too little room, calls in the wrong order */
 } sqz_error;
 

@@ -138,7 +138,7 @@ AVX2 static void avx2_sum(const sqz_block *b, const sqz_span *span, int relu, in
     if (left == 1) sum_tile(b, in, span->in_step, floor, sums, 1);
 }
 
-static int avx2_runs_here(void) { return __builtin_cpu_supports("avx2"); }
+static int avx2_runs_here(void) { return sqz_x86_features() & SQZ_HAS_AVX2; }
 
 const sqz_kernels sqz_avx2 = {"AVX2", 1, avx2_runs_here, NULL, avx2_convolve, avx2_sum};
 #endif

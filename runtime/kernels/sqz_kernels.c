@@ -1,6 +1,22 @@
 /* Which kernels were built, the fastest first. */
 #include "../src/sqz_runtime.h"
 
+#if defined(SQZ_AVX2)
+#include <cpuid.h>
+
+unsigned sqz_x86_features(void) {
+    unsigned a, b, c, d, saved, found = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* no xgetbv */
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+    if ((saved & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if (b >> 5 & 1) found |= SQZ_HAS_AVX2;
+    if ((saved & 0xe6) == 0xe6 && (b >> 16 & 1) && (c >> 11 & 1)) found |= SQZ_HAS_AVX512_VNNI;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
+        found |= SQZ_HAS_AVX_VNNI;
+    return found;
+}
+#endif
+
 static const sqz_kernels *const all[] = {
 #if defined(SQZ_VNNI)
     &sqz_vnni,

@@ -4,7 +4,6 @@
 #include "../src/sqz_runtime.h"
 
 #if defined(SQZ_VNNI)
-#include <cpuid.h>
 #include <immintrin.h>
 #include <string.h>
 
@@ -142,7 +141,7 @@ static AVX2 void avx512_sum(const sqz_block *b, const sqz_span *span, int relu, 
     vnni_sum(b, span, relu, sums, avx512_accumulate, TILE);
 }
 
-static int avx512_runs_here(void) { return __builtin_cpu_supports("avx512vnni"); }
+static int avx512_runs_here(void) { return sqz_x86_features() & SQZ_HAS_AVX512_VNNI; }
 
 const sqz_kernels sqz_vnni = {"AVX512-VNNI", 0, avx512_runs_here, NULL, avx512_convolve,
                               avx512_sum};
@@ -193,9 +192,8 @@ static AVX2 void avx_sum(const sqz_block *b, const sqz_span *span, int relu, int
 }
 
 static int avx_runs_here(void) {
-    unsigned a, b, c, d; /* not all compilers know "avxvnni" */
-    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
-           (a & 1 << 4);
+    const unsigned needed = SQZ_HAS_AVX2 | SQZ_HAS_AVX_VNNI;
+    return (sqz_x86_features() & needed) == needed;
 }
 
 const sqz_kernels sqz_avx_vnni = {"AVX-VNNI", 0, avx_runs_here, NULL, avx_convolve,

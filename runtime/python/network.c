@@ -15,6 +15,7 @@ typedef struct {
     size_t memory_bytes;
     sqz_context context;
     sqz_pool *pool;
+    int in_use; /* the context; guarded by the GIL */
 } Network;
 
 /* ValueError(code, text): the client knows which error of squeezenet's that is. */
@@ -95,26 +96,25 @@ static void network_dealloc(Network *self) {
     Py_DECREF(type);
 }
 
-/* All images of a batch, one after another. When another thread of Python has the context, this
- * call takes an arena of its own. */
-static sqz_error run_batch(Network *self, const uint8_t *pixels, size_t image_bytes,
+/* All images of a batch, one after another. */
+static sqz_error run_batch(sqz_context *context, const uint8_t *pixels, size_t image_bytes,
                            int32_t *logits, size_t count) {
-    sqz_context own, *context = &self->context;
-    void *arena = NULL;
+    size_t num_classes = context->model->num_classes;
     sqz_error error = SQZ_OK;
-    for (size_t i = 0; i < count && !error; i++) {
-        int32_t *out = logits + i * self->model.num_classes;
-        const uint8_t *in = pixels + i * image_bytes;
-        error = sqz_run(context, in, out, self->model.num_classes);
-        if (error == SQZ_BUSY) {
-            size_t size = sqz_arena_size(&self->model);
-            arena = malloc(size);
-            if (arena == NULL) return SQZ_LIMIT;
-            context = &own;
-            error = sqz_start(context, &self->model, arena, size);
-            if (!error) error = sqz_run(context, in, out, self->model.num_classes);
-        }
-    }
+    for (size_t i = 0; i < count && !error; i++)
+        error = sqz_run(context, pixels + i * image_bytes, logits + i * num_classes, num_classes);
+    return error;
+}
+
+/* The same while another thread of Python has the Network's own context. */
+static sqz_error run_beside(const Network *self, const uint8_t *pixels, size_t image_bytes,
+                            int32_t *logits, size_t count) {
+    sqz_context context;
+    size_t size = sqz_arena_size(&self->model);
+    void *arena = malloc(size);
+    if (arena == NULL) return SQZ_LIMIT;
+    sqz_error error = sqz_start(&context, &self->model, arena, size);
+    if (!error) error = run_batch(&context, pixels, image_bytes, logits, count);
     free(arena);
     return error;
 }
@@ -131,9 +131,14 @@ static PyObject *network_run(Network *self, PyObject *args) {
     size_t image = image_bytes(self), row = self->model.num_classes * sizeof(int32_t);
     size_t count = (size_t)pixels.len / image;
     if ((size_t)pixels.len == count * image && (size_t)logits.len == count * row) {
+        /* Not by SQZ_BUSY: where a compiler has no atomics, only the GIL can tell. */
+        int beside = self->in_use;
+        self->in_use = 1;
         Py_BEGIN_ALLOW_THREADS
-        error = run_batch(self, pixels.buf, image, logits.buf, count);
+        error = beside ? run_beside(self, pixels.buf, image, logits.buf, count)
+                       : run_batch(&self->context, pixels.buf, image, logits.buf, count);
         Py_END_ALLOW_THREADS
+        if (!beside) self->in_use = 0;
     }
     PyBuffer_Release(&pixels);
     PyBuffer_Release(&logits);

@@ -2,63 +2,52 @@
 
 #include <stdlib.h>
 
-#if defined(_WIN32)
-sqz_pool *sqz_pool_new(unsigned threads) { return (void)threads, NULL; }
-void sqz_pool_free(sqz_pool *pool) { (void)pool; }
-void sqz_pool_run(void *pool, void (*task)(void *, unsigned), void *argument, unsigned count) {
-    (void)pool;
-    for (unsigned i = 0; i < count; i++) task(argument, i);
-}
-#else
-#include <pthread.h>
-#include <sched.h>
+#include "system.h"
 
 /* Operations follow one another within microseconds; to sleep and be woken would take longer. */
 #define SPINS 4000
 
 struct sqz_pool {
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    sqz_lock lock; /* of asleep and ending */
+    sqz_bell wake;
     unsigned num_workers;
-    pthread_t *workers;
+    sqz_thread *workers;
     void (*task)(void *, unsigned);
     void *argument;
-    unsigned count, next, turn, done; /* all but count by __atomic */
+    unsigned count;
+    sqz_shared next, turn, done;
     int asleep, ending;
 };
 
 static void work(sqz_pool *p) {
     for (;;) {
-        unsigned i = __atomic_fetch_add(&p->next, 1, __ATOMIC_ACQ_REL);
+        unsigned i = sqz_add(&p->next, 1);
         if (i >= p->count) return;
         p->task(p->argument, i);
     }
 }
 
-static void *worker(void *argument) {
+SQZ_THREAD worker(void *argument) {
     sqz_pool *p = argument;
     unsigned seen = 0;
     for (;;) {
         unsigned spins = 0;
-        while (__atomic_load_n(&p->turn, __ATOMIC_ACQUIRE) == seen) {
+        while (sqz_get(&p->turn) == seen) {
             if (++spins < SPINS) {
-#if defined(__x86_64__) || defined(__i386__)
-                __builtin_ia32_pause();
-#endif
+                sqz_pause();
                 continue;
             }
-            pthread_mutex_lock(&p->mutex);
+            sqz_hold(&p->lock);
             p->asleep++;
-            while (__atomic_load_n(&p->turn, __ATOMIC_ACQUIRE) == seen && !p->ending)
-                pthread_cond_wait(&p->wake, &p->mutex);
+            while (sqz_get(&p->turn) == seen && !p->ending) sqz_sleep(&p->wake, &p->lock);
             p->asleep--;
             int ending = p->ending;
-            pthread_mutex_unlock(&p->mutex);
-            if (ending) return NULL;
+            sqz_release(&p->lock);
+            if (ending) return 0;
         }
-        seen = __atomic_load_n(&p->turn, __ATOMIC_ACQUIRE);
+        seen = sqz_get(&p->turn);
         work(p);
-        __atomic_fetch_add(&p->done, 1, __ATOMIC_ACQ_REL);
+        sqz_add(&p->done, 1);
     }
 }
 
@@ -67,23 +56,21 @@ sqz_pool *sqz_pool_new(unsigned threads) {
     sqz_pool *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
     p->workers = calloc(threads, sizeof *p->workers);
-    pthread_mutex_init(&p->mutex, NULL);
-    pthread_cond_init(&p->wake, NULL);
+    sqz_make(&p->lock, &p->wake);
     while (p->workers != NULL && p->num_workers < threads - 1 &&
-           pthread_create(&p->workers[p->num_workers], NULL, worker, p) == 0)
+           sqz_thread_start(&p->workers[p->num_workers], worker, p))
         p->num_workers++;
     return p;
 }
 
 void sqz_pool_free(sqz_pool *p) {
     if (p == NULL) return;
-    pthread_mutex_lock(&p->mutex);
+    sqz_hold(&p->lock);
     p->ending = 1;
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->mutex);
-    for (unsigned i = 0; i < p->num_workers; i++) pthread_join(p->workers[i], NULL);
-    pthread_cond_destroy(&p->wake);
-    pthread_mutex_destroy(&p->mutex);
+    sqz_ring(&p->wake);
+    sqz_release(&p->lock);
+    for (unsigned i = 0; i < p->num_workers; i++) sqz_thread_join(p->workers[i]);
+    sqz_unmake(&p->lock, &p->wake);
     free(p->workers);
     free(p);
 }
@@ -93,14 +80,13 @@ void sqz_pool_run(void *pool, void (*task)(void *, unsigned), void *argument, un
     p->task = task;
     p->argument = argument;
     p->count = count;
-    __atomic_store_n(&p->done, 0, __ATOMIC_RELEASE);
-    __atomic_store_n(&p->next, 0, __ATOMIC_RELEASE);
-    pthread_mutex_lock(&p->mutex);
-    __atomic_fetch_add(&p->turn, 1, __ATOMIC_ACQ_REL);
-    if (p->asleep) pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->mutex);
+    sqz_set(&p->done, 0);
+    sqz_set(&p->next, 0);
+    sqz_hold(&p->lock);
+    sqz_add(&p->turn, 1);
+    if (p->asleep) sqz_ring(&p->wake);
+    sqz_release(&p->lock);
     work(p);
-    for (unsigned spins = 0; __atomic_load_n(&p->done, __ATOMIC_ACQUIRE) < p->num_workers;)
-        if (++spins > SPINS) sched_yield();
+    for (unsigned spins = 0; sqz_get(&p->done) < p->num_workers;)
+        if (++spins > SPINS) sqz_yield();
 }
-#endif

@@ -79,6 +79,15 @@ struct sqz_kernels {
     void (*sum)(const sqz_block *block, const sqz_span *span, int relu, int64_t *sums);
 };
 
+#if defined(SQZ_AVX2)
+#define SQZ_HAS_AVX2 1u
+#define SQZ_HAS_AVX512_VNNI 2u
+#define SQZ_HAS_AVX_VNNI 4u
+/* What the processor has and the system saves of it. Asked by instructions: what compilers have
+ * for this needs a library, which Zig and clang-cl do not bring. */
+unsigned sqz_x86_features(void);
+#endif
+
 extern const sqz_kernels sqz_portable;
 #if defined(SQZ_AVX2)
 extern const sqz_kernels sqz_avx2;

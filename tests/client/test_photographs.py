@@ -40,27 +40,29 @@ def rounded(layer: CompressedLayer) -> CompressedLayer:
 
 
 def test_all_photographs(shared: Path) -> None:
-    """The authors' network, by all kernels, unpacked and streamed, equals the oracle."""
+    """The authors' network equals the oracle, and by all kernels, streamed too, on every tenth."""
     net = read_net(shared / "compressed_SqueezeNet.net")
     model = CompressedModel(record=net.record, layers=tuple(map(rounded, net.layers)))
     known = read_unlabelled(shared / "imagenet-train1k")
     prep = net.record.preprocessing
     data = encode(calibrated(model, EvalBatches(known, prep, workers=0)))
     oracle = IntegerInterpreter(decode(data))
-    clients = {
+    ways = {
         f"{kernels}, {threads} threads, {'streamed' if streamed else 'unpacked'}": Classifier(
             data, kernels=kernels, threads=threads, streamed=streamed
         )
         for kernels in available_kernels()
         for threads, streamed in ((1, False), (2, True))
     }
+    fastest = next(iter(ways))
     paths = read_unlabelled(shared / "imagenet-val500").paths
     assert len(paths) == 500
-    for path in paths:
+    for i, path in enumerate(paths):
         picture_HWC = read_image(Path(path))
         pixels_HWC = crop_pixels(picture_HWC, prep)
         expected_NK = oracle.integer_logits(pixels_HWC[None])
-        for way, client in clients.items():
+        for way in ways if i % 10 == 0 else (fastest,):
+            client = ways[way]
             np.testing.assert_array_equal(client.crop(picture_HWC), pixels_HWC, f"{path} {way}")
             found_NK = client.integer_logits(pixels_HWC[None])
             np.testing.assert_array_equal(found_NK, expected_NK, f"{path} {way}")
