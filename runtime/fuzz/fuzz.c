@@ -1,17 +1,22 @@
 /* libFuzzer targets, one a stage; the stage is chosen when compiling:
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DSQZ_NO_CHECKSUMS
- *         -DTARGET=target_file fuzz.c ../src/sqz_*.c ../kernels/sqz_*.c -o fuzz_file
+ *         -DTARGET=target_file *.c ../src/sqz_*.c ../kernels/sqz_*.c -o fuzz_file
  * Targets: target_header, target_graph, target_decoder, target_file, target_run. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "../sqz.h"
+#include "fuzz.h"
 
 #ifndef TARGET
 #define TARGET target_file
 #endif
 
-enum { MOST = 1 << 20 }; /* weights and elements that a fuzzed file may make us hold */
+enum {
+    MOST = 1 << 20,     /* weights that a fuzzed file may make us decode */
+    MOST_RUN = 1 << 15, /* weights, and multiply-accumulates, of what is run */
+    MOST_ARENA = 1 << 21,
+    MOST_CLASSES = 1 << 10
+};
 
 static sqz_error decode(const sqz_file *file, const sqz_operation *ops) {
     static sqz_decoder decoder;
@@ -86,61 +91,135 @@ static int target_decoder(const uint8_t *data, size_t size) {
 }
 
 static int target_file(const uint8_t *data, size_t size) {
-    static sqz_tensor tensors[4096];
-    static sqz_operation ops[4096];
+    const sqz_tensor *tensors;
+    const sqz_operation *ops;
     sqz_file file;
-    if (sqz_open(&file, data, size) || file.largest_channel > MOST || file.num_weights > MOST)
-        return 0;
-    if (sqz_read_graph(&file, tensors, 4096, ops, 4096) == SQZ_OK) decode(&file, ops);
+    if (sqz_open(&file, data, size) || !graph_of(&file, &tensors, &ops)) return 0;
+    if (file.num_weights <= MOST) decode(&file, ops);
     return 0;
 }
 
 /* Whether a network is small enough to be run thousands of times. */
 static int is_small(const sqz_file *file) {
-    static sqz_tensor tensors[4096];
-    static sqz_operation ops[4096];
+    const sqz_tensor *tensors;
+    const sqz_operation *ops;
     uint64_t macs = 0;
-    if (file->num_weights > MOST || sqz_read_graph(file, tensors, 4096, ops, 4096)) return 0;
+    if (file->num_weights > MOST_RUN || !graph_of(file, &tensors, &ops)) return 0;
     for (uint32_t i = 0; i < file->num_operations; i++) {
         const sqz_tensor *target = &tensors[ops[i].target];
         uint64_t window = (uint64_t)ops[i].kernel_height * ops[i].kernel_width;
         if (ops[i].kind == SQZ_CONVOLUTION) window *= (uint64_t)ops[i].inputs * ops[i].out_channels;
         else window *= target->channels;
         macs += window * target->height * target->width;
-        if (macs > 1 << 22) return 0;
+        if (macs > MOST_RUN) return 0;
     }
     return 1;
 }
 
-/* From the file to the answer, in memory of exactly the size that is asked for. The last byte
- * chooses how; the pixels are the file's own bytes. */
-static int target_run(const uint8_t *data, size_t size) {
-    sqz_file file;
-    sqz_model model;
+/* The tasks one by one, the last first: their order must not matter. */
+static void backwards(void *user, void (*task)(void *argument, unsigned i), void *argument,
+                      unsigned count) {
+    (void)user;
+    while (count-- > 0) task(argument, count);
+}
+
+/* What running a file in one way came to; not `done` where it was too large to be tried. */
+typedef struct {
+    int done;
+    sqz_error error;
+    uint32_t num_classes;
+    int32_t logits[MOST_CLASSES];
+} outcome;
+
+/* Memory of exactly that size, so that a sanitizer sees what lies beyond; at any address. */
+static uint8_t *memory_of(size_t bytes, unsigned misfit, void **whole) {
+    *whole = malloc(bytes + misfit);
+    return *whole == NULL ? NULL : (uint8_t *)*whole + misfit;
+}
+
+/* sqz_classify must answer as sqz_run does to what sqz_crop makes of the picture. */
+static void run_model(const sqz_model *m, const sqz_image *image, unsigned misfit, outcome *out) {
+    static sqz_answer answers[MOST_CLASSES];
+    const sqz_input *input = &m->file.input;
+    void *whole, *whole_scratch;
     sqz_context context;
+    size_t room = checked_classify_size(m, image), scratch = sqz_crop_scratch(&m->file, image);
+    if (m->num_classes > MOST_CLASSES || room == 0 || room > MOST_ARENA) return;
+    uint8_t *arena = memory_of(room, misfit, &whole);
+    uint8_t *workplace = memory_of(scratch, misfit, &whole_scratch);
+    uint8_t *pixels = malloc((size_t)input->crop_height * input->crop_width * 3);
+    if (arena != NULL && workplace != NULL && pixels != NULL) {
+        require(sqz_start(&context, m, arena, sqz_arena_size(m) - 1) == SQZ_WRONG_USE,
+                "sqz_start refuses an arena that is a byte short");
+        require(sqz_start(&context, m, arena, room) == SQZ_OK, "sqz_start takes its arena");
+        context.parallel = backwards;
+        out->done = 1;
+        out->num_classes = m->num_classes;
+        out->error = sqz_classify(&context, image, answers, m->num_classes);
+        require(sqz_crop(&m->file, image, pixels, workplace, scratch) == SQZ_OK, "sqz_crop crops");
+        sqz_error error = sqz_run(&context, pixels, out->logits, m->num_classes);
+        require(error == out->error, "sqz_run ends as sqz_classify does");
+        for (uint32_t i = 0; !error && i < m->num_classes; i++)
+            require(answers[i].label < m->num_classes &&
+                        answers[i].logit == out->logits[answers[i].label],
+                    "sqz_classify has the logits of sqz_run");
+    }
+    free(pixels), free(whole_scratch), free(whole);
+}
+
+/* From the file to the logits, in memory of exactly the size that is asked for. */
+static void run_file(const sqz_file *file, const sqz_options *options, const sqz_image *image,
+                     unsigned misfit, outcome *out) {
+    static const sqz_image pictures[] = {{(const uint8_t *)"", 1, 1, 3},
+                                         {(const uint8_t *)"", 1, 1 << 24, 3 << 24},
+                                         {(const uint8_t *)"", 1 << 24, 1 << 24, 3 << 24},
+                                         {(const uint8_t *)"", 65535, 3, 9},
+                                         {(const uint8_t *)"", 1 << 28, 1 << 30, SIZE_MAX}};
+    sqz_model model;
+    void *whole;
+    size_t need = checked_model_size(file, options);
+    if (!need || need > ROOM || (!options->streamed && file->num_weights > MOST_RUN)) return;
+    uint8_t *memory = memory_of(need, misfit, &whole);
+    if (memory == NULL) return;
+    require(sqz_load(&model, file, options, memory, need - 1) == SQZ_WRONG_USE,
+            "sqz_load refuses memory that is a byte short");
+    out->error = sqz_load(&model, file, options, memory, need);
+    out->done = out->error != SQZ_OK;
+    if (!out->error) {
+        check_arena(&model);
+        for (unsigned i = 0; i < sizeof pictures / sizeof *pictures; i++)
+            checked_classify_size(&model, &pictures[i]);
+        if (is_small(file)) run_model(&model, image, misfit, out);
+    }
+    free(whole);
+}
+
+/* The last byte chooses how to run a file; then it is run by other means, which must agree. The
+ * picture is made of the file's own bytes. */
+static int target_run(const uint8_t *data, size_t size) {
+    static outcome chosen, other;
+    static uint8_t rgb[3 * 8 * 8];
+    sqz_file file;
     if (size < 2) return 0;
-    uint8_t choice = data[--size];
-    sqz_options options = {choice & 1, 1 + (choice >> 1 & 3), NULL};
+    unsigned choice = data[--size], misfit = choice >> 5;
+    sqz_options options = {(int)(choice & 1), 1 + (choice >> 1 & 3), NULL};
     unsigned n = choice >> 3 & 3;
     while (options.kernels == NULL) options.kernels = sqz_kernels_here(n--);
     if (sqz_open(&file, data, size)) return 0;
-    size_t need = sqz_model_size(&file, &options);
-    if (!is_small(&file) || need == 0 || need > 1 << 24) return 0;
-    void *memory = malloc(need);
-    if (memory != NULL && sqz_load(&model, &file, &options, memory, need) == SQZ_OK &&
-        sqz_arena_size(&model) < 1 << 24) {
-        sqz_image image = {data, 1 + data[size / 2] % 8, 1 + data[size / 3] % 8, 0};
-        image.stride = 3 * (size_t)image.width;
-        size_t room = size < 192 ? 0 : sqz_classify_size(&model, &image);
-        if (room < sqz_arena_size(&model)) room = sqz_arena_size(&model);
-        void *arena = malloc(room);
-        sqz_answer answers[4];
-        if (arena != NULL && room < 1 << 24 && !sqz_start(&context, &model, arena, room) &&
-            size >= 192)
-            sqz_classify(&context, &image, answers, model.num_classes < 4 ? 1 : 4);
-        free(arena);
-    }
-    free(memory);
+    for (size_t i = 0; i < sizeof rgb; i++) rgb[i] = data[size - 1 - i % size];
+    sqz_image image = {rgb, 1 + data[size / 2] % 8u, 1 + data[size / 3] % 8u, 0};
+    image.stride = 3 * (size_t)image.width;
+    sqz_options portable = {!options.streamed, 1, &sqz_portable};
+    chosen.done = other.done = 0;
+    run_file(&file, &options, &image, misfit, &chosen);
+    run_file(&file, &portable, &image, 0, &other);
+    /* One way may need more than the limits allow. */
+    if (!chosen.done || !other.done || chosen.error == SQZ_LIMIT || other.error == SQZ_LIMIT)
+        return 0;
+    require(!chosen.error == !other.error, "loaded or streamed, a file is good or it is not");
+    require(chosen.error || !memcmp(chosen.logits, other.logits,
+                                    chosen.num_classes * sizeof *chosen.logits),
+            "all ways have the same logits");
     return 0;
 }
 
@@ -149,4 +228,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     (void)target_header, (void)target_graph, (void)target_decoder, (void)target_file;
     (void)target_run;
     return TARGET(data, size);
+}
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room);
+
+/* Bytes changed at random rarely make another network: files are mostly changed as networks. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned seed) {
+    int (*target)(const uint8_t *, size_t) = TARGET;
+    size_t behind = target == target_run; /* the byte that chooses */
+    if ((target == target_run || target == target_file) && seed % 4 && size > 1 && room > size) {
+        uint8_t choice = (uint8_t)(seed % 8 < 4 ? seed >> 8 : data[size - 1]);
+        size_t other = other_network(data, size - behind, room - behind, seed);
+        if (other && behind) data[other] = choice;
+        if (other) return other + behind;
+    }
+    return LLVMFuzzerMutate(data, size, room);
 }

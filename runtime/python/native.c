@@ -116,11 +116,13 @@ static PyObject *coder_byte(Coder *self, PyObject *args) {
     return PyLong_FromLong(sqz_byte(&self->coder, self->encode, before, byte));
 }
 
+#define MOST (1u << 27) /* weights of an output channel */
+
 static PyObject *coder_begin(Coder *self, PyObject *args) {
     unsigned inputs, height, width;
     if (!PyArg_ParseTuple(args, "III", &inputs, &height, &width)) return NULL;
-    if (!inputs || !height || !width || inputs > 1u << 27 || height > 1u << 13 ||
-        width > 1u << 13) {
+    if (!inputs || !height || !width || inputs > MOST || height > 1u << 13 || width > 1u << 13 ||
+        (uint64_t)height * width * inputs > MOST) {
         PyErr_SetString(PyExc_ValueError, "no such layer");
         return NULL;
     }

@@ -160,7 +160,7 @@ static PyObject *network_crop(Network *self, PyObject *args) {
     unsigned height, width;
     sqz_error error = SQZ_WRONG_USE;
     if (!PyArg_ParseTuple(args, "y*IIw*", &picture, &height, &width, &pixels)) return NULL;
-    if ((size_t)picture.len == (size_t)3 * height * width &&
+    if ((uint64_t)picture.len == 3 * (uint64_t)height * width &&
         (size_t)pixels.len == image_bytes(self)) {
         sqz_image image = {picture.buf, height, width, (size_t)3 * width};
         Py_BEGIN_ALLOW_THREADS

@@ -78,9 +78,12 @@ static inline void sqz_ring(sqz_bell *bell) { WakeAllConditionVariable(bell); }
 static inline void sqz_pause(void) { YieldProcessor(); }
 
 static inline void sqz_yield(void) { SwitchToThread(); }
+
+static inline long sqz_process(void) { return 0; }
 #else
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 typedef pthread_t sqz_thread;
 typedef pthread_mutex_t sqz_lock;
@@ -121,6 +124,9 @@ static inline void sqz_pause(void) {
 }
 
 static inline void sqz_yield(void) { sched_yield(); }
+
+/* A number that a forked child does not share: it has no threads but the one that forked. */
+static inline long sqz_process(void) { return (long)getpid(); }
 #endif
 
 #endif

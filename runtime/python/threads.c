@@ -17,6 +17,7 @@ struct sqz_pool {
     unsigned count;
     sqz_shared next, turn, done;
     int asleep, ending;
+    long process; /* that the workers are in */
 };
 
 static void work(sqz_pool *p) {
@@ -57,6 +58,7 @@ sqz_pool *sqz_pool_new(unsigned threads) {
     if (p == NULL) return NULL;
     p->workers = calloc(threads, sizeof *p->workers);
     sqz_make(&p->lock, &p->wake);
+    p->process = sqz_process();
     while (p->workers != NULL && p->num_workers < threads - 1 &&
            sqz_thread_start(&p->workers[p->num_workers], worker, p))
         p->num_workers++;
@@ -64,7 +66,7 @@ sqz_pool *sqz_pool_new(unsigned threads) {
 }
 
 void sqz_pool_free(sqz_pool *p) {
-    if (p == NULL) return;
+    if (p == NULL || p->process != sqz_process()) return; /* the child's copy stays */
     sqz_hold(&p->lock);
     p->ending = 1;
     sqz_ring(&p->wake);
@@ -77,6 +79,10 @@ void sqz_pool_free(sqz_pool *p) {
 
 void sqz_pool_run(void *pool, void (*task)(void *, unsigned), void *argument, unsigned count) {
     sqz_pool *p = pool;
+    if (p->process != sqz_process()) { /* forked: the workers stayed behind */
+        for (unsigned i = 0; i < count; i++) task(argument, i);
+        return;
+    }
     p->task = task;
     p->argument = argument;
     p->count = count;

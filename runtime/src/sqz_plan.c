@@ -24,7 +24,8 @@ static int claim_of(sqz_model *m, uint32_t i, claim *c) {
         c->offset = &s->scratch;
     } else if (i == m->num_tensors + m->num_steps) {
         c->bytes = m->num_classes * (uint32_t)sizeof(int32_t);
-        c->first = c->last = end - 1;
+        c->first = c->last = end;
+        while (!m->steps[c->first].is_head) c->first--; /* others may run behind it */
         c->offset = &m->logits;
     } else {
         int levels = i - m->num_tensors - m->num_steps == 2;

@@ -148,8 +148,8 @@ static int32_t logit_of(int64_t sum, int16_t multiplier, int32_t shift) {
 static void sum_part(void *argument, unsigned i) {
     const head *h = argument;
     const run *r = h->r;
-    uint32_t block = h->num_blocks * i / h->num_tasks;
-    uint32_t end = h->num_blocks * (i + 1) / h->num_tasks;
+    uint32_t block = (uint32_t)((uint64_t)h->num_blocks * i / h->num_tasks);
+    uint32_t end = (uint32_t)((uint64_t)h->num_blocks * (i + 1) / h->num_tasks);
     for (; block < end; block++) {
         const sqz_block *b = &h->blocks[block];
         int64_t sums[SQZ_BLOCK] = {0};
@@ -368,10 +368,10 @@ static void leave(sqz_context *context) {
 }
 
 sqz_error sqz_start(sqz_context *context, const sqz_model *model, void *arena, size_t size) {
-    if (context == NULL || model == NULL || model->steps == NULL || arena == NULL ||
-        size < sqz_arena_size(model))
+    if (context == NULL) return SQZ_WRONG_USE;
+    memset(context, 0, sizeof *context); /* without a model nothing runs */
+    if (model == NULL || model->steps == NULL || arena == NULL || size < sqz_arena_size(model))
         return SQZ_WRONG_USE;
-    memset(context, 0, sizeof *context);
     uintptr_t misfit = (uintptr_t)arena % ALIGNMENT;
     context->model = model;
     context->arena = (uint8_t *)arena + (misfit ? ALIGNMENT - misfit : 0);
@@ -404,7 +404,9 @@ size_t sqz_classify_size(const sqz_model *model, const sqz_image *image) {
     if (model == NULL || model->steps == NULL) return 0;
     size_t scratch = sqz_crop_scratch(&model->file, image), arena = sqz_arena_size(model);
     if (!scratch) return 0;
-    size_t size = behind_input(model) + scratch + ALIGNMENT;
+    scratch += ALIGNMENT;
+    if (behind_input(model) > SIZE_MAX - scratch) return 0; /* where addresses have 32 bits */
+    size_t size = behind_input(model) + scratch;
     return size > arena ? size : arena;
 }
 
@@ -415,7 +417,8 @@ sqz_error sqz_classify(sqz_context *context, const sqz_image *image, sqz_answer 
         return SQZ_WRONG_USE;
     const sqz_model *m = context->model;
     size_t needed = sqz_classify_size(m, image);
-    if (needed == 0 || context->arena_size < needed) return needed ? SQZ_LIMIT : SQZ_WRONG_USE;
+    if (needed == 0) return sqz_crop_rows(&m->file, image, NULL, 0, NULL, NULL); /* says why */
+    if (context->arena_size < needed) return SQZ_WRONG_USE;
     if (!take(context)) return SQZ_BUSY;
     run r = {context, m, context->arena};
     reader in = begin_reading(&r);

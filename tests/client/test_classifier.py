@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -33,7 +35,7 @@ from squeezenet.images.preprocess import crop_pixels
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
 from tests.client.networks import network_of, random_network
 from tests.codec.test_container import Parts
-from tests.conftest import random_model
+from tests.conftest import REPOSITORY, random_model
 
 
 def _pixels(classifier: Classifier, count: int, seed: int = 0) -> np.ndarray:
@@ -216,3 +218,27 @@ def test_wrong_use(tmp_path: Path, tiny_record: ModelRecord) -> None:
     for picture in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ImageError, match="a picture is"):
             classifier(picture)
+
+
+def test_no_classes_at_all() -> None:
+    classifier = Classifier(encode(random_network(0)))
+    with pytest.raises(UsageError, match="at least 1"):
+        classifier(np.zeros((5, 5, 3), np.uint8), top=0)
+
+
+def test_in_a_forked_child() -> None:
+    """A child has none of its parent's threads, and must not wait for them."""
+    script = """
+import os, sys
+import numpy as np
+from squeezenet.client import Classifier
+classifier = Classifier(sys.argv[1], threads=2)
+pixels = np.zeros((1, *classifier.crop_shape), np.uint8)
+expected = classifier.integer_logits(pixels)
+child = os.fork()
+if child == 0:
+    os._exit(not np.array_equal(classifier.integer_logits(pixels), expected))
+sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+    model = REPOSITORY / "spec" / "vectors" / "accept" / "integer.sqz"
+    subprocess.run([sys.executable, "-c", script, model], check=True, timeout=60)

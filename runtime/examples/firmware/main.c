@@ -80,7 +80,7 @@ int main(void) {
     if (error) fail("model", sqz_error_text(error));
     size_t need = sqz_model_size(&file, &options);
     print_bytes("tables: ", need);
-    if (!need || need > sizeof tables) fail(" bytes", "TABLES_BYTES is less");
+    if (need > sizeof tables) fail(" bytes", "TABLES_BYTES is less");
     error = sqz_load(&network, &file, &options, tables, sizeof tables);
     if (error) fail("model", sqz_error_text(error));
     size_t room = sqz_classify_size(&network, &image);

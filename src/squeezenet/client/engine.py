@@ -139,7 +139,13 @@ class Engine:
             raise self._refusal(error) from None
 
     def answer_bytes(self, rgb: Any, height: int, width: int, top: int) -> list[Answer]:
-        """Return the ``top`` best classes of RGB bytes (height, width, 3), the best first."""
+        """Return the ``top`` best classes of RGB bytes (height, width, 3), the best first.
+
+        Raises:
+            UsageError: ``top`` is below 1.
+        """
+        if top < 1:
+            raise UsageError(f"the best {top} classes, expected at least 1")
         pixels = bytearray(math.prod(self.crop_shape))
         logits = array("i", bytes(4 * self.num_classes))
         assert logits.itemsize == 4
