@@ -179,13 +179,15 @@ def _plot(points: list[dict[str, Any]], work: Path) -> None:
     axes = figure.subplots(1, 2)
     for method, colour in (("rd", "C0"), ("NNCodec", "C1"), ("Deep Compression", "C2")):
         chosen = [p for p in points if p["method"] == method]
+        if not chosen:
+            continue
         kilobytes = [p["bytes"] / 1000 for p in chosen]
         axes[0].plot(kilobytes, [p["kl"] for p in chosen], "o-", color=colour, label=method)
         axes[1].plot(kilobytes, [p["top1"] for p in chosen], "o-", color=colour, label=method)
         axes[1].plot(kilobytes, [p["top5"] for p in chosen], "s--", color=colour)
     axes[0].set_yscale("log")
     axes[0].set_ylabel("KL divergence from the original, nats")
-    axes[1].set_ylabel("% of 500 photographs: top-1 (solid), top-5 (dashed)")
+    axes[1].set_ylabel("top-1 (solid) and top-5 (dashed), %")
     for each in axes:
         each.set_xlabel("file, kB")
         each.grid(alpha=0.3)
