@@ -185,7 +185,7 @@ def _programs(
         )
     folders = [str(packages_folder(work / "env")), sysconfig.get_paths()["purelib"]]
     predict = [str(Path(sys.executable).with_name("squeezenet")), "predict", str(model)]
-    for arguments in ([], ["--format", "jsonl"]):  # options take the option parser
+    for arguments in ([], ["--format", "jsonl"]):
         yield _Program(
             name=" ".join(["squeezenet predict", *arguments]),
             command=[*predict, str(picture), *arguments],

@@ -4,7 +4,7 @@
     python -m tests.targets.wheels --only win_amd64     some
 
 For each platform: ``squeezenet._native`` as a wheel has it; ``runtime/examples/classify.c``,
-``runtime/tests/run.c`` (all kernels) and ``runtime/python/pooled.c`` (threads), which run under
+``runtime/tests/run.c`` (all kernels) and ``runtime/tests/pooled.c`` (threads), which run under
 QEMU or Wine and must have the oracle's logits. No warning is allowed. Nothing here runs macOS, and
 there is no Python for Windows to load the module: what it asks of the system is looked at instead.
 Exit code 1 if one does not build, or answers otherwise. Zig comes from PyPI, emulators from Debian.
@@ -24,8 +24,9 @@ from platform import machine
 
 import numpy as np
 
-from tests.targets.cases import PRESETS, Case, Logits, case
-from tests.targets.tools import REPOSITORY, RUNTIME, TargetError, call, install
+from tests.targets.cases import PRESETS, Case, case
+from tests.targets.programs import compare
+from tests.targets.tools import REPOSITORY, RUNTIME, TargetError, call, install, install_python
 
 WORK = Path("build") / "wheels"
 ZIG = "ziglang==0.17.1"
@@ -34,7 +35,7 @@ OPTIMISE = ("-O3", "-fPIC", "-s")
 PROGRAMS = {
     "classify": ("examples/classify.c",),
     "run": ("tests/run.c",),
-    "pooled": ("python/pooled.c", "python/threads.c"),
+    "pooled": ("tests/pooled.c", "python/threads.c"),
 }
 DATA = re.compile(r"PyExc_\w+|_Py_\w+Struct|Py\w+_Type")
 """What Python exports that is no function."""
@@ -109,13 +110,10 @@ class Zig:
     """Zig in a folder of its own, and what it has made so far."""
 
     def __init__(self, work: Path) -> None:
-        self._python = work / "zig" / "bin" / "python"
+        self._python = install_python(ZIG, work / "zig")
         # Else it would leave a cache in the folder that it is called from.
         caches = {f"ZIG_{each}_CACHE_DIR": str(work / "cache") for each in ("GLOBAL", "LOCAL")}
         self._env = caches
-        if not self._python.exists():
-            call([sys.executable, "-m", "venv", work / "zig"])
-        call([self._python, "-m", "pip", "install", "--quiet", ZIG])
 
     def __call__(self, *arguments: str | Path) -> str:
         """Call it, with minutes of time: it compiles each platform's libraries first."""
@@ -228,7 +226,9 @@ def _run(launcher: tuple[str, ...], built: Path, name: str, example: Case) -> st
         text = call([*launcher, built, example.file("sqz"), example.file(suffix)], env=env)
         lines = text.splitlines()
         rows = [line.split()[1:] for line in lines if line.startswith("logits ")]
-        _compare(np.array(rows, np.int64), expected_NK, lines)
+        compare(np.array(rows, np.int64), expected_NK, f"run, {suffix}")
+        if lines[-1] != "all agree":
+            raise TargetError(f"run, {suffix}: {lines[-1]}")
         texts.append(text)
     return "".join(texts)
 
@@ -246,11 +246,6 @@ def _kernels(text: str) -> list[str]:
 
 def _wine(folder: Path) -> dict[str, str]:
     return {"WINEDEBUG": "-all", "WINEPREFIX": str(folder / "wine")}
-
-
-def _compare(found_NK: np.ndarray, expected_NK: Logits, lines: list[str]) -> None:
-    if not np.array_equal(found_NK, expected_NK) or lines[-1] != "all agree":
-        raise TargetError("run: other logits than the oracle's:\n" + "\n".join(lines[-20:]))
 
 
 def _build_module(platform: Platform, zig: Zig, folder: Path, work: Path) -> Path:

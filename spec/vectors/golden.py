@@ -1,6 +1,6 @@
 """Run the golden files through an installed squeezenet: for wheels, without the tests.
 
-    python golden.py spec/vectors/accept
+    python spec/vectors/golden.py
 
 Every set of kernels, by one thread and by three, must give the ``integer_logits`` exactly.
 """
@@ -16,10 +16,12 @@ import numpy as np
 
 from squeezenet.client import Classifier, available_kernels
 
+ACCEPT = Path(__file__).parent / "accept"
 
-def main(folder: Path) -> None:
+
+def main() -> None:
     compared = 0
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(ACCEPT.glob("*.json")):
         expected = json.loads(path.read_text()).get("integer_logits")
         if expected is None:
             continue
@@ -33,9 +35,9 @@ def main(folder: Path) -> None:
                 sys.exit(f"{path.stem} by {kernels}, {threads} threads: {found}, not {expected}")
             compared += len(found)
     if not compared:
-        sys.exit(f"no golden files in {folder}")
+        sys.exit(f"no golden files in {ACCEPT}")
     print(f"golden files: {compared} logits equal, by {', '.join(available_kernels())}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
