@@ -13,24 +13,30 @@ import torch
 import squeezenet.compress.rate_distortion as rd
 from squeezenet.arch.graph import build_graph
 from squeezenet.codec import container
-from squeezenet.codec.types import CompressedModel, LevelWeights
+from squeezenet.codec.sizes import layer_sizes
+from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
+from squeezenet.compress.activations import rounded_activations
+from squeezenet.compress.calibrate import calibrated
 from squeezenet.compress.curvature import measure_curvature
 from squeezenet.compress.gains import measure_gains
 from squeezenet.compress.images import open_compression_images
 from squeezenet.compress.level_network import LevelNetwork
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
 from squeezenet.compress.rate_distortion import RateDistortionSettings
+from squeezenet.compress.rates import increments
 from squeezenet.compress.run import CompressionReport, compress_model
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import open_training_data
 from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import answer, compare
-from squeezenet.images.preprocess import from_pixels
+from squeezenet.images.preprocess import from_pixels, normalise
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import SilentProgress
+from squeezenet.reference.integer_interpreter import accumulate, quantise_input, requantise
+from squeezenet.reference.integer_parameters import integer_parameters
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import Hardware
 from squeezenet.train.recipe import recipe_named
@@ -119,6 +125,70 @@ def test_level_network_is_the_file(model: LoadedModel) -> None:
         np.testing.assert_array_equal(trained.bias_O, layer.bias_O)
 
 
+def test_rounded_activations(model: LoadedModel) -> None:
+    """Nearly all bytes behind the first convolution are those of the integer interpreter; further
+    on, what one byte differs by is another noise of the same size."""
+    folded, search = search_of(model)
+    price = search.price_of(0.01)
+    layers = search.compressed(search.start(price), price)
+    batches = EvalBatches(load_digits()["test"], folded.record.preprocessing, workers=0)
+    file = calibrated(CompressedModel(record=folded.record, layers=layers), batches)
+    assert file.activations is not None
+    graph, module = build_graph(folded.record.spec), from_compressed(file).module.eval()
+    first = graph.convs[0]
+    scale = file.activations[first.target]
+    parameters = integer_parameters(file)
+    pixels_HWC = next(iter(batches)).pixels_NHWC[0]
+    x_CHW = quantise_input(pixels_HWC, parameters.input)
+    conv = parameters.convs[first.name]
+    exact_OP = accumulate(x_CHW, parameters.padding[first.source], conv, first)
+    wanted = requantise(exact_OP, conv).ravel()
+
+    x_NCHW = torch.from_numpy(normalise(pixels_HWC[None], folded.record.preprocessing))
+    before = module(x_NCHW)
+    found: list[torch.Tensor] = []
+    with rounded_activations(module, graph, file.activations):
+        handle = module.get_submodule(first.key).register_forward_hook(
+            lambda layer, inputs, out: found.append(out.detach())
+        )
+        assert not torch.equal(module(x_NCHW), before)
+        handle.remove()
+    assert torch.equal(module(x_NCHW), before)
+    levels = found[0].numpy().ravel() / scale.step + scale.zero
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    difference = np.abs(np.rint(levels) - wanted)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.05
+
+
+@pytest.mark.parametrize("size", [1, 9])
+def test_increments_foretell_what_the_coder_saves(size: int) -> None:
+    rng = np.random.default_rng(size)
+    # Input channels of every density, as the coder's contexts tell apart.
+    density_I = np.linspace(0.05, 0.9, 64)[None, :, None]
+    magnitude = np.minimum(rng.geometric(0.55, (256, 64, size)), 40)
+    sign = rng.choice([-1, 1], magnitude.shape)
+    levels_OIK = np.where(rng.random(magnitude.shape) < density_I, magnitude * sign, 0)
+    found = increments({"x": levels_OIK})["x"]
+
+    def bits(levels_OIK: np.ndarray) -> int:
+        side = int(size**0.5)
+        weights = LevelWeights(
+            levels_OIHW=levels_OIK.astype(np.int8).reshape(256, 64, side, side),
+            scales_O=np.ones(256, np.float32),
+        )
+        layer = CompressedLayer(name="x", weights=weights, bias_O=np.zeros(256, np.float32))
+        return 8 * layer_sizes((layer,))[0].bytes
+
+    few = rng.random(levels_OIK.shape) < 0.05
+    ones = few & (np.abs(levels_OIK) == 1)
+    saved = bits(levels_OIK) - bits(np.where(ones, 0, levels_OIK))
+    assert saved == pytest.approx(found.first_OIK[ones].sum(), rel=0.15)
+    twos = few & (np.abs(levels_OIK) == 2)
+    saved = bits(levels_OIK) - bits(np.where(twos, levels_OIK // 2, levels_OIK))
+    assert saved == pytest.approx(found.further_CM[found.classes_OIK[twos], 1].sum(), rel=0.15)
+
+
 def run(
     model: LoadedModel, out: Path, *, calib: bool = True, **options: object
 ) -> CompressionReport:
@@ -150,6 +220,8 @@ def test_whole_run(
     ]
     assert report.file_bytes == out.stat().st_size < report.original_bytes / 8
     assert report.comparison.kl < 0.3
+    adjusted, tuned = report.stages[2:4]
+    assert tuned.bytes == pytest.approx(adjusted.bytes, rel=0.02)
     assert (report.stages[-1].top1 is None) == calib
     provenance = container.decode(out.read_bytes()).record.provenance
     assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "high"

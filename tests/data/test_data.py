@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,10 +107,19 @@ def test_augment_batch() -> None:
     assert torch.equal(first, augment_batch(pixels, strong, RECORD, seed=1))
     assert not torch.equal(first, augment_batch(pixels, strong, RECORD, seed=2))
     assert (first == 0).flatten(1).any(dim=1).all()  # every image has its square
+    mixed = augment_batch(pixels, dataclasses.replace(PLAIN, mix=0.5), RECORD, seed=3)
+    changed = (mixed != plain).flatten(1).any(dim=1)
+    assert 2 <= int(changed.sum()) <= 14
+    # Each is a blend of two: what it lacks of its own lies along the way to one of the others.
+    for place in torch.nonzero(changed).flatten():
+        step = (mixed[place] - plain[place]).flatten()
+        ways = (plain - plain[place]).flatten(1)
+        along = torch.nn.functional.cosine_similarity(step[None], ways, dim=1)
+        assert float(along.max()) == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    "values", [{"min_area": 0}, {"cutout": 1.0}, {"colour": -0.1}, {"zoom": 0.5}]
+    "values", [{"min_area": 0}, {"cutout": 1.0}, {"mix": 1.1}, {"colour": -0.1}, {"zoom": 0.5}]
 )
 def test_augmentation_is_checked(values: dict[str, float]) -> None:
     with pytest.raises(SpecError, match="augmentation"):

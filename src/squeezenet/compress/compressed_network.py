@@ -11,8 +11,11 @@ from torch.nn import functional
 
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CompressedLayer
+from squeezenet.compress.images import CompressionImages
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.fit import Loss
+from squeezenet.train.recipe import Recipe
+from squeezenet.train.run import cross_entropy
 
 
 class CompressedNetwork(nn.Module):
@@ -43,7 +46,8 @@ class CompressedNetwork(nn.Module):
         for conv, key in zip(self._graph.convs, self._keys, strict=True):
             state[f"{conv.key}.weight"] = self.weight(key)
             state[f"{conv.key}.bias"] = self.bias(key)
-        network = self._network[0].to(x_NCHW.device).train(self.training)
+        # Batch normalisation is folded, and dropout would be noise upon what the original answers.
+        network = self._network[0].to(x_NCHW.device).eval()
         result: torch.Tensor = functional_call(network, state, (x_NCHW,))
         return result
 
@@ -63,6 +67,22 @@ def distillation(teacher: LoadedModel, temperature: float) -> Loss:
         return kl * temperature**2
 
     return loss
+
+
+def teaching(
+    teacher: LoadedModel, images: CompressionImages, recipe: Recipe, temperature: float
+) -> Loss:
+    """What the original answers, which tells more than labels do, and labels where there are any
+    (arXiv 1503.02531): the sum of both."""
+    distil = distillation(teacher, temperature)
+    if not images.labelled:
+        return distil
+    by_labels = cross_entropy(recipe, images.retrain)
+
+    def both(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return distil(logits_NK, x_NCHW, labels) + by_labels(logits_NK, x_NCHW, labels)
+
+    return both
 
 
 def copy_of(model: LoadedModel) -> LoadedModel:

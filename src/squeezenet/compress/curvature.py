@@ -51,9 +51,13 @@ def measure_curvature(
     batches: EvalBatches,
     *,
     seed: int,
+    mirrored: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Curvature]:
-    """Run images forward and back; return each convolution's curvature by its name."""
+    """Run images forward and back; return each convolution's curvature by its name.
+
+    ``mirrored``: each image counts as it is and mirrored, which tells more of a few hundred.
+    """
     module = model.module.eval()
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -70,9 +74,10 @@ def measure_curvature(
             for batch in batches:
                 x = torch.from_numpy(normalise(batch.pixels_NHWC, model.record.preprocessing))
                 x = x.to(device, memory_format=torch.channels_last)
-                logits_NK = module(x.requires_grad_())
-                logits_NK.backward(draw_score(logits_NK.detach(), generator))
-                num_images += len(x)
+                for view in (x, x.flip(3)) if mirrored else (x,):
+                    logits_NK = module(view.requires_grad_())
+                    logits_NK.backward(draw_score(logits_NK.detach(), generator))
+                    num_images += len(view)
                 task.advance(len(x))
     finally:
         for hook in hooks:

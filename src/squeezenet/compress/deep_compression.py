@@ -19,7 +19,7 @@ from torch import nn
 
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.codec.types import CompressedLayer, CompressedModel
-from squeezenet.compress.compressed_network import copy_of, distillation
+from squeezenet.compress.compressed_network import copy_of, teaching
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.prune import layer_densities, magnitude_masks, mask_holder
 from squeezenet.compress.sensitivity import scan_densities
@@ -35,10 +35,9 @@ from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
-from squeezenet.train.fit import Fit, FitOptions, Loss
+from squeezenet.train.fit import Fit, FitOptions
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.recipe import Recipe
-from squeezenet.train.run import cross_entropy
 from squeezenet.train.run_folder import RunFolder
 
 _DEFAULT_EPOCHS = {"prune": 10, "share": 4}
@@ -195,27 +194,12 @@ class DeepCompression:
             recipe=recipe,
             preprocessing=self.model.record.preprocessing,
             images=self.images.retrain,
-            loss=self._loss(recipe, teacher),
+            loss=teaching(teacher, self.images, recipe, _TEMPERATURE),
             folder=folder,
             seed=self.seed,
             after_step=hold,
             options=self.options,
         ).run()
-
-    def _loss(self, recipe: Recipe, teacher: LoadedModel) -> Loss:
-        """What the original answers, which tells more than labels do, and labels where there are
-        any (arXiv 1503.02531)."""
-        distil = distillation(teacher, _TEMPERATURE)
-        if not self.images.labelled:
-            return distil
-        by_labels = cross_entropy(recipe, self.images.retrain)
-
-        def both(
-            logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
-        ) -> torch.Tensor:
-            return distil(logits_NK, x_NCHW, labels) + by_labels(logits_NK, x_NCHW, labels)
-
-        return both
 
     def _recipe(self, stage: str, epochs: int | None) -> Recipe:
         if epochs is None:

@@ -115,7 +115,10 @@ class _Tape:
         self._names = [conv.name for conv in graph.convs]
         self.length = 2 * sum(conv.out_channels for conv in graph.convs)
         self._handles = [
-            module.get_submodule(conv.key).register_forward_hook(self._hook(conv.name))
+            # In front of other hooks: outputs as the convolution gives them.
+            module.get_submodule(conv.key).register_forward_hook(
+                self._hook(conv.name), prepend=True
+            )
             for conv in graph.convs
         ]
 

@@ -10,13 +10,14 @@ from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CompressedLayer, LevelWeights, round_scales
 from squeezenet.compress.compressed_network import CompressedNetwork
 from squeezenet.compress.level_search import LayerLevels
+from squeezenet.compress.rates import NUM_CLASSES, increments
 
 _UP = 0.6
 """A magnitude is rounded up from this fraction on: smaller levels take fewer bits."""
 _INSIDE = 0.25
 """How far inside of its level's cell a weight begins. Error feedback chooses many levels that are
 not the nearest; at the edge of their cells they would all cross it in the first steps."""
-_MOST = 127
+_MOST, _TABLE = 127, 127
 _SCALE_UNIT, _BIAS_UNIT = 0.1, 0.1
 
 
@@ -34,6 +35,8 @@ class LevelNetwork(CompressedNetwork):
     ) -> None:
         """``network`` has the original weights."""
         super().__init__(network, graph, layers)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("price", torch.zeros((), dtype=torch.float64))
         self.levels = nn.ParameterDict()
         self.gains = nn.ParameterDict()
         state = network.state_dict()
@@ -46,6 +49,9 @@ class LevelNetwork(CompressedNetwork):
             self.levels[key] = nn.Parameter(_inside(exact, levels_OIHW))
             self.gains[key] = nn.Parameter(torch.zeros(len(scales_O)))
             self.register_buffer(f"scale_{key}", scales_O)
+            self.register_buffer(f"first_{key}", torch.zeros_like(levels_OIHW))
+            self.register_buffer(f"class_{key}", torch.zeros_like(levels_OIHW, dtype=torch.uint8))
+            self.register_buffer(f"further_{key}", torch.zeros(NUM_CLASSES, _TABLE))
             start_O = torch.from_numpy(layer.bias_O.copy())
             unit = _BIAS_UNIT * start_O.abs().mean().clamp_min(1e-6)
             self.register_buffer(f"bias_{key}", start_O)
@@ -67,9 +73,47 @@ class LevelNetwork(CompressedNetwork):
         moved: torch.Tensor = self.get_buffer(f"bias_unit_{key}") * self.biases[key]
         return self.get_buffer(f"bias_{key}") + moved
 
-    def magnitudes(self) -> torch.Tensor:
-        """The sum of all levels' magnitudes, before rounding: what bits follow."""
-        return torch.stack([value.abs().sum() for value in self.levels.values()]).sum()
+    def count_step(self) -> int:
+        """Note that a step is done; return how many are."""
+        steps = self.get_buffer("steps")
+        steps += 1
+        return int(steps)
+
+    def set_price(self, nats_a_bit: float) -> None:
+        """Let a bit cost so much, and ask anew what more of each level takes."""
+        self.get_buffer("price").fill_(nats_a_bit)
+        shaped = {
+            key: _rounded(value.detach().cpu()).flatten(2).long().numpy()
+            for key, value in self.levels.items()
+        }
+        for key, found in increments(shaped).items():
+            first = torch.from_numpy(found.first_OIK).reshape(self.levels[key].shape)
+            self.get_buffer(f"first_{key}").copy_(first)
+            further = torch.from_numpy(found.further_CM)
+            classes = torch.from_numpy(found.classes_OIK).reshape(self.levels[key].shape)
+            self.get_buffer(f"further_{key}").copy_(further[:, :_TABLE])
+            self.get_buffer(f"class_{key}").copy_(classes)
+
+    @property
+    def nats_a_bit(self) -> float:
+        """The last price that was set."""
+        return float(self.get_buffer("price"))
+
+    def cost(self) -> torch.Tensor:
+        """What grows with the magnitudes as the price of all levels' bits does, in nats; only its
+        slope means something."""
+        total = torch.zeros((), device=next(self.parameters()).device)
+        for key, exact in self.levels.items():
+            magnitude = exact.abs()
+            below = magnitude.detach().floor().long().clamp_max(_TABLE - 1)
+            further = self.get_buffer(f"further_{key}")
+            classes = self.get_buffer(f"class_{key}").long()
+            slope = torch.where(
+                below == 0, self.get_buffer(f"first_{key}"), further[classes, below]
+            )
+            total = total + (magnitude * slope).sum()
+        price: torch.Tensor = self.get_buffer("price").float() * total
+        return price
 
     def layers(self) -> dict[str, LayerLevels]:
         """What is trained so far, by the convolutions' names."""

@@ -23,11 +23,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from squeezenet.arch.graph import Graph, build_graph
+from squeezenet.arch.integer import scaled_tensors
 from squeezenet.codec.sizes import layer_sizes
-from squeezenet.codec.types import CompressedLayer, CompressedModel
-from squeezenet.compress.compressed_network import copy_of, distillation
+from squeezenet.codec.types import CompressedLayer, CompressedModel, TensorScale
+from squeezenet.compress.activations import rounded_activations
+from squeezenet.compress.calibrate import calibrated
+from squeezenet.compress.compressed_network import copy_of, teaching
 from squeezenet.compress.curvature import Curvature, measure_curvature
 from squeezenet.compress.gains import DAMPINGS, measure_gains
 from squeezenet.compress.images import CompressionImages
@@ -56,7 +60,7 @@ Effort = Literal["low", "medium", "high"]
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """``passes`` of ``gains`` on ``pass_images`` each, then ``tuning_steps`` of training; the
-    curvature is measured on ``curvature_images``."""
+    curvature is measured on ``curvature_images``, mirrored ones too where there are too few."""
 
     curvature_images: int
     passes: int
@@ -65,15 +69,17 @@ class Work:
 
 
 EFFORTS: Mapping[Effort, Work] = {
-    "low": Work(curvature_images=1000, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=0),
-    "high": Work(curvature_images=10_000, passes=8, pass_images=2000, tuning_steps=3000),
+    "low": Work(curvature_images=2000, passes=1, pass_images=1000, tuning_steps=0),
+    "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=600),
+    "high": Work(curvature_images=10_000, passes=8, pass_images=2000, tuning_steps=6000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 7
-_TUNING_BATCH, _TUNING_RATE = 64, 0.003
-_BITS_A_LEVEL = 2.0
-"""About what the next larger level takes more."""
+_TUNING_BATCH, _TUNING_RATE, _MIX = 32, 0.005, 0.5
+_PRICE_STEPS, _PRICE_FORCE, _ROOM = 25, 5.0, 0.999
+"""Every so many steps of tuning the price of bits follows the file's size: by a twentieth for a
+hundredth too much; the aim is a little under the size, so that the end is."""
+_ACTIVATION = ":activation"
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
 
@@ -141,6 +147,7 @@ class _Job:
         self.choose = images.subset(sorted(order[:few].tolist()))
         self.learn = images.subset(sorted(order[few:].tolist())) if few < len(images) else images
         self._wanted: Answers | None = None
+        self._activations: Mapping[str, TensorScale] = {}
 
     def run(self) -> tuple[CompressedModel, list[StageRow]]:
         graph = self.graph
@@ -160,6 +167,7 @@ class _Job:
         if passes < 0:
             price, found = self._chosen(search)
             passes = 0
+            self._activations = self._calibrated(search.compressed(found, price))
             self._save(passes, price, found)
         layers = search.compressed(found, price)
         if not passes:
@@ -170,10 +178,20 @@ class _Job:
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
         if self.work.tuning_steps:
-            found = self._best([found, self._tuned(layers, price)], search, price)
+            found = self._best([found, self._tuned(search, found, price)], search, price)
             layers = search.compressed(found, price)
             rows.append(self._row("tuned", layers))
         return CompressedModel(record=self.original.record, layers=layers), rows
+
+    def _calibrated(self, layers: tuple[CompressedLayer, ...]) -> Mapping[str, TensorScale]:
+        """Scales of the activations, near those that the file will have; none if it is for float32
+        alone."""
+        if not scaled_tensors(self.graph):
+            return {}
+        model = CompressedModel(record=self.original.record, layers=layers)
+        found = calibrated(model, self._batches(self.learn), progress=self.progress)
+        assert found.activations is not None
+        return found.activations
 
     def _row(self, stage: str, layers: tuple[CompressedLayer, ...]) -> StageRow:
         job = self.job
@@ -206,10 +224,19 @@ class _Job:
         if cache.is_file():
             return _read_curvatures(cache)
         job = self.job
-        batches = self._batches(self._some(self.learn, self.work.curvature_images))
+        images = self._some(self.learn, self.work.curvature_images)
+        # Where all images there are make up half of what is asked for, or less.
+        mirrored = job.base_recipe.augmentation.flip and (
+            2 * len(images) <= self.work.curvature_images
+        )
         with StopSignals() as stop:
             found = measure_curvature(
-                copy_of(self.original), self.graph, batches, seed=job.seed, progress=self.progress
+                copy_of(self.original),
+                self.graph,
+                self._batches(images),
+                seed=job.seed,
+                mirrored=mirrored,
+                progress=self.progress,
             )
             write_bytes_atomically(cache, _curvature_bytes(found))
             self._stop(stop)
@@ -267,9 +294,13 @@ class _Job:
         order = np.random.default_rng([self.job.seed, 1]).permutation(len(self.learn))
         few = min(len(order), self.work.pass_images)
         chosen = sorted(np.roll(order, -r * few)[:few].tolist())
-        with StopSignals() as stop:
+        student = self._network(search.compressed(found, price))
+        with (
+            StopSignals() as stop,
+            rounded_activations(student.module, self.graph, self._activations),
+        ):
             gains = measure_gains(
-                self._network(search.compressed(found, price)),
+                student,
                 self.original,
                 self.graph,
                 self._batches(self.learn.subset(chosen)),
@@ -299,19 +330,23 @@ class _Job:
         return coded[best][0]
 
     def _divergence(self, layers: tuple[CompressedLayer, ...]) -> float:
-        """The mean divergence in nats on the images to choose by."""
+        """The mean divergence in nats on the images to choose by, activations rounded."""
         record = self.original.record
         if self._wanted is None:
             original = from_pixels(self.original.logits, record.preprocessing)
             self._wanted = answer(original, record, self._batches(self.choose))
-        rounded = from_pixels(self._network(layers).logits, record.preprocessing)
-        answers = answer(rounded, record, self._batches(self.choose))
+        student = self._network(layers)
+        with rounded_activations(student.module, self.graph, self._activations):
+            rounded = from_pixels(student.logits, record.preprocessing)
+            answers = answer(rounded, record, self._batches(self.choose))
         return compare(answers, self._wanted).kl
 
-    def _tuned(self, layers: tuple[CompressedLayer, ...], price: float) -> NetworkLevels:
-        """Levels, scales and biases trained, at the price of bits."""
+    def _tuned(self, search: LevelSearch, found: NetworkLevels, price: float) -> NetworkLevels:
+        """Levels, scales and biases trained; the file stays as large."""
         job = self.job
-        network = LevelNetwork(copy_of(self.original).module, self.graph, layers)
+        layers = search.compressed(found, price)
+        module = copy_of(self.original).module
+        network = LevelNetwork(module, self.graph, layers)
         recipe = dataclasses.replace(
             job.base_recipe,
             name="rd/tune",
@@ -326,17 +361,31 @@ class _Job:
             coarse_share=0.0,
             clip_norm=0.0,
         )
+        if not job.images.labelled:
+            # A few hundred images are soon known by heart; their blends are many.
+            mixed = dataclasses.replace(recipe.augmentation, mix=_MIX)
+            recipe = dataclasses.replace(recipe, augmentation=mixed)
         folder = RunFolder(job.work / "tune")
         folder.open({"stage": "tune", "recipe": recipe})
-        divergence = distillation(self.original, 1.0)
+        size = job.file_bytes(layers) * _ROOM
+        network.set_price(price)
+        taught = teaching(self.original, job.images, recipe, 1.0)
+        # Of two parts each counts half, so that a bit stays worth as much.
+        part = 0.5 if job.images.labelled else 1.0
 
         def loss(
             logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
         ) -> torch.Tensor:
-            bits = _BITS_A_LEVEL * network.magnitudes()
-            return divergence(logits_NK, x_NCHW, labels) + price * bits
+            return part * taught(logits_NK, x_NCHW, labels) + network.cost()
 
-        Fit(
+        def hold(_: nn.Module) -> None:
+            """Let bits cost more while the file would be larger than before, and less if not."""
+            if network.count_step() % _PRICE_STEPS == 0:
+                now = job.file_bytes(search.compressed(network.layers(), price))
+                change = math.exp(_PRICE_FORCE * (now / size - 1))
+                network.set_price(network.nats_a_bit * change)
+
+        fit = Fit(
             module=network,
             recipe=recipe,
             preprocessing=job.model.record.preprocessing,
@@ -344,8 +393,11 @@ class _Job:
             loss=loss,
             folder=folder,
             seed=job.seed,
+            after_step=hold,
             options=job.options,
-        ).run()
+        )
+        with rounded_activations(module, self.graph, self._activations):
+            fit.run()
         return network.layers()
 
     def _stop(self, stop: StopSignals) -> None:
@@ -360,6 +412,8 @@ class _Job:
             "passes": np.array(passes),
             "price": np.array(price),
         }
+        for name, scale in self._activations.items():
+            arrays[f"{name}{_ACTIVATION}"] = np.array([scale.step, scale.zero], np.float64)
         for name, layer in found.items():
             arrays[f"{name}:levels"] = layer.levels_OP.astype(np.int8)
             arrays[f"{name}:scales"] = layer.scales_O
@@ -379,6 +433,12 @@ class _Job:
                     bias_O=arrays[f"{conv.name}:bias"],
                 )
                 for conv in self.graph.convs
+            }
+            self._activations = {
+                key.removesuffix(_ACTIVATION): TensorScale(step=float(step), zero=int(zero))
+                for key in arrays.files
+                if key.endswith(_ACTIVATION)
+                for step, zero in [arrays[key]]
             }
             return int(arrays["passes"]), float(arrays["price"]), found
 

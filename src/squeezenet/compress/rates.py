@@ -8,6 +8,7 @@ Legend: O output channels, I input channels of a group, K kernel positions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,10 @@ Levels = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.float64]
 
 MOST = 127
-_NUM_CLASSES = 16
+NUM_CLASSES = 16
 _PRIOR = 0.4
+_DEAREST = 3.0
+"""Most bits for one more: magnitudes that never came have no price to go by."""
 _CLASSES = np.array([activity_class(a) for a in range(1 << 14)], np.int64)
 _ACTIVITY = np.array([activity_of(m) for m in range(MOST + 1)], np.int64)
 
@@ -64,8 +67,8 @@ class Rates:
     @staticmethod
     def of(layers: list[Levels]) -> Rates:
         """Count the contexts of layers of one kind (all 1x1, or none)."""
-        counts = np.full((2, 16, 9, _NUM_CLASSES), _PRIOR)
-        magnitudes = np.zeros((_NUM_CLASSES, MOST + 1))
+        counts = np.full((2, 16, 9, NUM_CLASSES), _PRIOR)
+        magnitudes = np.zeros((NUM_CLASSES, MOST + 1))
         for levels_OIK in layers:
             classes = activity_classes(levels_OIK)
             sums, places = context_places(levels_OIK)
@@ -74,12 +77,48 @@ class Rates:
             np.add.at(magnitudes, (classes, np.abs(levels_OIK)), 1.0)
         # The coder shares spatial contexts between two classes.
         if any(levels.shape[2] > 1 for levels in layers):
-            pairs = counts.reshape(2, 16, 9, _NUM_CLASSES // 2, 2).sum(axis=4)
+            pairs = counts.reshape(2, 16, 9, NUM_CLASSES // 2, 2).sum(axis=4)
             counts = np.repeat(pairs, 2, axis=3)
         bits = -np.log2(counts / counts.sum(axis=0))
         return Rates(
             zero_SPC=bits[0], nonzero_SPC=bits[1], magnitude_CM=_magnitude_bits(magnitudes)
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Increments:
+    """Bits that the next larger magnitude takes more, of one layer's levels where they stand.
+
+    ``first_OIK``: of 1 instead of 0. ``further_CM``: classes x magnitudes 1..126 (0: nothing), of
+    m + 1 instead of m. ``classes_OIK``: which class each level has.
+    """
+
+    first_OIK: Bits
+    further_CM: Bits
+    classes_OIK: Levels
+
+
+def increments(levels: Mapping[str, Levels]) -> dict[str, Increments]:
+    """Return what more of each level costs, by the names of ``levels``, each (O, I, K)."""
+    rates = {
+        single: Rates.of([v for v in levels.values() if (v.shape[2] == 1) == single])
+        for single in (False, True)
+    }
+    result = {}
+    for name, levels_OIK in levels.items():
+        kind = rates[levels_OIK.shape[2] == 1]
+        classes = activity_classes(levels_OIK)
+        sums, places = context_places(levels_OIK)
+        at = (sums, places, classes)
+        first_OIK = kind.nonzero_SPC[at] - kind.zero_SPC[at] + kind.magnitude_CM[classes, 1]
+        further_CM = np.zeros((NUM_CLASSES, MOST))
+        further_CM[:, 1:] = np.diff(kind.magnitude_CM[:, 1:], axis=1)
+        result[name] = Increments(
+            first_OIK=first_OIK.clip(0),
+            further_CM=further_CM.clip(0, _DEAREST),
+            classes_OIK=classes,
+        )
+    return result
 
 
 def context_places(levels_OIK: Levels) -> tuple[Levels, Levels]:
