@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 from pathlib import Path
 
@@ -231,6 +232,8 @@ def test_whole_run(
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    brief = rd.Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=80)
+    monkeypatch.setitem(rd.EFFORTS, "medium", brief)
     run(model, tmp_path / "a.sqz", effort="medium")
     calls = []
 
@@ -242,6 +245,16 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     monkeypatch.setattr(rd._Job, "_stop", stopped)
     for _ in range(2):
         with pytest.raises(InterruptedRunError):
+            run(model, tmp_path / "b.sqz", effort="medium")
+
+    def terminated(network: LevelNetwork, excess: float) -> None:
+        press(network, excess)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    press = LevelNetwork.press
+    with monkeypatch.context() as patch:
+        patch.setattr(LevelNetwork, "press", terminated)
+        with pytest.raises(InterruptedRunError, match="step 25 of 80"):
             run(model, tmp_path / "b.sqz", effort="medium")
     run(model, tmp_path / "b.sqz", effort="medium")
     assert (tmp_path / "a.sqz").read_bytes() == (tmp_path / "b.sqz").read_bytes()

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CompressedLayer
-from squeezenet.compress.images import CompressionImages
+from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.fit import Loss
 from squeezenet.train.recipe import Recipe
@@ -70,14 +70,14 @@ def distillation(teacher: LoadedModel, temperature: float) -> Loss:
 
 
 def teaching(
-    teacher: LoadedModel, images: CompressionImages, recipe: Recipe, temperature: float
+    teacher: LoadedModel, recipe: Recipe, temperature: float, *, labelled: ImageSet | None
 ) -> Loss:
     """What the original answers, which tells more than labels do, and labels where there are any
     (arXiv 1503.02531): the sum of both."""
     distil = distillation(teacher, temperature)
-    if not images.labelled:
+    if labelled is None:
         return distil
-    by_labels = cross_entropy(recipe, images.retrain)
+    by_labels = cross_entropy(recipe, labelled)
 
     def both(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return distil(logits_NK, x_NCHW, labels) + by_labels(logits_NK, x_NCHW, labels)

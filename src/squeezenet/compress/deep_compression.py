@@ -194,7 +194,12 @@ class DeepCompression:
             recipe=recipe,
             preprocessing=self.model.record.preprocessing,
             images=self.images.retrain,
-            loss=teaching(teacher, self.images, recipe, _TEMPERATURE),
+            loss=teaching(
+                teacher,
+                recipe,
+                _TEMPERATURE,
+                labelled=self.images.retrain if self.images.labelled else None,
+            ),
             folder=folder,
             seed=self.seed,
             after_step=hold,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,12 +14,15 @@ from squeezenet.compress.compressed_network import CompressedNetwork
 from squeezenet.compress.level_search import LayerLevels
 from squeezenet.compress.rates import NUM_CLASSES, increments
 
-_UP = 0.6
+UP = 0.6
 """A magnitude is rounded up from this fraction on: smaller levels take fewer bits."""
 _INSIDE = 0.25
 """How far inside of its level's cell a weight begins. Error feedback chooses many levels that are
 not the nearest; at the edge of their cells they would all cross it in the first steps."""
 _MOST, _TABLE = 127, 127
+_FOR_GOOD, _AT_ONCE = 2.0, 30.0
+"""What a file too large by a hundredth does to the price, in hundredths: the first keeps sizes
+where they shall be as training goes on, the second keeps that from swinging."""
 _SCALE_UNIT, _BIAS_UNIT = 0.1, 0.1
 
 
@@ -37,6 +42,7 @@ class LevelNetwork(CompressedNetwork):
         super().__init__(network, graph, layers)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("price", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("price_now", torch.zeros((), dtype=torch.float64))
         self.levels = nn.ParameterDict()
         self.gains = nn.ParameterDict()
         state = network.state_dict()
@@ -80,8 +86,21 @@ class LevelNetwork(CompressedNetwork):
         return int(steps)
 
     def set_price(self, nats_a_bit: float) -> None:
-        """Let a bit cost so much, and ask anew what more of each level takes."""
+        """Let a bit cost so much from now on."""
         self.get_buffer("price").fill_(nats_a_bit)
+        self.get_buffer("price_now").fill_(nats_a_bit)
+        self._ask_increments()
+
+    def press(self, excess: float) -> None:
+        """Let bits cost more where the file is too large by the share ``excess``, less if not: at
+        once, and for good by a little."""
+        price = self.get_buffer("price")
+        price *= math.exp(_FOR_GOOD * excess)
+        self.get_buffer("price_now").copy_(price * math.exp(_AT_ONCE * excess))
+        self._ask_increments()
+
+    def _ask_increments(self) -> None:
+        """Ask anew what more of each level takes; ``cost`` goes by the last answer."""
         shaped = {
             key: _rounded(value.detach().cpu()).flatten(2).long().numpy()
             for key, value in self.levels.items()
@@ -93,11 +112,6 @@ class LevelNetwork(CompressedNetwork):
             classes = torch.from_numpy(found.classes_OIK).reshape(self.levels[key].shape)
             self.get_buffer(f"further_{key}").copy_(further[:, :_TABLE])
             self.get_buffer(f"class_{key}").copy_(classes)
-
-    @property
-    def nats_a_bit(self) -> float:
-        """The last price that was set."""
-        return float(self.get_buffer("price"))
 
     def cost(self) -> torch.Tensor:
         """What grows with the magnitudes as the price of all levels' bits does, in nats; only its
@@ -112,14 +126,15 @@ class LevelNetwork(CompressedNetwork):
                 below == 0, self.get_buffer(f"first_{key}"), further[classes, below]
             )
             total = total + (magnitude * slope).sum()
-        price: torch.Tensor = self.get_buffer("price").float() * total
+        price: torch.Tensor = self.get_buffer("price_now").float() * total
         return price
 
-    def layers(self) -> dict[str, LayerLevels]:
-        """What is trained so far, by the convolutions' names."""
+    def layers(self, up: float = UP) -> dict[str, LayerLevels]:
+        """What is trained so far, by the convolutions' names; ``up``: the fraction from which a
+        magnitude is rounded up."""
         return {
             conv.name: LayerLevels(
-                levels_OP=_rounded(self.levels[key].detach().cpu()).flatten(1).long().numpy(),
+                levels_OP=_rounded(self.levels[key].detach().cpu(), up).flatten(1).long().numpy(),
                 scales_O=round_scales(self.scale(key).detach().cpu().numpy()),
                 bias_O=self.bias(key).detach().cpu().double().numpy(),
             )
@@ -132,15 +147,15 @@ def _passing(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
     return exact + (rounded - exact).detach()
 
 
-def _rounded(exact: torch.Tensor) -> torch.Tensor:
-    magnitude = (exact.detach().abs() + (1 - _UP)).floor().clamp_max(_MOST)
+def _rounded(exact: torch.Tensor, up: float = UP) -> torch.Tensor:
+    magnitude = (exact.detach().abs() + (1 - up)).floor().clamp_max(_MOST)
     return magnitude * exact.detach().sign()
 
 
 def _inside(exact: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
     """The numbers next to ``exact`` that are rounded to ``levels``."""
     magnitude = levels.abs()
-    # Of a level 0 the cell goes from -_UP to _UP; of others, from _UP under to _UP over.
+    # Of a level 0 the cell goes from -UP to UP; of others, from UP under to UP over.
     sign = torch.where(levels == 0, exact.sign(), levels.sign())
-    low = torch.where(levels == 0, torch.zeros(()), magnitude - (1 - _UP) + _INSIDE)
-    return sign * torch.minimum(torch.maximum(exact * sign, low), magnitude + _UP - _INSIDE)
+    low = torch.where(levels == 0, torch.zeros(()), magnitude - (1 - UP) + _INSIDE)
+    return sign * torch.minimum(torch.maximum(exact * sign, low), magnitude + UP - _INSIDE)

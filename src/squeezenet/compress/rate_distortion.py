@@ -22,8 +22,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.integer import scaled_tensors
@@ -31,13 +29,13 @@ from squeezenet.codec.sizes import layer_sizes
 from squeezenet.codec.types import CompressedLayer, CompressedModel, TensorScale
 from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.calibrate import calibrated
-from squeezenet.compress.compressed_network import copy_of, teaching
+from squeezenet.compress.compressed_network import copy_of
 from squeezenet.compress.curvature import Curvature, measure_curvature
 from squeezenet.compress.gains import DAMPINGS, measure_gains
 from squeezenet.compress.images import CompressionImages
-from squeezenet.compress.level_network import LevelNetwork
 from squeezenet.compress.level_search import LayerLevels, LevelSearch, NetworkLevels
 from squeezenet.compress.stage_table import StageRow, coded_row, float_row
+from squeezenet.compress.tune import Tuning
 from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
@@ -48,7 +46,7 @@ from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
-from squeezenet.train.fit import Fit, FitOptions
+from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
@@ -71,14 +69,10 @@ class Work:
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, passes=1, pass_images=1000, tuning_steps=0),
     "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=600),
-    "high": Work(curvature_images=10_000, passes=8, pass_images=2000, tuning_steps=6000),
+    "high": Work(curvature_images=4000, passes=2, pass_images=1000, tuning_steps=7000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 7
-_TUNING_BATCH, _TUNING_RATE, _MIX = 32, 0.005, 0.5
-_PRICE_STEPS, _PRICE_FORCE, _ROOM = 25, 5.0, 0.999
-"""Every so many steps of tuning the price of bits follows the file's size: by a twentieth for a
-hundredth too much; the aim is a little under the size, so that the end is."""
 _ACTIVATION = ":activation"
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
@@ -342,63 +336,29 @@ class _Job:
         return compare(answers, self._wanted).kl
 
     def _tuned(self, search: LevelSearch, found: NetworkLevels, price: float) -> NetworkLevels:
-        """Levels, scales and biases trained; the file stays as large."""
+        """Levels, scales and biases trained; the file becomes as large as is allowed, or stays."""
         job = self.job
-        layers = search.compressed(found, price)
-        module = copy_of(self.original).module
-        network = LevelNetwork(module, self.graph, layers)
-        recipe = dataclasses.replace(
-            job.base_recipe,
-            name="rd/tune",
-            optimizer="adam",
-            schedule="linear",
-            batch_size=_TUNING_BATCH,
-            max_steps=self.work.tuning_steps,
-            learning_rate=_TUNING_RATE,
-            warmup_epochs=0.0,
-            weight_decay=0.0,
-            ema_decay=0.0,
-            coarse_share=0.0,
-            clip_norm=0.0,
-        )
-        if not job.images.labelled:
-            # A few hundred images are soon known by heart; their blends are many.
-            mixed = dataclasses.replace(recipe.augmentation, mix=_MIX)
-            recipe = dataclasses.replace(recipe, augmentation=mixed)
-        folder = RunFolder(job.work / "tune")
-        folder.open({"stage": "tune", "recipe": recipe})
-        size = job.file_bytes(layers) * _ROOM
-        network.set_price(price)
-        taught = teaching(self.original, job.images, recipe, 1.0)
-        # Of two parts each counts half, so that a bit stays worth as much.
-        part = 0.5 if job.images.labelled else 1.0
 
-        def loss(
-            logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
-        ) -> torch.Tensor:
-            return part * taught(logits_NK, x_NCHW, labels) + network.cost()
+        def size(levels: NetworkLevels) -> int:
+            return job.file_bytes(search.compressed(levels, price))
 
-        def hold(_: nn.Module) -> None:
-            """Let bits cost more while the file would be larger than before, and less if not."""
-            if network.count_step() % _PRICE_STEPS == 0:
-                now = job.file_bytes(search.compressed(network.layers(), price))
-                change = math.exp(_PRICE_FORCE * (now / size - 1))
-                network.set_price(network.nats_a_bit * change)
-
-        fit = Fit(
-            module=network,
-            recipe=recipe,
-            preprocessing=job.model.record.preprocessing,
+        return Tuning(
+            original=self.original,
+            graph=self.graph,
             images=self.learn,
-            loss=loss,
-            folder=folder,
+            labelled=job.images.retrain if job.images.labelled else None,
+            activations=self._activations,
+            base_recipe=job.base_recipe,
+            steps=self.work.tuning_steps,
+            size=size,
+            folder=RunFolder(job.work / "tune"),
             seed=job.seed,
-            after_step=hold,
             options=job.options,
+        ).run(
+            search.compressed(found, price),
+            price,
+            most_bytes=job.settings.target_bytes or size(found),
         )
-        with rounded_activations(module, self.graph, self._activations):
-            fit.run()
-        return network.layers()
 
     def _stop(self, stop: StopSignals) -> None:
         if stop.received is not None:
