@@ -12,14 +12,13 @@ from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CompressedLayer, LevelWeights, round_scales
 from squeezenet.compress.compressed_network import CompressedNetwork
 from squeezenet.compress.level_search import LayerLevels
-from squeezenet.compress.rates import NUM_CLASSES, increments
+from squeezenet.compress.rates import MOST, NUM_CLASSES, increments
 
 UP = 0.6
 """A magnitude is rounded up from this fraction on: smaller levels take fewer bits."""
 _INSIDE = 0.25
 """How far inside of its level's cell a weight begins. Error feedback chooses many levels that are
 not the nearest; at the edge of their cells they would all cross it in the first steps."""
-_MOST, _TABLE = 127, 127
 _FOR_GOOD, _AT_ONCE = 2.0, 30.0
 """What a file too large by a hundredth does to the price, in hundredths: the first keeps sizes
 where they shall be as training goes on, the second keeps that from swinging."""
@@ -57,7 +56,7 @@ class LevelNetwork(CompressedNetwork):
             self.register_buffer(f"scale_{key}", scales_O)
             self.register_buffer(f"first_{key}", torch.zeros_like(levels_OIHW))
             self.register_buffer(f"class_{key}", torch.zeros_like(levels_OIHW, dtype=torch.uint8))
-            self.register_buffer(f"further_{key}", torch.zeros(NUM_CLASSES, _TABLE))
+            self.register_buffer(f"further_{key}", torch.zeros(NUM_CLASSES, MOST))
             start_O = torch.from_numpy(layer.bias_O.copy())
             unit = _BIAS_UNIT * start_O.abs().mean().clamp_min(1e-6)
             self.register_buffer(f"bias_{key}", start_O)
@@ -108,9 +107,8 @@ class LevelNetwork(CompressedNetwork):
         for key, found in increments(shaped).items():
             first = torch.from_numpy(found.first_OIK).reshape(self.levels[key].shape)
             self.get_buffer(f"first_{key}").copy_(first)
-            further = torch.from_numpy(found.further_CM)
             classes = torch.from_numpy(found.classes_OIK).reshape(self.levels[key].shape)
-            self.get_buffer(f"further_{key}").copy_(further[:, :_TABLE])
+            self.get_buffer(f"further_{key}").copy_(torch.from_numpy(found.further_CM))
             self.get_buffer(f"class_{key}").copy_(classes)
 
     def cost(self) -> torch.Tensor:
@@ -119,7 +117,7 @@ class LevelNetwork(CompressedNetwork):
         total = torch.zeros((), device=next(self.parameters()).device)
         for key, exact in self.levels.items():
             magnitude = exact.abs()
-            below = magnitude.detach().floor().long().clamp_max(_TABLE - 1)
+            below = magnitude.detach().floor().long().clamp_max(MOST - 1)
             further = self.get_buffer(f"further_{key}")
             classes = self.get_buffer(f"class_{key}").long()
             slope = torch.where(
@@ -148,7 +146,7 @@ def _passing(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
 
 
 def _rounded(exact: torch.Tensor, up: float = UP) -> torch.Tensor:
-    magnitude = (exact.detach().abs() + (1 - up)).floor().clamp_max(_MOST)
+    magnitude = (exact.detach().abs() + (1 - up)).floor().clamp_max(MOST)
     return magnitude * exact.detach().sign()
 
 
