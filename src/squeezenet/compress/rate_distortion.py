@@ -68,7 +68,7 @@ class Work:
 
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=600),
+    "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=0),
     "high": Work(curvature_images=4000, passes=2, pass_images=1000, tuning_steps=5000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4

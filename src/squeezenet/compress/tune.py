@@ -29,6 +29,8 @@ from squeezenet.train.run_folder import RunFolder
 _MANY = 10_000
 _SETTINGS = {False: (32, 0.005), True: (128, 0.003)}
 """Batch and Adam's rate, in levels a step; True: on ``_MANY`` images or more."""
+_MOST_EPOCHS = 15
+"""Of 640 photographs, 15 epochs helped on others and 30 did not."""
 _MIX = 0.5
 """A few hundred images are soon known by heart; their blends are many."""
 _PRICE_STEPS, _ROOM = 25, 0.9995
@@ -41,7 +43,8 @@ _MOST_UP, _UP_STEP = 0.8, 0.002
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tuning:
     """One job. ``labelled`` is the set that ``images`` are of, if labels teach beside the original.
-    ``size`` tells what levels take as a file, and ``activations`` how activations are rounded."""
+    ``size`` tells what levels take as a file, and ``activations`` how activations are rounded.
+    ``steps`` are the most."""
 
     original: LoadedModel
     graph: Graph
@@ -114,7 +117,7 @@ class Tuning:
             optimizer="adam",
             schedule="linear",
             batch_size=batch_size,
-            max_steps=self.steps,
+            max_steps=max(1, min(self.steps, _MOST_EPOCHS * len(self.images) // batch_size)),
             learning_rate=learning_rate,
             warmup_epochs=0.0,
             weight_decay=0.0,
