@@ -16,7 +16,8 @@ from torch.func import functional_call
 from squeezenet.arch.graph import build_graph
 from squeezenet.codec import container
 from squeezenet.codec.types import CodebookWeights
-from squeezenet.compress.deep_compression import DeepCompressionSettings, distillation
+from squeezenet.compress.compressed_network import distillation
+from squeezenet.compress.deep_compression import DeepCompressionSettings
 from squeezenet.compress.images import open_compression_images
 from squeezenet.compress.prune import (
     lamp_densities,
