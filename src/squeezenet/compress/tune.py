@@ -30,7 +30,7 @@ _MANY = 10_000
 _SETTINGS = {False: (32, 0.005), True: (128, 0.003)}
 """Batch and Adam's rate, in levels a step; True: on ``_MANY`` images or more."""
 _MOST_EPOCHS = 15
-"""Of 640 photographs, 15 epochs helped on others and 30 did not."""
+"""Of 640 photographs, 15 epochs have helped on others, 30 have not."""
 _MIX = 0.5
 """A few hundred images are soon known by heart; their blends are many."""
 _PRICE_STEPS, _ROOM = 25, 0.9995
