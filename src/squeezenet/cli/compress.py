@@ -69,7 +69,9 @@ def compress(
     ] = None,
     effort: Annotated[
         Literal["low", "medium", "high"] | None,
-        Parameter(help="rd: minutes, a quarter of an hour (the default), or hours of work."),
+        Parameter(
+            help="rd: low and medium (the default) take minutes; high trains the levels, too."
+        ),
     ] = None,
     divergence: Annotated[
         float | None,

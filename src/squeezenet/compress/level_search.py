@@ -24,7 +24,7 @@ from squeezenet.codec.types import (
     round_scales,
 )
 from squeezenet.compress.curvature import Curvature
-from squeezenet.compress.rates import MOST, Levels, Rates, activity_classes
+from squeezenet.compress.rates import MOST, Levels, Rates, activity_classes, rates_of
 from squeezenet.compress.rounding import Feedback, Float64Array, descend_layer, round_layer
 
 _STEP = 1.5
@@ -162,10 +162,7 @@ class LevelSearch:
     ) -> dict[str, Levels]:
         """Give every layer new levels at the rates and contexts that the old ones make."""
         shaped = {name: layer.kernels(levels[name]) for name, layer in self._layers.items()}
-        rates = {
-            single: Rates.of([v for v in shaped.values() if (v.shape[2] == 1) == single])
-            for single in (False, True)
-        }
+        rates = rates_of(shaped)
         return {
             name: change(
                 layer, name, rates[shaped[name].shape[2] == 1], activity_classes(shaped[name])

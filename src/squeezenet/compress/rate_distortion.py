@@ -381,7 +381,7 @@ class _Job:
         write_bytes_atomically(self.job.work / "levels.npz", _npz(arrays))
 
     def _resumed(self) -> tuple[int, float, NetworkLevels]:
-        """Passes done (-1: nothing is there), price and levels."""
+        """Passes done (-1: none), price and levels; takes up the activations' scales."""
         cache = self.job.work / "levels.npz"
         if not cache.is_file():
             return -1, 0.0, {}

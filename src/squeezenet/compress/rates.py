@@ -98,12 +98,17 @@ class Increments:
     classes_OIK: Levels
 
 
-def increments(levels: Mapping[str, Levels]) -> dict[str, Increments]:
-    """Return what more of each level costs, by the names of ``levels``, each (O, I, K)."""
-    rates = {
+def rates_of(levels: Mapping[str, Levels]) -> dict[bool, Rates]:
+    """Return the rates of a network's levels, each (O, I, K): True of 1x1, False of others."""
+    return {
         single: Rates.of([v for v in levels.values() if (v.shape[2] == 1) == single])
         for single in (False, True)
     }
+
+
+def increments(levels: Mapping[str, Levels]) -> dict[str, Increments]:
+    """Return what more of each level costs, by the names of ``levels``, each (O, I, K)."""
+    rates = rates_of(levels)
     result = {}
     for name, levels_OIK in levels.items():
         kind = rates[levels_OIK.shape[2] == 1]
