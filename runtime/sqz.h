@@ -70,6 +70,7 @@ typedef struct {
 } sqz_input;
 
 typedef struct {
+    uint32_t version;          /* of the format */
     uint32_t num_weights;      /* of all convolutions */
     uint32_t largest_channel;  /* weights of the largest output channel */
     uint32_t peak_activations; /* elements that are alive at once */
@@ -168,7 +169,7 @@ typedef struct {
     sqz_coder coder;
     sqz_levels levels;
     uint32_t weights_left, channels_left; /* of the file, of the layer */
-    uint32_t representation, raw;
+    uint32_t version, representation, raw, trellis;
     uint32_t most_negative, most_positive; /* magnitudes that codes may have */
     uint32_t mantissa_bits;
     int32_t scale, shift, exponent;

@@ -1,6 +1,7 @@
 /* squeezenet._native: the runtime for Python. Here is the coder, of which codec/coder.py, its
  * oracle, has the same classes and methods; network.c has the rest. */
 #include "network.h"
+#include "rounding.h"
 
 #include "../src/sqz_levels.h"
 
@@ -13,6 +14,7 @@ typedef struct {
     sqz_contexts contexts;
     sqz_coder coder;
     sqz_levels levels;
+    int trellis; /* of the layer */
 } Coder;
 
 /* A level is at most 16 bits in contexts, and a context's bit costs at most 9 bits. */
@@ -120,19 +122,25 @@ static PyObject *coder_byte(Coder *self, PyObject *args) {
 
 static PyObject *coder_begin(Coder *self, PyObject *args) {
     unsigned inputs, height, width;
-    if (!PyArg_ParseTuple(args, "III", &inputs, &height, &width)) return NULL;
+    int trellis = 0;
+    if (!PyArg_ParseTuple(args, "III|p", &inputs, &height, &width, &trellis)) return NULL;
     if (!inputs || !height || !width || inputs > MOST || height > 1u << 13 || width > 1u << 13 ||
         (uint64_t)height * width * inputs > MOST) {
         PyErr_SetString(PyExc_ValueError, "no such layer");
         return NULL;
     }
     sqz_levels_begin(&self->levels, inputs, height, width);
+    self->trellis = trellis;
     Py_RETURN_NONE;
 }
 
-static void code_channel(Coder *self, int16_t *levels) {
+/* Returns 0 where levels are not on the trellis; some are codes then. */
+static int code_channel(Coder *self, int16_t *levels, size_t count) {
+    if (self->encode && self->trellis && !sqz_trellis_codes(levels, count)) return 0;
     if (self->encode) sqz_channel(&self->coder, &self->levels, 1, levels, 1);
     else sqz_channel(&self->coder, &self->levels, 0, levels, 1);
+    if (self->trellis) sqz_trellis_levels(levels, 1, count);
+    return 1;
 }
 
 static PyObject *coder_channel(Coder *self, PyObject *levels) {
@@ -150,7 +158,10 @@ static PyObject *coder_channel(Coder *self, PyObject *levels) {
         if (failed) PyErr_SetString(PyExc_ValueError, "a level is out of range");
         else failed = reserve(self, WORST_BYTES_PER_LEVEL * count) < 0;
     }
-    if (!failed) code_channel(self, view.buf);
+    if (!failed && !code_channel(self, view.buf, count)) {
+        PyErr_SetString(PyExc_ValueError, "levels that are not on the trellis");
+        failed = 1;
+    }
     PyBuffer_Release(&view);
     if (failed) return NULL;
     Py_RETURN_NONE;
@@ -205,7 +216,9 @@ static PyType_Spec decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 
                                    Py_TPFLAGS_DEFAULT, decoder_slots};
 
 static PyMethodDef functions[] = {
-    {"kernels", sqz_kernel_names, METH_NOARGS, "Names of the kernels that run here."}, {NULL}};
+    {"kernels", sqz_kernel_names, METH_NOARGS, "Names of the kernels that run here."},
+    {"round_layer", sqz_round_layer, METH_VARARGS, "Find the codes of a layer's weights."},
+    {NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.",
                                     -1, functions};
 

@@ -9,6 +9,9 @@
 #define MANTISSA 23
 #define INFINITE 0x7f800000u
 
+/* A representation of version 2 of the format: levels, but for how they are coded. */
+#define TRELLIS 2
+
 enum { FIRST_VALUE, NEXT_VALUE, EXPONENT, SCALE, SHIFT, BIAS };
 
 static int32_t number(sqz_decoder *d, unsigned slot) {
@@ -44,6 +47,7 @@ sqz_error sqz_decode_begin(sqz_decoder *d, const sqz_file *file) {
     if (file->weights.size < 1) return SQZ_MALFORMED;
     if (file->weights.bytes[0] != 1) return SQZ_UNSUPPORTED;
     sqz_coder_read(&d->coder, &d->contexts, file->weights.bytes + 1, file->weights.size - 1);
+    d->version = file->version;
     d->weights_left = file->num_weights;
     d->channels_left = 0;
     d->scale = d->shift = d->exponent = 0;
@@ -89,6 +93,8 @@ static sqz_error read_layer(sqz_decoder *d, const sqz_operation *op, sqz_layer *
     layer->kernel_height = op->kernel_height;
     layer->kernel_width = op->kernel_width;
     layer->num_negative = layer->num_positive = layer->bias_shift = 0;
+    d->trellis = d->representation == TRELLIS && d->version >= 2 && !d->raw;
+    if (d->trellis) d->representation = SQZ_LEVELS;
     if (d->representation > SQZ_LEVELS) return SQZ_MALFORMED;
     layer->representation = (sqz_representation)d->representation;
     if (d->representation == SQZ_CODEBOOK) {
@@ -139,6 +145,8 @@ SQZ_INLINE sqz_error decode_row(sqz_decoder *d, void *row, int wide, sqz_channel
     size_t count = (size_t)d->levels.inputs * d->levels.height * d->levels.width;
     if (!d->raw) {
         unsigned largest = sqz_channel(&d->coder, &d->levels, 0, row, wide);
+        /* Codes that are themselves too large make levels that are. */
+        if (d->trellis && largest <= MAX_LEVEL) largest = sqz_trellis_levels(row, wide, count);
         unsigned least = d->most_negative < d->most_positive ? d->most_negative : d->most_positive;
         if (largest <= least) return SQZ_OK;
         if (!wide) return SQZ_MALFORMED;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define VERSION 1
+#define LAST_VERSION 2
 #define HEADER_BYTES 28
 #define ENTRY_BYTES 12
 #define CRC_BYTES 4
@@ -92,7 +92,7 @@ static sqz_error find_parts(sqz_file *file, const uint8_t *b, size_t size) {
     memset(sections, 0, sizeof sections);
     if (size == 0 || memcmp(b, magic, size < 8 ? size : 8) != 0) return SQZ_UNKNOWN_FORMAT;
     if (size < HEADER_BYTES) return SQZ_TRUNCATED;
-    if (b[8] != VERSION) return SQZ_UNSUPPORTED;
+    if (b[8] < 1 || b[8] > LAST_VERSION) return SQZ_UNSUPPORTED;
     uint32_t num_sections = b[9], place = HEADER_BYTES + ENTRY_BYTES * num_sections;
     if (size < place + 2 * CRC_BYTES) return SQZ_TRUNCATED;
     if (!checksum_holds(b, place, b + place)) return SQZ_CHECKSUM;
@@ -121,6 +121,7 @@ static sqz_error find_parts(sqz_file *file, const uint8_t *b, size_t size) {
     if (place != size - CRC_BYTES) return SQZ_MALFORMED;
     for (int kind = GRAPH; kind <= RECORD; kind++)
         if (sections[kind].bytes == NULL) return SQZ_MALFORMED;
+    file->version = b[8];
     file->num_weights = sqz_u32(b + 16);
     file->largest_channel = sqz_u32(b + 20);
     file->peak_activations = sqz_u32(b + 24);

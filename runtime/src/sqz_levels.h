@@ -82,6 +82,42 @@ SQZ_INLINE void sqz_put_level(void *v, int wide, size_t i, int level) {
     else ((int8_t *)v)[i] = (int8_t)level;
 }
 
+/* A trellis of 8 states: in odd ones levels are odd, or 0, in even ones even. A code says half of
+ * a level, and its lowest bit leads to the next state. spec/FORMAT.md, "Trellis". */
+SQZ_INLINE unsigned sqz_next_state(unsigned state, int code) {
+    static const uint8_t next[8][2] = {{0, 2}, {5, 7}, {1, 3}, {6, 4},
+                                       {2, 0}, {4, 6}, {3, 1}, {7, 5}};
+    return next[state][code & 1];
+}
+
+/* Make levels of an output channel's codes; returns the largest magnitude. Narrow levels beyond
+ * 127 are stored as they fall. */
+SQZ_INLINE unsigned sqz_trellis_levels(void *v, int wide, size_t count) {
+    unsigned state = 0, largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        int code = sqz_get_level(v, wide, i), odd = (int)(state & 1);
+        int level = 2 * code - (code > 0 ? odd : code < 0 ? -odd : 0);
+        unsigned magnitude = (unsigned)(level < 0 ? -level : level);
+        if (magnitude > largest) largest = magnitude;
+        sqz_put_level(v, wide, i, level);
+        state = sqz_next_state(state, code);
+    }
+    return largest;
+}
+
+/* Make codes of an output channel's levels; returns 0, and leaves some of both, where they are
+ * not on the trellis. */
+SQZ_INLINE int sqz_trellis_codes(int16_t *v, size_t count) {
+    unsigned state = 0;
+    for (size_t i = 0; i < count; i++) {
+        int odd = (int)(state & 1), twice = v[i] + (v[i] > 0 ? odd : v[i] < 0 ? -odd : 0);
+        if (twice & 1) return 0;
+        v[i] = (int16_t)(twice / 2);
+        state = sqz_next_state(state, v[i]);
+    }
+    return 1;
+}
+
 /* One output channel: I x H x W levels at `v`. Narrow levels beyond 127 are stored as they fall;
  * returns the largest magnitude, for the caller to look at. */
 SQZ_INLINE unsigned sqz_channel(sqz_coder *coder, sqz_levels *s, int encode, void *v, int wide) {

@@ -31,6 +31,7 @@ from squeezenet.arch.spec import (
     small_input,
 )
 from squeezenet.codec.container import encode
+from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import (
     CodebookWeights,
     CompressedLayer,
@@ -74,6 +75,7 @@ def accepted() -> dict[str, Accepted]:
         "extremes": _file(_extremes()),
         "many_inputs": _file(_many_inputs()),
         "integer": _file(_integer()),
+        "trellis": _file(_trellis()),
     }
     for name, file in made.items():
         body = stream.File.of(file.data).section(stream.WEIGHTS).body
@@ -197,7 +199,11 @@ def bypass() -> CompressedModel:
 
 def _integer() -> CompressedModel:
     """ACTIVATIONS: additions, a border, a zero in the middle, bytes that are clamped."""
-    model = bypass()
+    return _scaled(bypass())
+
+
+def _scaled(model: CompressedModel) -> CompressedModel:
+    """The model with steps of its activations that just hold."""
     graph = build_graph(model.record.spec)
     scales = {layer.name: float(layer.weights.side_values.max()) for layer in model.layers}
     steps = {"input": 1 / min(model.record.preprocessing.std)}
@@ -324,6 +330,28 @@ def _extremes() -> CompressedModel:
     return _model(spec, layer)
 
 
+def _trellis() -> CompressedModel:
+    """Version 2: levels on the trellis, up to 127, beside a layer of others; for integers too."""
+    spec = _small("trellis", classes=3, channels=4, side=4)
+
+    def layer(conv: Conv, i: int) -> CompressedLayer:
+        plain = _levels(conv, _pattern(conv, i, 2))
+        if i == 1:
+            return plain
+        codes_OP = np.array(_pattern(conv, i, 3 if i else 63)).reshape(conv.out_channels, -1)
+        if i == 3:
+            codes_OP[:, :3] = (1, 1, 64)
+        rows = codes_OP.tolist()
+        for row in rows:
+            to_levels(row)
+        levels = np.array(rows).reshape(conv.weight_shape).astype(np.int8)
+        assert isinstance(plain.weights, LevelWeights)
+        weights = dataclasses.replace(plain.weights, levels_OIHW=levels, trellis=True)
+        return dataclasses.replace(plain, weights=weights)
+
+    return _scaled(_model(spec, layer))
+
+
 def _many_inputs() -> CompressedModel:
     """520 input channels: the last eight share the memory of the first."""
     spec = dataclasses.replace(
@@ -406,7 +434,8 @@ def numbers_of(layer: CompressedLayer, *, raw: bool = False) -> stream.Layer:
                 rows_OK.view(np.int8).tolist(), codes, layer.bias_O, strict=True
             )
         ]
-        return stream.Layer(**shape, channels=channels, raw=raw, shift=shift)
+        kind = 2 if weights.trellis else 1
+        return stream.Layer(**shape, channels=channels, representation=kind, raw=raw, shift=shift)
     words = weights.codebook.view(np.uint32).tolist()
     used = weights.codebook[np.unique(weights.codes_OIHW)].view(np.uint32).tolist()
     negatives = sorted(word & 0x7FFFFFFF for word in used if word >> 31)

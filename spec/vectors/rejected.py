@@ -53,8 +53,8 @@ def _beginning(cases: Cases) -> None:
         d.change = lambda data: data[:-1]
     with cases.case("gigabytes", LIMIT, "the header claims 4,294,967,295 bytes") as d:
         d.file.num_bytes = (1 << 32) - 1
-    with cases.case("version", VERSION, "version 2") as d:
-        d.file.version = 2
+    with cases.case("version", VERSION, "version 3") as d:
+        d.file.version = 3
     with cases.case("version_draft", VERSION, "version 0, which was a draft") as d:
         d.file.version = 0
     with cases.case("crc_header", CHECKSUM, "the checksum of header and table") as d:

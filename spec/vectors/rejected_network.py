@@ -150,8 +150,16 @@ def weights(cases: Cases) -> None:
         d.file.section(WEIGHTS).body = d.body(WEIGHTS) + bytes(5)
     with cases.case("stream_short", MALFORMED, "half of the stream is missing") as d:
         d.file.section(WEIGHTS).body = d.body(WEIGHTS)[:6]
-    with cases.case("representation_2", MALFORMED, "representation 2") as d:
+    with cases.case("representation_2", MALFORMED, "representation 2 in version 1") as d:
         d.layers[0].representation = 2
+    with cases.case("representation_3", MALFORMED, "representation 3 in version 2") as d:
+        d.file.version = 2
+        d.layers[0].representation = 3
+    for name, why, change in _TRELLIS_FAULTS:
+        with cases.case(f"trellis_{name}", MALFORMED, why) as d:
+            d.file.version = 2
+            d.layers[0].representation = 2
+            change(d.layers[0])
     for name, why, i, change in _LEVEL_FAULTS:
         with cases.case(f"level_{name}", MALFORMED, why) as d:
             change(d.layers[i])
@@ -185,6 +193,12 @@ _LEVEL_FAULTS = (
     ("scale_0", "a scale of 0", 1, _channel(scale=0)),
     ("scale_8160", "a scale of 8,160", 1, _channel(scale=8160)),
     ("bias", "a bias of 2^24 + 1", 0, _channel(bias=(1 << 24) + 1)),
+)
+_TRELLIS_FAULTS = (
+    ("128", "a level of 128 on the trellis", _channel(row=[128])),
+    ("minus_128", "a level of -128 on the trellis, which fits a byte", _channel(row=[-128])),
+    ("510", "a level of 510 on the trellis", _channel(row=[510])),
+    ("raw", "raw and on the trellis", _raw(2)),
 )
 _CODEBOOK_FAULTS = (
     ("mantissa", "m of 24", _set(mantissa=24)),

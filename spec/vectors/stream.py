@@ -123,9 +123,25 @@ def weights(layers: Sequence[Layer]) -> bytes:
             if layer.raw:
                 for level in channel.row:
                     coder.plain(9, level + 256)
+            elif layer.representation == 2:
+                coder.channel(_codes(channel.row))
             else:
                 coder.channel(list(channel.row))
     return coder.finish()
+
+
+def _codes(levels: Sequence[int]) -> list[int]:
+    """Half of each level on the trellis, and of an odd one half of what is one further from 0."""
+    codes: list[int] = []
+    state = 0
+    for level in levels:
+        magnitude = (abs(level) + state % 2) // 2
+        codes.append(magnitude if level > 0 else -magnitude)
+        state = _NEXT_STATE[2 * state + magnitude % 2]
+    return codes
+
+
+_NEXT_STATE = (0, 2, 5, 7, 1, 3, 6, 4, 2, 0, 4, 6, 3, 1, 7, 5)
 
 
 def _codebook(coder: Encoder, layer: Layer) -> None:
@@ -210,7 +226,8 @@ class File:
             )
             sections.append(Section(kind=kind, flags=flags, body=data[place : place + size]))
             place += size
-        return File(needs=list(struct.unpack_from("<III", data, 16)), sections=sections)
+        needs = list(struct.unpack_from("<III", data, 16))
+        return File(needs=needs, sections=sections, version=data[8])
 
 
 def _sealed(data: bytes, change: int) -> bytes:

@@ -5,7 +5,7 @@ class _Coder:  # only here; the compiled classes stand alone
     def plain(self, count: int, value: int = ..., /) -> int: ...
     def number(self, slot: int, value: int = ..., /) -> int: ...
     def byte(self, before: int, byte: int = ..., /) -> int: ...
-    def begin(self, inputs: int, height: int, width: int, /) -> None: ...
+    def begin(self, inputs: int, height: int, width: int, trellis: bool = ..., /) -> None: ...
     def channel(self, levels: Any, /) -> None: ...
 
 class Encoder(_Coder):
@@ -39,3 +39,18 @@ class Network:
 STACK_BYTES: int
 
 def kernels() -> list[str]: ...
+def round_layer(
+    weight_OP: Any,
+    upper_PP: Any,
+    gain_O: Any,
+    step_O: Any,
+    zero: Any,
+    nonzero: Any,
+    magnitude: Any,
+    classes_OP: Any,
+    codes_OP: Any,
+    size: int,
+    paths: int,
+    nats_a_bit: float,
+    /,
+) -> None: ...

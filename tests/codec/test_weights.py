@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import squeezenet.codec.coder as oracle
+from squeezenet import _native
 from squeezenet.arch.graph import Conv
+from squeezenet.codec.trellis import to_codes, to_levels
 from squeezenet.codec.types import (
     CodebookWeights,
     CompressedLayer,
@@ -43,7 +46,13 @@ def layers(draw: st.DrawFn) -> CompressedLayer:
         most = draw(st.sampled_from([1, 7, 127]))
         levels = (rng.integers(-most, most + 1, shape) * kept).astype(np.int8)
         scales_O = round_scales(np.exp(rng.normal(-4, 3, shape[0])))
-        weights: Any = LevelWeights(levels_OIHW=levels, scales_O=scales_O)
+        trellis = draw(st.booleans())
+        if trellis:
+            rows = (levels / 2).astype(np.int64).reshape(shape[0], -1).tolist()
+            for row in rows:
+                to_levels(row)
+            levels = np.array(rows, np.int8).reshape(shape)
+        weights: Any = LevelWeights(levels_OIHW=levels, scales_O=scales_O, trellis=trellis)
         bias_O = round_biases(bias_O, draw(st.sampled_from([1.0, 2**-10, 3e-5])))
     else:
         size = draw(st.sampled_from([1, 2, 16, 256]))
@@ -70,6 +79,52 @@ def test_round_trip(layers: list[CompressedLayer]) -> None:
     assert len(sizes) == len(layers) and min(sizes) >= 0
     side = sum(8 * len(x.bias_O) + 5 * x.weights.side_values.size + 32 for x in layers)
     assert len(data) <= sum(x.num_weights for x in layers) * 9 / 8 + side
+
+
+def test_both_coders_walk_the_same_trellis() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-63, 64, (7, 90))
+    levels = codes.tolist()
+    for row in levels:
+        to_levels(row)
+    assert np.abs(levels).max() <= 126
+    streams = []
+    for make in (oracle.Encoder, _native.Encoder):
+        encoder = make()
+        encoder.begin(10, 3, 3, True)
+        for row in levels:
+            values = np.array(row, np.int16)
+            encoder.channel(values)
+            assert values.tolist() == row
+        streams.append(encoder.finish())
+    assert streams[0] == streams[1]
+    for make in (oracle.Decoder, _native.Decoder):
+        decoder = make(streams[0])
+        decoder.begin(10, 3, 3, True)
+        for row in levels:
+            values = np.zeros(90, np.int16)
+            decoder.channel(values)
+            assert values.tolist() == row
+        assert decoder.at_end
+    for row in levels:
+        to_codes(row)
+    np.testing.assert_array_equal(levels, codes)
+    for make in (oracle.Encoder, _native.Encoder):
+        encoder = make()
+        encoder.begin(2, 1, 1, True)
+        with pytest.raises(ValueError, match="not on the trellis"):
+            encoder.channel(np.array([2, 1], np.int16))  # from state 2 on, levels are even
+    layer = CompressedLayer(
+        name="x",
+        weights=LevelWeights(
+            levels_OIHW=np.array([1, 0], np.int8).reshape(1, 2, 1, 1),
+            scales_O=np.ones(1, np.float32),
+            trellis=True,
+        ),
+        bias_O=np.zeros(1, np.float32),
+    )
+    with pytest.raises(ValueError, match="not on the trellis"):
+        encode_weights([layer])
 
 
 def test_rubbish_is_bounded() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from squeezenet import _native
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
+from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.codec.weights import encode_weights
 from squeezenet.compress.curvature import measure_curvature
 from squeezenet.compress.rates import Rates, activity_classes, context_places
-from squeezenet.compress.rounding import Feedback, descend_layer, round_layer
+from squeezenet.compress.rounding import feedback, round_layer
 from squeezenet.data.digits import load_digits
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -50,18 +53,39 @@ def test_rates_are_what_the_coder_spends() -> None:
         assert 0.96 < bits / 8 / len(encode_weights([layer])) < 1.02
 
 
-def test_no_curvature_between_inputs_and_no_price_round_to_nearest() -> None:
-    rng = np.random.default_rng(0)
-    weight_OP = rng.normal(size=(8, 18))
-    flat = Rates(
-        zero_SPC=np.zeros((16, 9, 16)), nonzero_SPC=np.zeros((16, 9, 16)),
-        magnitude_CM=np.zeros((16, 128)),
+def rounded(
+    weight_OP: np.ndarray, hessian: np.ndarray, step: float, price: float, paths: int = 4
+) -> tuple[np.ndarray, float]:
+    """Levels of 3x3 kernels, and what they cost: distortion, and bits at ``price``."""
+    shape = (len(weight_OP), len(hessian) // 9, 9)
+    plain_OP = np.rint(weight_OP / step / 2).clip(-63, 63).astype(np.int64)
+    rates = Rates.of([plain_OP.reshape(shape)])
+    classes = activity_classes(np.zeros(shape, np.int64))
+    ones_O = np.ones(len(weight_OP))
+    codes_OP = round_layer(
+        weight_OP, feedback(hessian), ones_O, step * ones_O, rates, classes,
+        nats_a_bit=price, paths=paths,
     )  # fmt: skip
-    found = round_layer(
-        weight_OP, Feedback.of(np.eye(18), 9), np.ones(8), np.full(8, 0.25), flat,
-        np.zeros((8, 2, 9), np.int64), nats_a_bit=0.0,
-    )  # fmt: skip
-    np.testing.assert_array_equal(found, np.rint(weight_OP / 0.25))
+    sums, places = context_places(codes_OP.reshape(shape))
+    bits = np.where(
+        codes_OP.reshape(shape) == 0,
+        rates.zero_SPC[sums, places, 0],
+        rates.nonzero_SPC[sums, places, 0] + rates.magnitude_CM[0, np.abs(codes_OP.reshape(shape))],
+    ).sum()
+    rows = codes_OP.tolist()
+    for row in rows:
+        to_levels(row)
+    error = np.array(rows) * step - weight_OP
+    distortion = float(np.einsum("op,pq,oq->", error, hessian, error)) / 2
+    return np.array(rows), distortion + price * float(bits)
+
+
+def test_a_trellis_gains_its_decibel() -> None:
+    """Every other level of a grid is as coarse as two steps, on a trellis 1 dB finer."""
+    weight_OP = np.random.default_rng(0).uniform(-4, 4, size=(64, 576))
+    levels_OP, _ = rounded(weight_OP, np.eye(576), 0.25, 0.0)
+    error = np.square(levels_OP * 0.25 - weight_OP).mean()
+    assert 0.5**2 / 12 / 1.35 < error < 0.5**2 / 12 / 1.2
 
 
 def test_feedback_helps_and_a_price_saves_bits() -> None:
@@ -69,27 +93,50 @@ def test_feedback_helps_and_a_price_saves_bits() -> None:
     inputs = rng.normal(size=(400, 36)) @ rng.normal(size=(36, 36))
     hessian = inputs.T @ inputs / 400
     weight_OP = rng.normal(size=(16, 36))
-    steps_O = np.full(16, 0.5)
-    plain = np.rint(weight_OP / 0.5).astype(np.int64)
-    shape = (16, 4, 9)
-    rates = Rates.of([plain.reshape(shape)])
-    classes = activity_classes(plain.reshape(shape))
+    plain, _ = rounded(weight_OP, np.eye(36), 0.25, 0.0)
 
-    def cost(levels: np.ndarray) -> float:
-        error = weight_OP - levels * 0.5
+    def cost(levels_OP: np.ndarray) -> float:
+        error = weight_OP - levels_OP * 0.25
         return float(np.einsum("op,pq,oq->", error, hessian, error))
 
-    found = [
-        round_layer(
-            weight_OP, Feedback.of(hessian, 9), np.ones(16), steps_O, rates, classes,
-            nats_a_bit=price,
-        )
-        for price in (0.0, 1.0, 30.0)
-    ]  # fmt: skip
+    found = [rounded(weight_OP, hessian, 0.25, price)[0] for price in (0.0, 0.3, 10.0)]
     assert cost(found[0]) < 0.6 * cost(plain)
     num_zeros = [int((levels == 0).sum()) for levels in found]
     assert num_zeros[0] < num_zeros[1] < num_zeros[2]
     assert cost(found[0]) < cost(found[1]) < cost(found[2])
+
+
+def test_more_paths_cost_less() -> None:
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(4000, 360)) @ rng.normal(size=(360, 360)) / 19
+    hessian = inputs.T @ inputs / 4000
+    weight_OP = rng.laplace(size=(48, 360))
+    costs = [rounded(weight_OP, hessian, 0.5, 0.05, paths)[1] for paths in (1, 4, 16)]
+    assert costs[0] > 1.01 * costs[1] > 1.01 * costs[2]
+
+
+def test_what_is_too_large_stays_within_bytes() -> None:
+    weight_OP = np.linspace(-300, 300, 72).reshape(2, 36)
+    levels_OP, _ = rounded(weight_OP, np.eye(36), 1.0, 0.0)
+    assert 120 < np.abs(levels_OP).max() < 127
+    inside = np.abs(weight_OP) < 120
+    assert np.abs(levels_OP - weight_OP)[inside].max() <= 2
+
+
+def test_arrays_of_different_layers_are_refused() -> None:
+    shapes = ((2, 9), (9, 9), (2,), (2,), (16, 9, 16), (16, 9, 16), (16, 128))
+    arrays = [np.ones(shape) for shape in shapes]
+    rest = (np.zeros((2, 9), np.uint8), np.zeros((2, 9), np.int16), 9)
+    _native.round_layer(*arrays, *rest, 1, 0.0)
+    for i in range(7):
+        wrong = [np.zeros(7) if j == i else array for j, array in enumerate(arrays)]
+        with pytest.raises(ValueError, match="one layer"):
+            _native.round_layer(*wrong, *rest, 1, 0.0)
+    with pytest.raises(ValueError, match="one layer"):
+        _native.round_layer(*arrays, rest[0] + 16, *rest[1:], 1, 0.0)
+    for paths in (0, 17):
+        with pytest.raises(ValueError, match="one layer"):
+            _native.round_layer(*arrays, *rest, paths, 0.0)
 
 
 def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
@@ -125,35 +172,3 @@ def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
                 weight.copy_(kept)
         # Outputs share one matrix and answers are drawn, so only about so.
         assert 0.4 < foretold / found < 2.5, (conv.name, foretold, found)
-
-
-def test_descent_lowers_distortion_and_bits() -> None:
-    rng = np.random.default_rng(2)
-    inputs = rng.normal(size=(400, 36)) @ rng.normal(size=(36, 36))
-    hessian = inputs.T @ inputs / 400
-    weight_OP = rng.normal(size=(16, 36))
-    step, price, shape = 0.5, 0.02, (16, 4, 9)
-    levels = np.rint(weight_OP / step).astype(np.int64)
-    rates = Rates.of([levels.reshape(shape)])
-    classes = activity_classes(levels.reshape(shape))
-
-    def cost(levels: np.ndarray) -> float:
-        error = levels * step - weight_OP
-        places = np.zeros((16, 4, 9), np.int64) + np.arange(9)
-        sums, _ = context_places(levels.reshape(shape))
-        bits = np.where(
-            levels.reshape(shape) == 0,
-            rates.zero_SPC[sums, places, classes],
-            rates.nonzero_SPC[sums, places, classes]
-            + rates.magnitude_CM[classes, np.abs(levels.reshape(shape))],
-        ).sum()
-        return float(np.einsum("op,pq,oq->", error, hessian, error) / 2 + price * bits)
-
-    before = cost(levels)
-    for _ in range(2):
-        slope = (levels * step - weight_OP) @ hessian
-        levels = descend_layer(
-            levels, slope, hessian, np.ones(16), np.full(16, step), rates, classes,
-            nats_a_bit=price,
-        )  # fmt: skip
-    assert cost(levels) < 0.9 * before

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import MutableSequence
 from typing import Final
 
+from squeezenet.codec.trellis import to_codes, to_levels
+
 NUM_CONTEXTS: Final = 4096
 SETTLED: Final = 160
 TRACKED: Final = 512
@@ -34,6 +36,8 @@ OVERRUN: Final = 4
 
 class Coder(ABC):
     """What coding and decoding share: the contexts, and everything above single bits."""
+
+    encodes: bool
 
     def __init__(self) -> None:
         self._chance = [1 << 15] * NUM_CONTEXTS
@@ -85,13 +89,24 @@ class Coder(ABC):
             node = node << 1 | self.bit(context, bool(byte >> i & 1))
         return node & 0xFF
 
-    def begin(self, inputs: int, height: int, width: int) -> None:
-        """Turn to a layer whose output channels have so many levels."""
+    def begin(self, inputs: int, height: int, width: int, trellis: bool = False) -> None:
+        """Turn to a layer whose output channels have so many levels; ``trellis``: on it."""
         self._model = LevelModel(self, inputs, height, width)
+        self._trellis = trellis
 
     def channel(self, levels: MutableSequence[int]) -> None:
-        """Code one output channel's levels, in place."""
+        """Code one output channel's levels, in place.
+
+        Raises:
+            ValueError: levels to code that are not on the trellis.
+        """
+        if not self._trellis:
+            self._model.channel(levels)
+            return
+        if self.encodes:
+            to_codes(levels)
         self._model.channel(levels)
+        to_levels(levels)
 
     @abstractmethod
     def _split(self, bound: int, bit: bool) -> bool:
@@ -104,6 +119,8 @@ class Coder(ABC):
 
 class Encoder(Coder):
     """Bits in, bytes out."""
+
+    encodes = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,6 +172,8 @@ class Encoder(Coder):
 
 class Decoder(Coder):
     """Bytes in, bits out."""
+
+    encodes = False
 
     def __init__(self, data: bytes) -> None:
         super().__init__()

@@ -28,7 +28,12 @@ from squeezenet.codec.plan_bytes import (
 from squeezenet.codec.reader import ByteReader
 from squeezenet.codec.text import decode_text, encode_text
 from squeezenet.codec.types import CompressedLayer, CompressedModel
-from squeezenet.codec.weights import MAX_WEIGHTS_A_BYTE, decode_weights, encode_weights
+from squeezenet.codec.weights import (
+    MAX_WEIGHTS_A_BYTE,
+    decode_weights,
+    encode_weights,
+    has_trellis,
+)
 from squeezenet.errors import (
     ChecksumError,
     LimitError,
@@ -41,7 +46,8 @@ from squeezenet.errors import (
     WeightsError,
 )
 
-VERSION = 1
+VERSION = 2
+"""The last there is; files that need no more than version 1 are of that."""
 MAX_FILE_BYTES = 1 << 28
 """What a reader may have to hold; the most weights take 151 MB raw."""
 EntropyCoder = Literal["range", "huffman"]
@@ -97,6 +103,7 @@ def encode(model: CompressedModel, coder: EntropyCoder = "range") -> bytes:
     graph = build_graph(model.record.spec)
     needs = Needs.of(graph)
     weights = encode_weights
+    version = 2 if coder == "range" and has_trellis(model.layers) else 1
     if coder == "huffman":
         from squeezenet.codec.huffman_weights import encode_weights as weights
     sections = {
@@ -116,7 +123,7 @@ def encode(model: CompressedModel, coder: EntropyCoder = "range") -> bytes:
     num_bytes = _HEADER.size + len(table) + _CRC.size + len(body) + _CRC.size
     head = _HEADER.pack(
         MAGIC,
-        VERSION,
+        version,
         len(sections),
         0,
         num_bytes,
@@ -137,7 +144,8 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
         MalformedError, LimitError: each as its name says.
     """
     record, graph, sections = _decode_record(data, where)
-    layers = _read_weights(sections[Section.WEIGHTS], graph, where)
+    trellis = data[len(MAGIC)] >= 2
+    layers = _read_weights(sections[Section.WEIGHTS], graph, where, trellis=trellis)
     activations = None
     if Section.ACTIVATIONS in sections:
         reader = ByteReader(sections[Section.ACTIVATIONS], f"{where}: ACTIVATIONS")
@@ -201,10 +209,10 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
     if len(data) < _HEADER.size:
         raise TruncatedError(f"{where}: {len(data)} bytes, too short for a .sqz file")
     _, version, num_sections, reserved, num_bytes, *needs = _HEADER.unpack_from(data)
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         # Nothing is known of another version's header, not even where its checksum is.
         raise UnsupportedVersionError(
-            f"{where}: .sqz version {version}, expected {VERSION}; "
+            f"{where}: .sqz version {version}, expected 1 to {VERSION}; "
             + (
                 "use a newer squeezenet, or the file is damaged"
                 if version > VERSION
@@ -260,12 +268,14 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
     return claimed, sections
 
 
-def _read_weights(data: bytes, graph: Graph, where: str) -> tuple[CompressedLayer, ...]:
+def _read_weights(
+    data: bytes, graph: Graph, where: str, *, trellis: bool
+) -> tuple[CompressedLayer, ...]:
     coder = data[0] if data else None
     if coder is None or coder >= len(_CODERS):
         raise UnsupportedVersionError(f"{where}: entropy coder {coder}, expected 0 or 1")
     if _CODERS[coder] == "range":
-        return decode_weights(data[1:], graph.convs, where)
+        return decode_weights(data[1:], graph.convs, where, trellis=trellis)
     from squeezenet.codec import huffman_weights
 
     return huffman_weights.decode_weights(data[1:], graph.convs, where)

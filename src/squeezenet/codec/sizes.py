@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from squeezenet.codec.huffman_weights import encode_layer
-from squeezenet.codec.types import CompressedLayer
+from squeezenet.codec.trellis import to_codes
+from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.codec.weights import layer_bytes
 
 
@@ -32,7 +36,7 @@ def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
     """Measure every layer by coding it."""
     rows = []
     for layer, num_bytes in zip(layers, layer_bytes(layers), strict=True):
-        payload, sizes = encode_layer(layer)
+        payload, sizes = encode_layer(_of_codes(layer))
         kept = layer.num_nonzero
         rows.append(
             LayerSizes(
@@ -49,3 +53,16 @@ def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
             )
         )
     return rows
+
+
+def _of_codes(layer: CompressedLayer) -> CompressedLayer:
+    """The layer with its codes for levels: both coders shall have the same symbols."""
+    weights = layer.weights
+    if not (isinstance(weights, LevelWeights) and weights.trellis):
+        return layer
+    rows = weights.levels_OIHW.reshape(len(layer.bias_O), -1).tolist()
+    for row in rows:
+        to_codes(row)
+    codes_OIHW = np.array(rows, np.int8).reshape(weights.levels_OIHW.shape)
+    plain = LevelWeights(levels_OIHW=codes_OIHW, scales_O=weights.scales_O)
+    return dataclasses.replace(layer, weights=plain)

@@ -68,11 +68,13 @@ class LevelWeights:
 
     ``levels_OIHW`` int8, -127 to 127; ``scales_O`` normal float32 above 0 with 5 bits of
     mantissa (``round_scales``). The biases beside them are whole multiples of a power of two
-    (``round_biases``).
+    (``round_biases``). ``trellis``: the levels are on the trellis (``codec.trellis``), and a file
+    has codes of half their size for them.
     """
 
     levels_OIHW: Int8Array
     scales_O: Float32Array
+    trellis: bool = False
 
     def __post_init__(self) -> None:
         assert self.levels_OIHW.dtype == np.int8 and self.levels_OIHW.ndim == 4

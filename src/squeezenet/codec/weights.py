@@ -37,6 +37,7 @@ _FIRST_VALUE, _NEXT_VALUE, _EXPONENT, _SCALE, _SHIFT, _BIAS = (
 )
 _CODEBOOK: Final = 0
 _LEVELS: Final = 1
+_TRELLIS: Final = 2
 _FLOAT_MANTISSA: Final = 23
 _MAX_EXPONENT: Final = 254
 _INFINITE: Final = 0x7F800000
@@ -51,7 +52,7 @@ class SymbolCoder(Protocol):
 
     def plain(self, count: int, value: int = ..., /) -> int: ...
     def number(self, slot: int, value: int = ..., /) -> int: ...
-    def begin(self, inputs: int, height: int, width: int, /) -> None: ...
+    def begin(self, inputs: int, height: int, width: int, trellis: bool = ..., /) -> None: ...
     def channel(self, levels: Any, /) -> None: ...
 
 
@@ -84,14 +85,24 @@ def _encode(layers: Sequence[CompressedLayer], *, raw: bool) -> tuple[bytes, lis
     return encoder.finish(), ends
 
 
-def decode_weights(data: bytes, convs: Sequence[Conv], where: str) -> tuple[CompressedLayer, ...]:
-    """Read ``encode_weights``' bytes for the convolutions of a graph.
+def has_trellis(layers: Sequence[CompressedLayer]) -> bool:
+    """Whether ``encode_weights`` makes of layers what version 1 of the format does not have."""
+    return any(
+        isinstance(layer.weights, LevelWeights) and layer.weights.trellis for layer in layers
+    )
+
+
+def decode_weights(
+    data: bytes, convs: Sequence[Conv], where: str, *, trellis: bool = True
+) -> tuple[CompressedLayer, ...]:
+    """Read ``encode_weights``' bytes for the convolutions of a graph; ``trellis``: whether levels
+    may be on it.
 
     Raises:
         MalformedError: they are not such a stream.
     """
     decoder = Decoder(data)
-    job = _Layers(decoder, where, num_bytes=len(data))
+    job = _Layers(decoder, where, trellis=trellis, num_bytes=len(data))
     layers = []
     for conv in convs:
         job.where = f"{where}: {conv.name}"
@@ -106,9 +117,16 @@ class _Layers:
     """Codes one layer after another; what a layer takes from the one before is kept here."""
 
     def __init__(
-        self, coder: SymbolCoder, where: str, *, raw: bool = False, num_bytes: int | None = None
+        self,
+        coder: SymbolCoder,
+        where: str,
+        *,
+        raw: bool = False,
+        trellis: bool = True,
+        num_bytes: int | None = None,
     ) -> None:
         self.where = where
+        self._trellis = trellis
         self._coder = coder
         self._raw = raw
         self._num_bytes = num_bytes
@@ -121,13 +139,14 @@ class _Layers:
         coder = self._coder
         weights = layer.weights if layer is not None else None
         bias_O = layer.bias_O if layer is not None else np.zeros(shape[0], np.float32)
-        kind = coder.plain(2, _LEVELS if isinstance(weights, LevelWeights) else _CODEBOOK)
+        kind = coder.plain(2, self._kind(weights))
         raw = coder.plain(1, self._raw)
         if raw and self._num_bytes is not None and self._too_many_raw(math.prod(shape)):
             raise MalformedError(f"{self.where}: more raw weights than the stream has bits for")
-        coder.begin(*shape[1:])
+        inputs, height, width = shape[1:]
+        coder.begin(inputs, height, width, kind == _TRELLIS)
         rows = np.zeros((shape[0], shape[1] * shape[2] * shape[3]), np.int16)
-        if kind == _LEVELS:
+        if kind == _LEVELS or (kind == _TRELLIS and self._trellis and not raw):
             scales_O = np.zeros(shape[0], np.float32)
             if isinstance(weights, LevelWeights):
                 rows[:] = weights.levels_OIHW.reshape(rows.shape)
@@ -136,9 +155,12 @@ class _Layers:
             if np.abs(rows).max(initial=0) > 127:
                 raise MalformedError(f"{self.where}: a level is beyond 127")
             levels_OIHW = rows.astype(np.int8).reshape(shape)
-            return LevelWeights(levels_OIHW=levels_OIHW, scales_O=scales_O), bias_O
+            weights = LevelWeights(
+                levels_OIHW=levels_OIHW, scales_O=scales_O, trellis=kind == _TRELLIS
+            )
+            return weights, bias_O
         if kind != _CODEBOOK:
-            raise MalformedError(f"{self.where}: representation {kind}, expected 0 or 1")
+            raise MalformedError(f"{self.where}: representation {kind}, raw {raw}")
         negatives = positives = np.zeros(0, np.float32)
         if weights is not None:
             assert isinstance(weights, CodebookWeights)
@@ -149,6 +171,11 @@ class _Layers:
         if rows.min(initial=0) < -negatives.size or rows.max(initial=0) > positives.size:
             raise MalformedError(f"{self.where}: a code is not in the codebook")
         return _unranked(rows.reshape(shape), negatives, positives), bias_O
+
+    def _kind(self, weights: CodebookWeights | LevelWeights | None) -> int:
+        if not isinstance(weights, LevelWeights):
+            return _CODEBOOK
+        return _TRELLIS if weights.trellis and not self._raw else _LEVELS
 
     def _too_many_raw(self, num_weights: int) -> bool:
         """Whether a stream ends before so many: told before Python works through them."""

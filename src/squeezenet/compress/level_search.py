@@ -2,7 +2,7 @@
 
 One price, in nats of divergence a bit, holds for all layers. The step of an output follows from
 its curvature: where rounding is fine, steps of sqrt(12 price / (ln 2 curvature)) cost and save
-alike; the best ones at a bit a weight are half as large again, most of it being zeros.
+alike. On a trellis each weight has every other level only, and these are best as far apart.
 Legend: O output channels, I input channels of a group, K kernel positions, P = I x K.
 """
 
@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from squeezenet.arch.graph import Conv, Graph
+from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import (
     CompressedLayer,
     Float32Array,
@@ -24,11 +29,11 @@ from squeezenet.codec.types import (
     round_scales,
 )
 from squeezenet.compress.curvature import Curvature
-from squeezenet.compress.rates import MOST, Levels, Rates, activity_classes, rates_of
-from squeezenet.compress.rounding import Feedback, Float64Array, descend_layer, round_layer
+from squeezenet.compress.rates import Levels, Rates, activity_classes, rates_of
+from squeezenet.compress.rounding import Float64Array, feedback, round_layer
 
-_STEP = 1.5
-_LARGEST_LEVEL = 100
+_STEP = 0.5
+_LARGEST_LEVEL = 115
 """Steps are at least this part of an output's largest weight."""
 _MOMENT = 0.3
 """Share of the inputs' second moment in the Hessian: the images tell nothing of the directions
@@ -37,18 +42,28 @@ _COMMON_GAIN = 0.4
 """Share of a layer's mean in each output's curvature, which few images measure badly."""
 _LEAST_GAIN = 1e-3
 _DEAD_ZONE = 0.65
-_ROUNDS, _POLISHES = 3, 2
+_MOST_CODE = 63
+_ROUNDS = 3
 _RESCALE = 0.5
 """Scales that would change more than this are those of outputs of which little is left."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerLevels:
-    """``levels_OP`` -127..127; ``scales_O`` as ``LevelWeights`` has them; ``bias_O`` float64."""
+    """``codes_OP`` of levels on the trellis; ``scales_O`` as ``LevelWeights`` has them; ``bias_O``
+    float64."""
 
-    levels_OP: Levels
+    codes_OP: Levels
     scales_O: Float32Array
     bias_O: Float64Array
+
+    @cached_property
+    def levels_OP(self) -> Levels:
+        """-127 to 127."""
+        rows = self.codes_OP.tolist()
+        for row in rows:
+            to_levels(row)
+        return np.array(rows, np.int64).reshape(self.codes_OP.shape)
 
     @property
     def weight_OP(self) -> Float64Array:
@@ -58,6 +73,10 @@ class LayerLevels:
 
 NetworkLevels = Mapping[str, LayerLevels]
 """By the convolutions' names, in the graph's order."""
+Weights = Mapping[str, tuple[Float32Array, Float32Array]]
+"""(weight OIHW, bias O) by the convolutions' names."""
+Outputs = Mapping[str, npt.NDArray[np.bool_]]
+"""Some outputs of each convolution: (O,) by its name."""
 
 
 class LevelSearch:
@@ -66,10 +85,11 @@ class LevelSearch:
     def __init__(
         self,
         graph: Graph,
-        weights: Mapping[str, tuple[Float32Array, Float32Array]],
+        weights: Weights,
         curvatures: Mapping[str, Curvature],
     ) -> None:
-        """``weights``: (weight OIHW, bias O) by the convolutions' names."""
+        self._graph, self._curvatures = graph, curvatures
+        self.weights = weights
         self._layers = {
             conv.name: _Layer(conv, *weights[conv.name], curvatures[conv.name])
             for conv in graph.convs
@@ -86,59 +106,66 @@ class LevelSearch:
         """
         return 2 * math.log(2) * divergence / self.num_weights
 
-    def start(self, price: float) -> NetworkLevels:
-        """Choose steps, and round every layer."""
-        scales = {name: layer.scales(price) for name, layer in self._layers.items()}
-        levels = {name: layer.nearest(scales[name]) for name, layer in self._layers.items()}
-        for _ in range(_ROUNDS):
-            levels = self._each(
-                levels,
-                lambda layer, name, rates, classes: layer.round(
-                    scales[name], rates, classes, price
-                ),
-            )
-        found = {
-            name: LayerLevels(levels_OP=levels[name], scales_O=scales[name], bias_O=layer.bias_O)
-            for name, layer in self._layers.items()
-        }
-        for _ in range(_POLISHES):
-            found = {n: layer.rescaled(found[n]) for n, layer in self._layers.items()}
-            slopes = {n: layer.slope(found[n].weight_OP) for n, layer in self._layers.items()}
-            found = self.descend(found, slopes, price)
-        found = {n: layer.rescaled(found[n]) for n, layer in self._layers.items()}
-        return {
-            name: dataclasses.replace(
-                found[name], bias_O=layer.corrected_bias(found[name].weight_OP)
-            )
-            for name, layer in self._layers.items()
-        }
+    def of_weights(self, weights: Weights) -> LevelSearch:
+        """Return the search for other weights, of which the same curvature is assumed."""
+        return LevelSearch(self._graph, weights, self._curvatures)
 
-    def descend(
-        self,
-        found: NetworkLevels,
-        slopes: Mapping[str, Float64Array],
-        price: float,
-        names: frozenset[str] | None = None,
-    ) -> dict[str, LayerLevels]:
-        """Improve levels by ``slopes``, how the divergence grows with each weight, (O, P).
+    def start(
+        self, price: float, paths: int, kept: tuple[NetworkLevels, Outputs] | None = None
+    ) -> NetworkLevels:
+        """Choose steps, and round every layer; ``paths``: see ``round_layer``.
 
-        ``names``: only these layers.
+        ``kept``: levels, and the outputs that keep theirs; the weights there must be what these
+        stand for.
         """
-        levels = self._each(
-            {name: layer.levels_OP for name, layer in found.items()},
-            lambda layer, name, rates, classes: layer.descend(
-                found[name], slopes[name], rates, classes, price
-            ),
-            names,
-        )
+        scales = {name: layer.scales(price) for name, layer in self._layers.items()}
+        codes = {name: layer.nearest(scales[name]) for name, layer in self._layers.items()}
+
+        def keep() -> None:
+            if kept is None:
+                return
+            for name, outputs in kept[1].items():
+                codes[name][outputs] = kept[0][name].codes_OP[outputs]
+                scales[name][outputs] = kept[0][name].scales_O[outputs]
+
+        keep()
+        for _ in range(_ROUNDS):
+            codes = self._rounded(codes, scales, price, paths)
+            keep()
         return {
-            name: dataclasses.replace(layer, levels_OP=levels[name])
-            for name, layer in found.items()
+            name: layer.finished(codes[name], scales[name]) for name, layer in self._layers.items()
         }
+
+    def _rounded(
+        self,
+        codes: Mapping[str, Levels],
+        scales: Mapping[str, Float32Array],
+        price: float,
+        paths: int,
+    ) -> dict[str, Levels]:
+        """Round every layer at the rates and contexts that the codes before make."""
+        shaped = {name: layer.kernels(codes[name]) for name, layer in self._layers.items()}
+        rates = rates_of(shaped)
+
+        def rounded(name: str) -> Levels:
+            layer, codes_OIK = self._layers[name], shaped[name]
+            classes = activity_classes(codes_OIK)
+            kind = rates[codes_OIK.shape[2] == 1]
+            return layer.round(scales[name], kind, classes, price, paths)
+
+        # The longest first, so that no thread is left alone with one in the end.
+        names = sorted(shaped, key=lambda name: -shaped[name].size)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            found = dict(zip(names, pool.map(rounded, names), strict=True))
+        return {name: found[name] for name in shaped}
 
     def divergence(self, found: NetworkLevels) -> float:
         """Return what the curvature foretells of all layers' errors, in nats."""
-        return sum(layer.divergence(found[n].weight_OP) for n, layer in self._layers.items())
+        return sum(float(errors_O.sum()) for errors_O in self.errors(found).values())
+
+    def errors(self, found: NetworkLevels) -> dict[str, Float64Array]:
+        """Return each output's part of it, (O,) by the convolutions' names."""
+        return {name: layer.errors(found[name].weight_OP) for name, layer in self._layers.items()}
 
     def compressed(self, found: NetworkLevels, price: float) -> tuple[CompressedLayer, ...]:
         """Return the layers as a file holds them; biases are rounded."""
@@ -148,29 +175,12 @@ class LevelSearch:
                 weights=LevelWeights(
                     levels_OIHW=found[name].levels_OP.astype(np.int8).reshape(layer.shape),
                     scales_O=found[name].scales_O,
+                    trellis=True,
                 ),
                 bias_O=round_biases(found[name].bias_O, layer.bias_step(price)),
             )
             for name, layer in self._layers.items()
         )
-
-    def _each(
-        self,
-        levels: Mapping[str, Levels],
-        change: Callable[[_Layer, str, Rates, Levels], Levels],
-        names: frozenset[str] | None = None,
-    ) -> dict[str, Levels]:
-        """Give every layer new levels at the rates and contexts that the old ones make."""
-        shaped = {name: layer.kernels(levels[name]) for name, layer in self._layers.items()}
-        rates = rates_of(shaped)
-        return {
-            name: change(
-                layer, name, rates[shaped[name].shape[2] == 1], activity_classes(shaped[name])
-            )
-            if names is None or name in names
-            else levels[name]
-            for name, layer in self._layers.items()
-        }
 
 
 class _Layer:
@@ -195,8 +205,7 @@ class _Layer:
             gain_O = curvature.share_O[outputs]
             gain_O = (1 - _COMMON_GAIN) * gain_O + _COMMON_GAIN * gain_O.mean()
             self._gain_O[outputs] = np.maximum(gain_O, _LEAST_GAIN * gain_O.mean())
-        size = self.shape[2] * self.shape[3]
-        self._feedback = [Feedback.of(hessian, size) for hessian in self._hessians]
+        self._uppers = [feedback(hessian) for hessian in self._hessians]
 
     def kernels(self, levels_OP: Levels) -> Levels:
         """(O, P) -> (O, I, K)."""
@@ -204,8 +213,8 @@ class _Layer:
 
     def scales(self, price: float) -> Float32Array:
         steps_O = np.empty(self.shape[0])
-        for outputs, feedback in zip(self._outputs, self._feedback, strict=True):
-            curvature = math.exp(np.log(feedback.curvature_P).mean())
+        for outputs, upper_PP in zip(self._outputs, self._uppers, strict=True):
+            curvature = math.exp(-2 * np.log(np.diag(upper_PP)).mean())
             squares = 12 * price / (math.log(2) * self._gain_O[outputs] * curvature)
             steps_O[outputs] = _STEP * np.sqrt(squares)
         largest_O = np.abs(self.weight_OP).max(axis=1)
@@ -214,36 +223,41 @@ class _Layer:
         return round_scales(np.clip(steps_O, largest_O / _LARGEST_LEVEL, coarsest_O))
 
     def nearest(self, scales_O: Float32Array) -> Levels:
-        """Levels to begin with: rounded down, mostly, as a price makes them."""
-        scaled_OP = np.abs(self.weight_OP) / scales_O[:, None]
-        magnitude = np.minimum(np.floor(scaled_OP + 1 - _DEAD_ZONE), MOST)
-        levels_OP: Levels = (np.sign(self.weight_OP) * magnitude).astype(np.int64)
-        return levels_OP
+        """Codes to begin with: rounded down, mostly, as a price makes them."""
+        scaled_OP = np.abs(self.weight_OP) / (2 * scales_O[:, None])
+        magnitude = np.minimum(np.floor(scaled_OP + 1 - _DEAD_ZONE), _MOST_CODE)
+        codes_OP: Levels = (np.sign(self.weight_OP) * magnitude).astype(np.int64)
+        return codes_OP
 
-    def round(self, scales_O: Float32Array, rates: Rates, classes: Levels, price: float) -> Levels:
-        levels_OP = np.empty(self.weight_OP.shape, np.int64)
-        for outputs, feedback in zip(self._outputs, self._feedback, strict=True):
-            levels_OP[outputs] = round_layer(
+    def round(
+        self, scales_O: Float32Array, rates: Rates, classes: Levels, price: float, paths: int
+    ) -> Levels:
+        codes_OP = np.empty(self.weight_OP.shape, np.int64)
+        for outputs, upper_PP in zip(self._outputs, self._uppers, strict=True):
+            codes_OP[outputs] = round_layer(
                 self.weight_OP[outputs],
-                feedback,
+                upper_PP,
                 self._gain_O[outputs],
                 scales_O[outputs].astype(np.float64),
                 rates,
                 classes[outputs],
                 nats_a_bit=price,
+                paths=paths,
             )
-        return levels_OP
+        return codes_OP
 
-    def slope(self, weight_OP: Float64Array) -> Float64Array:
-        """How the layer's own error costs more with each weight."""
-        slope_OP = np.empty(weight_OP.shape)
+    def finished(self, codes_OP: Levels, scales_O: Float32Array) -> LayerLevels:
+        """Levels of codes, with scales and biases mended."""
+        found = self.rescaled(LayerLevels(codes_OP=codes_OP, scales_O=scales_O, bias_O=self.bias_O))
+        return dataclasses.replace(found, bias_O=self.corrected_bias(found.weight_OP))
+
+    def errors(self, weight_OP: Float64Array) -> Float64Array:
+        errors_O = np.empty(len(weight_OP))
         for outputs, hessian_PP in zip(self._outputs, self._hessians, strict=True):
             error_OP = weight_OP[outputs] - self.weight_OP[outputs]
-            slope_OP[outputs] = self._gain_O[outputs, None] * (error_OP @ hessian_PP)
-        return slope_OP
-
-    def divergence(self, weight_OP: Float64Array) -> float:
-        return float(((weight_OP - self.weight_OP) * self.slope(weight_OP)).sum() / 2)
+            errors_O[outputs] = ((error_OP @ hessian_PP) * error_OP).sum(axis=1)
+        result_O: Float64Array = self._gain_O * errors_O / 2
+        return result_O
 
     def rescaled(self, found: LayerLevels) -> LayerLevels:
         """The scales at which the error is none along the weights themselves.
@@ -261,28 +275,6 @@ class _Layer:
             best_O = np.where(usable, best_O, scales_O[outputs])
             scales_O[outputs] = round_scales(best_O)
         return dataclasses.replace(found, scales_O=scales_O)
-
-    def descend(
-        self,
-        found: LayerLevels,
-        slope_OP: Float64Array,
-        rates: Rates,
-        classes: Levels,
-        price: float,
-    ) -> Levels:
-        levels_OP = found.levels_OP.copy()
-        for outputs, hessian_PP in zip(self._outputs, self._hessians, strict=True):
-            levels_OP[outputs] = descend_layer(
-                found.levels_OP[outputs],
-                slope_OP[outputs],
-                hessian_PP,
-                self._gain_O[outputs],
-                found.scales_O[outputs].astype(np.float64),
-                rates,
-                classes[outputs],
-                nats_a_bit=price,
-            )
-        return levels_OP
 
     def corrected_bias(self, weight_OP: Float64Array) -> Float64Array:
         """The bias that leaves the mean output as it was."""

@@ -57,19 +57,21 @@ Effort = Literal["low", "medium", "high"]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """``passes`` of ``gains`` on ``pass_images`` each, then ``tuning_steps`` of training; the
-    curvature is measured on ``curvature_images``, mirrored ones too where there are too few."""
+    """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
+    each, then ``tuning_steps`` of training; the curvature is measured on ``curvature_images``,
+    mirrored ones too where there are too few."""
 
     curvature_images: int
+    paths: int
     passes: int
     pass_images: int
     tuning_steps: int
 
 
 EFFORTS: Mapping[Effort, Work] = {
-    "low": Work(curvature_images=2000, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, passes=2, pass_images=1000, tuning_steps=0),
-    "high": Work(curvature_images=4000, passes=2, pass_images=1000, tuning_steps=5000),
+    "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
+    "medium": Work(curvature_images=2000, paths=4, passes=2, pass_images=1000, tuning_steps=0),
+    "high": Work(curvature_images=4000, paths=8, passes=2, pass_images=1000, tuning_steps=5000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 7
@@ -242,13 +244,13 @@ class _Job:
         if settings.target_bytes is None and settings.max_drop is None:
             price = search.price_of(settings.divergence)
             self.progress.log(f"round: {search.num_weights:,} weights")
-            return price, search.start(price)
+            return price, search.start(price, self.work.paths)
         # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
         low, high = _LEAST_DIVERGENCE, _MOST_DIVERGENCE
         divergence, best, said = settings.divergence, None, ""
         for _ in range(_SEARCHES):
             price = search.price_of(divergence)
-            found = search.start(price)
+            found = search.start(price, self.work.paths)
             good, smaller, said = self._judged(search.compressed(found, price))
             self.progress.log(f"search: {said}")
             if good:
@@ -347,15 +349,16 @@ class _Job:
             graph=self.graph,
             images=self.learn,
             labelled=job.images.retrain if job.images.labelled else None,
-            activations=self._activations,
             base_recipe=job.base_recipe,
             steps=self.work.tuning_steps,
+            paths=self.work.paths,
             size=size,
-            folder=RunFolder(job.work / "tune"),
+            folder=lambda name: RunFolder(job.work / name),
             seed=job.seed,
             options=job.options,
         ).run(
-            search.compressed(found, price),
+            search,
+            found,
             price,
             most_bytes=job.settings.target_bytes or size(found),
         )
@@ -375,7 +378,7 @@ class _Job:
         for name, scale in self._activations.items():
             arrays[f"{name}{_ACTIVATION}"] = np.array([scale.step, scale.zero], np.float64)
         for name, layer in found.items():
-            arrays[f"{name}:levels"] = layer.levels_OP.astype(np.int8)
+            arrays[f"{name}:codes"] = layer.codes_OP.astype(np.int8)
             arrays[f"{name}:scales"] = layer.scales_O
             arrays[f"{name}:bias"] = layer.bias_O
         write_bytes_atomically(self.job.work / "levels.npz", _npz(arrays))
@@ -388,7 +391,7 @@ class _Job:
         with np.load(cache, allow_pickle=False) as arrays:
             found = {
                 conv.name: LayerLevels(
-                    levels_OP=arrays[f"{conv.name}:levels"].astype(np.int64),
+                    codes_OP=arrays[f"{conv.name}:codes"].astype(np.int64),
                     scales_O=arrays[f"{conv.name}:scales"],
                     bias_O=arrays[f"{conv.name}:bias"],
                 )

@@ -1,115 +1,138 @@
-"""Method ``rd``'s last step: levels, scales and biases trained, with the original as teacher.
+"""Method ``rd``'s last step: rounding by and by, with the original as teacher.
 
-Levels are in the loop, and so are the bytes of activations and the bits that the coder takes: their
-price follows the file's size, so that training moves along what is allowed.
+Some outputs of each layer are rounded for good, those of the largest errors first, and the others
+are trained until the network answers as the original again; then more of them are (Incremental
+Network Quantization, arXiv 1702.03044, by outputs, since each has a trellis of its own). In the
+end only the errors of the last few are left.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
 from squeezenet.arch.graph import Graph
-from squeezenet.codec.types import CompressedLayer, TensorScale
-from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.compressed_network import copy_of, teaching
-from squeezenet.compress.level_network import UP, LevelNetwork
-from squeezenet.compress.level_search import NetworkLevels
+from squeezenet.compress.level_search import LevelSearch, NetworkLevels, Outputs
+from squeezenet.compress.part_rounded import PartRounded
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.fit import Fit, FitOptions
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
+_PARTS = ((0.5, 0.4), (0.75, 0.3), (0.9, 0.3))
+"""Share of the outputs that are rounded, and of the steps that are then trained."""
 _MANY = 10_000
-_SETTINGS = {False: (32, 0.005), True: (128, 0.003)}
+_SETTINGS = {False: (32, 0.005), True: (128, 0.005)}
 """Batch and Adam's rate, in levels a step; True: on ``_MANY`` images or more."""
 _MOST_EPOCHS = 15
 """Of 640 photographs, 15 epochs have helped on others, 30 have not."""
 _MIX = 0.5
 """A few hundred images are soon known by heart; their blends are many."""
-_PRICE_STEPS, _ROOM = 25, 0.9995
-"""Every so many steps the price of bits follows the file's size, whose aim is this share of what is
-allowed."""
-_MOST_UP, _UP_STEP = 0.8, 0.002
-"""A file that ends too large all the same rounds fewer levels up."""
+_SEARCHES, _WIDEST = 5, 0.3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tuning:
     """One job. ``labelled`` is the set that ``images`` are of, if labels teach beside the original.
-    ``size`` tells what levels take as a file, and ``activations`` how activations are rounded.
-    ``steps`` are the most."""
+    ``size`` tells what levels take as a file; ``steps`` are the most; ``paths`` as in
+    ``round_layer``."""
 
     original: LoadedModel
     graph: Graph
     images: ImageSet
     labelled: ImageSet | None
-    activations: Mapping[str, TensorScale]
     base_recipe: Recipe
     steps: int
+    paths: int
     size: Callable[[NetworkLevels], int]
-    folder: RunFolder
+    folder: Callable[[str], RunFolder]
     seed: int
     options: FitOptions
 
     def run(
-        self, layers: tuple[CompressedLayer, ...], price: float, *, most_bytes: int
+        self, search: LevelSearch, found: NetworkLevels, price: float, *, most_bytes: int
     ) -> NetworkLevels:
-        """Return better levels than ``layers`` have, of at most ``most_bytes`` unless that cannot
-        be; ``price`` is in nats a bit.
+        """Return better levels than ``found``, which were found at ``price``, of at most
+        ``most_bytes`` unless that cannot be.
 
         Raises:
-            InterruptedRunError: a signal came; the same call goes on from the folder's checkpoint.
+            InterruptedRunError: a signal came; the same call goes on from the folder's checkpoints.
         """
-        recipe = self._recipe()
-        module = copy_of(self.original).module
-        network = LevelNetwork(module, self.graph, layers)
-        network.set_price(price)
+        rounded: Outputs = {name: np.zeros(len(x.scales_O), np.bool_) for name, x in found.items()}
+        for i, (share, part) in enumerate(_PARTS):
+            rounded = _more(rounded, search.errors(found), share)
+            network = self._trained(search, found, rounded, price, i, part)
+            search = search.of_weights(network.weights())
+            price, found = self._fitting(search, price, (found, rounded), most_bytes)
+        return found
+
+    def _trained(
+        self,
+        search: LevelSearch,
+        found: NetworkLevels,
+        rounded: Outputs,
+        price: float,
+        i: int,
+        part: float,
+    ) -> PartRounded:
+        recipe = self._recipe(part)
         taught = teaching(self.original, recipe, 1.0, labelled=self.labelled)
-        # Of two teachers each counts half, so that a bit stays worth as much.
-        part = 1.0 if self.labelled is None else 0.5
-
-        def loss(
-            logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
-        ) -> torch.Tensor:
-            return part * taught(logits_NK, x_NCHW, labels) + network.cost()
-
-        def press(_: nn.Module) -> None:
-            if network.count_step() % _PRICE_STEPS == 0:
-                network.press(self.size(network.layers()) / (_ROOM * most_bytes) - 1)
-
-        self.folder.open({"stage": "tune", "recipe": recipe})
-        fit = Fit(
+        network = PartRounded(
+            copy_of(self.original).module,
+            self.graph,
+            search.compressed(found, price),
+            found,
+            rounded,
+            search.weights,
+        )
+        folder = self.folder(f"tune{i + 1}")
+        folder.open({"stage": "tune", "recipe": recipe})
+        Fit(
             module=network,
             recipe=recipe,
             preprocessing=self.original.record.preprocessing,
             images=self.images,
-            loss=loss,
-            folder=self.folder,
-            seed=self.seed,
-            after_step=press,
+            loss=taught,
+            folder=folder,
+            seed=self.seed + i,
+            after_step=lambda _: network.hold(),
             options=self.options,
-        )
-        with rounded_activations(module, self.graph, self.activations):
-            fit.run()
-        tuned: NetworkLevels = {}
-        for up in np.arange(UP, _MOST_UP, _UP_STEP):
-            tuned = network.layers(float(up))
-            if self.size(tuned) <= most_bytes:
-                break
-        return tuned
+        ).run()
+        return network
 
-    def _recipe(self) -> Recipe:
+    def _fitting(
+        self,
+        search: LevelSearch,
+        price: float,
+        kept: tuple[NetworkLevels, Outputs],
+        most_bytes: int,
+    ) -> tuple[float, NetworkLevels]:
+        """The lowest price, and its levels, at which the file is as small as it must be."""
+        low, high = price * math.exp(-_WIDEST), price * math.exp(_WIDEST)
+        for _ in range(_SEARCHES):
+            middle = math.sqrt(low * high)
+            if self.size(search.start(middle, 1, kept)) > most_bytes:
+                low = middle
+            else:
+                high = middle
+        found = search.start(high, self.paths, kept)
+        while self.size(found) > most_bytes and high < 10 * price:
+            high *= 1.01
+            found = search.start(high, self.paths, kept)
+        return high, found
+
+    def _recipe(self, part: float) -> Recipe:
         batch_size, learning_rate = _SETTINGS[len(self.images) >= _MANY]
         augmentation = self.base_recipe.augmentation
         if self.labelled is None:
             augmentation = dataclasses.replace(augmentation, mix=_MIX)
+        steps = min(self.steps, _MOST_EPOCHS * len(self.images) // batch_size)
         return dataclasses.replace(
             self.base_recipe,
             name="rd/tune",
@@ -117,7 +140,7 @@ class Tuning:
             optimizer="adam",
             schedule="linear",
             batch_size=batch_size,
-            max_steps=max(1, min(self.steps, _MOST_EPOCHS * len(self.images) // batch_size)),
+            max_steps=max(1, round(part * steps)),
             learning_rate=learning_rate,
             warmup_epochs=0.0,
             weight_decay=0.0,
@@ -125,3 +148,15 @@ class Tuning:
             coarse_share=0.0,
             clip_norm=0.0,
         )
+
+
+def _more(rounded: Outputs, errors: dict[str, np.ndarray], share: float) -> Outputs:
+    """Return a ``share`` of each layer's outputs: those that are rounded, and of the others those
+    of the largest errors."""
+    result = {}
+    for name, outputs in rounded.items():
+        first = np.argsort(np.where(outputs, -np.inf, -errors[name]), kind="stable")
+        chosen = np.zeros_like(outputs)
+        chosen[first[: round(share * len(outputs))]] = True
+        result[name] = chosen | outputs
+    return result

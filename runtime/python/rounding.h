@@ -1,0 +1,8 @@
+#ifndef SQZ_ROUNDING_H
+#define SQZ_ROUNDING_H
+
+#include "python.h"
+
+PyObject *sqz_round_layer(PyObject *self, PyObject *args);
+
+#endif
