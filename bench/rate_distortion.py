@@ -3,7 +3,8 @@
     python bench/rate_distortion.py ../shared/data --work rate-distortion
 
 compresses the authors' file at several settings of each, judges all on ``imagenet-val500``, and
-writes a table, WORK/rate_distortion.json and the plot .png and .svg. NNCodec is installed into an
+writes a table, WORK/rate_distortion.json and the plot .png and .svg. Weights of all methods are
+judged in float32; files of rd in integers, too, as clients run them. NNCodec is installed into an
 environment of its own, WORK/nncodec-env (a C++ compiler is needed). A second call goes on where the
 first was stopped.
 """
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", type=Path, help="the folder with the file and the photographs")
     parser.add_argument("--work", type=Path, required=True, help="folder for files and results")
-    parser.add_argument("--effort", default="low", help="of rd")
+    parser.add_argument("--effort", default="medium", help="of rd")
     parser.add_argument("--skip", nargs="*", default=[], help="methods to leave out")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -43,12 +44,17 @@ def main() -> None:
             points += [_judge(method, *found, options) for found in files(options)]
     points.sort(key=lambda point: (point["method"], point["bytes"]))
     (options.work / "rate_distortion.json").write_text(json.dumps(points, indent=1))
-    print("| method | setting | bytes | top-1 | top-5 | as before, % | KL, nats |")
-    print("|---|---|--:|--:|--:|--:|--:|")
+    print("| method | setting | bytes | top-1 | top-5 | as before, % | KL, nats | in integers |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
     for p in points:
         print(
             f"| {p['method']} | {p['setting']} | {p['bytes']:,} | {p['top1']:.1f} | "
-            f"{p['top5']:.1f} | {p['agreement']:.1f} | {p['kl']:.4f} |"
+            f"{p['top5']:.1f} | {p['agreement']:.1f} | {p['kl']:.4f} | "
+            + (
+                f"{p['top1_int']:.1f}/{p['top5_int']:.1f}, {p['kl_int']:.4f} |"
+                if "kl_int" in p
+                else "|"
+            )
         )
     _compare(points)
     _plot(points, options.work)
@@ -145,13 +151,22 @@ def _save(model: Any, arrays: Path, out: Path) -> None:
 def _judge(
     method: str, setting: str, file: Path, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    cache = file.with_name(file.name + ".judged.json")
+    point = {"method": method, "setting": setting, "bytes": size}
+    point |= _judged(file, options, "--float")
+    if method == "rd":
+        integers = _judged(file, options)
+        point |= {f"{key}_int": value for key, value in integers.items()}
+    return point
+
+
+def _judged(file: Path, options: argparse.Namespace, *how: str) -> dict[str, float]:
+    cache = file.with_name(file.name + "".join(how) + ".judged.json")
     if not cache.is_file():
         data = options.shared / "imagenet-val500"
-        cache.write_text(json.dumps(squeezenet("eval", file, data, "--against", _start(options))))
+        found = squeezenet("eval", file, data, "--against", _start(options), *how)
+        cache.write_text(json.dumps(found))
     judged = json.loads(cache.read_text())
-    values = {key: _find(judged, key) for key in ("top1", "top5", "agreement", "kl")}
-    return {"method": method, "setting": setting, "bytes": size, **values}
+    return {key: _find(judged, key) for key in ("top1", "top5", "agreement", "kl")}
 
 
 def _find(judged: dict[str, Any], key: str) -> float:
@@ -162,16 +177,21 @@ def _find(judged: dict[str, Any], key: str) -> float:
 
 def _compare(points: list[dict[str, Any]]) -> None:
     """Tell how many fewer bytes rd takes at NNCodec's divergences, between measured points."""
-    ours = sorted((p["kl"], p["bytes"]) for p in points if p["method"] == "rd")
+    rd = [p for p in points if p["method"] == "rd"]
     for p in points:
-        if p["method"] != "NNCodec" or not ours or not ours[0][0] <= p["kl"] <= ours[-1][0]:
+        if p["method"] != "NNCodec":
             continue
-        kl, sizes = zip(*ours, strict=True)
-        size = float(np.exp(np.interp(np.log(p["kl"]), np.log(kl), np.log(sizes))))
-        print(
-            f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd {size:,.0f}, "
-            f"{100 * (1 - size / p['bytes']):.1f}% fewer"
-        )
+        said = [f"{key}: {_fewer(rd, p, key)}" for key in ("kl", "kl_int")]
+        print(f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd by {', by '.join(said)}")
+
+
+def _fewer(rd: list[dict[str, Any]], other: dict[str, Any], key: str) -> str:
+    ours = sorted((p[key], p["bytes"]) for p in rd)
+    if not ours or not ours[0][0] <= other["kl"] <= ours[-1][0]:
+        return "not measured"
+    kl, sizes = zip(*ours, strict=True)
+    size = float(np.exp(np.interp(np.log(other["kl"]), np.log(kl), np.log(sizes))))
+    return f"{size:,.0f} ({100 * (1 - size / other['bytes']):.1f}% fewer)"
 
 
 def _plot(points: list[dict[str, Any]], work: Path) -> None:
@@ -183,6 +203,9 @@ def _plot(points: list[dict[str, Any]], work: Path) -> None:
             continue
         kilobytes = [p["bytes"] / 1000 for p in chosen]
         axes[0].plot(kilobytes, [p["kl"] for p in chosen], "o-", color=colour, label=method)
+        if method == "rd":
+            divergences = [p["kl_int"] for p in chosen]
+            axes[0].plot(kilobytes, divergences, "o:", color=colour, label="rd, in integers")
         axes[1].plot(kilobytes, [p["top1"] for p in chosen], "o-", color=colour, label=method)
         axes[1].plot(kilobytes, [p["top5"] for p in chosen], "s--", color=colour)
     axes[0].set_yscale("log")

@@ -1,10 +1,12 @@
-/* squeezenet._native.round_layer: weights -> codes on the trellis, of least distortion plus bits.
+/* squeezenet._native.round_layer: weights -> codes, mostly on the trellis, of least distortion plus
+ * bits.
  *
  * A path through the trellis has an error at each weight, and each error is made good by the
  * weights still to come (GPTQ, arXiv 2210.17323): with U the upper Cholesky factor of the inverse
  * Hessian, distortion is exactly the sum of the squares of what is left at each weight over U's
  * diagonal, so that paths can be compared where they stand. In every state the best few go on
- * (list Viterbi), as the errors of two paths in one state still differ.
+ * (list Viterbi), as the errors of two paths in one state still differ. Without a trellis there is
+ * one state, and a code is a level.
  * Legend: O output channels, P weights of one, K kernel positions. */
 #include "rounding.h"
 
@@ -19,7 +21,7 @@
 #define MOST_PATHS (STATES * MOST_LIST)
 #define WINDOW 256 /* weights that paths may differ in; what is before is settled */
 #define SETTLE 16  /* every so many weights it is looked which are */
-#define MOST_CODE 63
+#define MOST_CODE 63 /* levels of a trellis are twice as large */
 #define SUMS 16
 #define PLACES 9
 #define CLASSES 16
@@ -29,6 +31,7 @@ typedef struct {
     size_t num_inputs; /* P */
     unsigned size;     /* K */
     unsigned list;     /* paths a state */
+    int trellis;
     double price;      /* nats a bit */
     const double *upper_PP;
     const float *columns_PP; /* the same, transposed */
@@ -90,16 +93,19 @@ static void offer(front *to, const layer *l, unsigned state, unsigned from, int 
 static void branch(front *to, const front *now, const layer *l, unsigned state, unsigned path,
                    double x, double weight, double error_unit, size_t bits_at, unsigned class) {
     double size = fabs(x), odd = state & 1;
-    int below = (int)((size + odd) / 2), sign = x < 0 ? -1 : 1;
+    int coarse = l->trellis ? 2 : 1, sign = x < 0 ? -1 : 1, most = 2 * MOST_CODE / coarse;
+    double nearest = (size + odd) / coarse;
+    int below = nearest < most ? (int)nearest : most;
     const double *magnitude = l->magnitude + (size_t)class * MAGNITUDES;
     for (int i = 0; i < 4; i++) {
         int code = i == 0 ? 0 : below + 2 - i;
         if (i > 0 && code <= 0) break;
-        if (code > MOST_CODE) code = MOST_CODE - (code - MOST_CODE) % 2;
-        double off = size - (code ? 2 * code - odd : 0);
+        if (code > most) code -= 2; /* which leads to the same state */
+        double off = size - (code ? coarse * code - odd : 0);
         double bits = code ? l->nonzero[bits_at] + magnitude[code] : l->zero[bits_at];
         double cost = now->cost[path] + weight * off * off + l->price * bits;
-        offer(to, l, sqz_next_state(state, code), path, sign * code, sign * off * error_unit, cost);
+        unsigned next = l->trellis ? sqz_next_state(state, code) : 0;
+        offer(to, l, next, path, sign * code, sign * off * error_unit, cost);
     }
 }
 
@@ -233,15 +239,16 @@ static float *transposed(const double *upper_PP, size_t n) {
 enum { WEIGHTS, UPPER, GAINS, STEPS, ZERO, NONZERO, MAGNITUDE, CLASSES_OP, CODES, NUM_BUFFERS };
 
 /* (weight_OP, upper_PP, gain_O, step_O, zero, nonzero, magnitude, classes_OP, codes_OP, size,
- * list, price): float64 but for uint8 classes and int16 codes, which are written. */
+ * list, trellis, price): float64 but for uint8 classes and int16 codes, which are written. */
 PyObject *sqz_round_layer(PyObject *self, PyObject *args) {
     PyObject *objects[NUM_BUFFERS];
     Py_buffer views[NUM_BUFFERS];
     unsigned size, list;
+    int trellis;
     double price;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOIId", &objects[0], &objects[1], &objects[2], &objects[3],
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOIIpd", &objects[0], &objects[1], &objects[2], &objects[3],
                           &objects[4], &objects[5], &objects[6], &objects[7], &objects[8], &size,
-                          &list, &price))
+                          &list, &trellis, &price))
         return NULL;
     int held = 0, good = 1;
     for (; held < NUM_BUFFERS; held++) {
@@ -266,7 +273,7 @@ PyObject *sqz_round_layer(PyObject *self, PyObject *args) {
         } else {
             float *columns = transposed(views[UPPER].buf, num_inputs);
             workspace *w = malloc(sizeof *w + num_inputs * sizeof(double));
-            layer l = {num_inputs, size, list, price, views[UPPER].buf, columns,
+            layer l = {num_inputs, size, list, trellis, price, views[UPPER].buf, columns,
                        views[ZERO].buf, views[NONZERO].buf, views[MAGNITUDE].buf};
             good = columns != NULL && w != NULL;
             if (!good) {

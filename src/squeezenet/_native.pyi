@@ -51,6 +51,7 @@ def round_layer(
     codes_OP: Any,
     size: int,
     paths: int,
+    trellis: bool,
     nats_a_bit: float,
     /,
 ) -> None: ...

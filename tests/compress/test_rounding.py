@@ -127,16 +127,16 @@ def test_arrays_of_different_layers_are_refused() -> None:
     shapes = ((2, 9), (9, 9), (2,), (2,), (16, 9, 16), (16, 9, 16), (16, 128))
     arrays = [np.ones(shape) for shape in shapes]
     rest = (np.zeros((2, 9), np.uint8), np.zeros((2, 9), np.int16), 9)
-    _native.round_layer(*arrays, *rest, 1, 0.0)
+    _native.round_layer(*arrays, *rest, 1, True, 0.0)
     for i in range(7):
         wrong = [np.zeros(7) if j == i else array for j, array in enumerate(arrays)]
         with pytest.raises(ValueError, match="one layer"):
-            _native.round_layer(*wrong, *rest, 1, 0.0)
+            _native.round_layer(*wrong, *rest, 1, True, 0.0)
     with pytest.raises(ValueError, match="one layer"):
-        _native.round_layer(*arrays, rest[0] + 16, *rest[1:], 1, 0.0)
+        _native.round_layer(*arrays, rest[0] + 16, *rest[1:], 1, True, 0.0)
     for paths in (0, 17):
         with pytest.raises(ValueError, match="one layer"):
-            _native.round_layer(*arrays, *rest, paths, 0.0)
+            _native.round_layer(*arrays, *rest, paths, True, 0.0)
 
 
 def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:

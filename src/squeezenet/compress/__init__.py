@@ -7,8 +7,8 @@ Out: a ``CompressedModel`` for the codec, and the table of stages (``stage_table
 
 ``rate_distortion``   "rd": integer levels. ``curvature`` tells what errors cost, ``rates`` what
                       bits cost, ``rounding`` one layer, ``level_search`` the whole network,
-                      ``gains`` and ``tune`` what is mended afterwards, the latter by training a
-                      ``level_network`` whose ``activations`` are bytes.
+                      ``gains`` (with ``activations`` in bytes) and ``tune`` what is mended
+                      afterwards, the latter by training a ``part_rounded`` network.
 ``deep_compression``  the paper's: ``prune`` (with ``sensitivity`` to choose the densities),
                       ``share``, and the codec's entropy coding.
 

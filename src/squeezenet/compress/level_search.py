@@ -32,13 +32,13 @@ from squeezenet.compress.curvature import Curvature
 from squeezenet.compress.rates import Levels, Rates, activity_classes, rates_of
 from squeezenet.compress.rounding import Float64Array, feedback, round_layer
 
-_STEP = 0.5
+_STEP = 0.6
 _LARGEST_LEVEL = 115
 """Steps are at least this part of an output's largest weight."""
-_MOMENT = 0.3
+_MOMENT = 0.25
 """Share of the inputs' second moment in the Hessian: the images tell nothing of the directions
 that they do not span, and rounding would flee there."""
-_COMMON_GAIN = 0.4
+_COMMON_GAIN = 0.85
 """Share of a layer's mean in each output's curvature, which few images measure badly."""
 _LEAST_GAIN = 1e-3
 _DEAD_ZONE = 0.65
@@ -50,9 +50,10 @@ _RESCALE = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerLevels:
-    """``codes_OP`` of levels on the trellis; ``scales_O`` as ``LevelWeights`` has them; ``bias_O``
-    float64."""
+    """``codes_OP`` of levels on the trellis, or levels if not ``trellis``; ``scales_O`` as
+    ``LevelWeights`` has them; ``bias_O`` float64."""
 
+    trellis: bool
     codes_OP: Levels
     scales_O: Float32Array
     bias_O: Float64Array
@@ -60,6 +61,8 @@ class LayerLevels:
     @cached_property
     def levels_OP(self) -> Levels:
         """-127 to 127."""
+        if not self.trellis:
+            return self.codes_OP
         rows = self.codes_OP.tolist()
         for row in rows:
             to_levels(row)
@@ -91,7 +94,10 @@ class LevelSearch:
         self._graph, self._curvatures = graph, curvatures
         self.weights = weights
         self._layers = {
-            conv.name: _Layer(conv, *weights[conv.name], curvatures[conv.name])
+            # Some kernels add up small levels faster, and most of the work per weight is here.
+            conv.name: _Layer(
+                conv, conv.source != graph.input, *weights[conv.name], curvatures[conv.name]
+            )
             for conv in graph.convs
         }
 
@@ -175,7 +181,7 @@ class LevelSearch:
                 weights=LevelWeights(
                     levels_OIHW=found[name].levels_OP.astype(np.int8).reshape(layer.shape),
                     scales_O=found[name].scales_O,
-                    trellis=True,
+                    trellis=layer.trellis,
                 ),
                 bias_O=round_biases(found[name].bias_O, layer.bias_step(price)),
             )
@@ -187,8 +193,14 @@ class _Layer:
     """One convolution, its groups side by side."""
 
     def __init__(
-        self, conv: Conv, weight_OIHW: Float32Array, bias_O: Float32Array, curvature: Curvature
+        self,
+        conv: Conv,
+        trellis: bool,
+        weight_OIHW: Float32Array,
+        bias_O: Float32Array,
+        curvature: Curvature,
     ) -> None:
+        self.trellis = trellis
         self.shape = conv.weight_shape
         self.weight_OP = weight_OIHW.reshape(self.shape[0], -1).astype(np.float64)
         self.bias_O = bias_O.astype(np.float64)
@@ -216,7 +228,7 @@ class _Layer:
         for outputs, upper_PP in zip(self._outputs, self._uppers, strict=True):
             curvature = math.exp(-2 * np.log(np.diag(upper_PP)).mean())
             squares = 12 * price / (math.log(2) * self._gain_O[outputs] * curvature)
-            steps_O[outputs] = _STEP * np.sqrt(squares)
+            steps_O[outputs] = (1 if self.trellis else 2) * _STEP * np.sqrt(squares)
         largest_O = np.abs(self.weight_OP).max(axis=1)
         # A layer that nothing depends on may have any step; weights that are all zero, too.
         coarsest_O = np.where(largest_O > 0, 2 * largest_O, 1.0)
@@ -224,7 +236,7 @@ class _Layer:
 
     def nearest(self, scales_O: Float32Array) -> Levels:
         """Codes to begin with: rounded down, mostly, as a price makes them."""
-        scaled_OP = np.abs(self.weight_OP) / (2 * scales_O[:, None])
+        scaled_OP = np.abs(self.weight_OP) / scales_O[:, None] / (2 if self.trellis else 1)
         magnitude = np.minimum(np.floor(scaled_OP + 1 - _DEAD_ZONE), _MOST_CODE)
         codes_OP: Levels = (np.sign(self.weight_OP) * magnitude).astype(np.int64)
         return codes_OP
@@ -243,12 +255,17 @@ class _Layer:
                 classes[outputs],
                 nats_a_bit=price,
                 paths=paths,
+                trellis=self.trellis,
             )
         return codes_OP
 
     def finished(self, codes_OP: Levels, scales_O: Float32Array) -> LayerLevels:
         """Levels of codes, with scales and biases mended."""
-        found = self.rescaled(LayerLevels(codes_OP=codes_OP, scales_O=scales_O, bias_O=self.bias_O))
+        found = self.rescaled(
+            LayerLevels(
+                trellis=self.trellis, codes_OP=codes_OP, scales_O=scales_O, bias_O=self.bias_O
+            )
+        )
         return dataclasses.replace(found, bias_O=self.corrected_bias(found.weight_OP))
 
     def errors(self, weight_OP: Float64Array) -> Float64Array:

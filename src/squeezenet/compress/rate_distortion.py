@@ -71,10 +71,10 @@ class Work:
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
     "medium": Work(curvature_images=2000, paths=4, passes=2, pass_images=1000, tuning_steps=0),
-    "high": Work(curvature_images=4000, paths=8, passes=2, pass_images=1000, tuning_steps=5000),
+    "high": Work(curvature_images=4000, paths=8, passes=2, pass_images=1000, tuning_steps=6000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
-_SEARCHES = 7
+_SEARCHES = 9
 _ACTIVATION = ":activation"
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
@@ -220,7 +220,8 @@ class _Job:
         if cache.is_file():
             return _read_curvatures(cache)
         job = self.job
-        images = self._some(self.learn, self.work.curvature_images)
+        # Those to choose by as well: all that is to be chosen comes of the same curvature.
+        images = self._some(job.images.retrain, self.work.curvature_images)
         # Where all images there are make up half of what is asked for, or less.
         mirrored = job.base_recipe.augmentation.flip and (
             2 * len(images) <= self.work.curvature_images
@@ -378,6 +379,7 @@ class _Job:
         for name, scale in self._activations.items():
             arrays[f"{name}{_ACTIVATION}"] = np.array([scale.step, scale.zero], np.float64)
         for name, layer in found.items():
+            arrays[f"{name}:trellis"] = np.array(layer.trellis)
             arrays[f"{name}:codes"] = layer.codes_OP.astype(np.int8)
             arrays[f"{name}:scales"] = layer.scales_O
             arrays[f"{name}:bias"] = layer.bias_O
@@ -391,6 +393,7 @@ class _Job:
         with np.load(cache, allow_pickle=False) as arrays:
             found = {
                 conv.name: LayerLevels(
+                    trellis=bool(arrays[f"{conv.name}:trellis"]),
                     codes_OP=arrays[f"{conv.name}:codes"].astype(np.int64),
                     scales_O=arrays[f"{conv.name}:scales"],
                     bias_O=arrays[f"{conv.name}:bias"],

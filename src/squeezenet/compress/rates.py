@@ -22,8 +22,6 @@ Bits = npt.NDArray[np.float64]
 MOST = 127
 NUM_CLASSES = 16
 _PRIOR = 0.4
-_DEAREST = 3.0
-"""Most bits for one more: magnitudes that never came have no price to go by."""
 _CLASSES = np.array([activity_class(a) for a in range(1 << 14)], np.int64)
 _ACTIVITY = np.array([activity_of(m) for m in range(MOST + 1)], np.int64)
 
@@ -85,45 +83,12 @@ class Rates:
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Increments:
-    """Bits that the next larger magnitude takes more, of one layer's levels where they stand.
-
-    ``first_OIK``: of 1 instead of 0. ``further_CM``: classes x magnitudes 1..126 (0: nothing), of
-    m + 1 instead of m. ``classes_OIK``: which class each level has.
-    """
-
-    first_OIK: Bits
-    further_CM: Bits
-    classes_OIK: Levels
-
-
 def rates_of(levels: Mapping[str, Levels]) -> dict[bool, Rates]:
     """Return the rates of a network's levels, each (O, I, K): True of 1x1, False of others."""
     return {
         single: Rates.of([v for v in levels.values() if (v.shape[2] == 1) == single])
         for single in (False, True)
     }
-
-
-def increments(levels: Mapping[str, Levels]) -> dict[str, Increments]:
-    """Return what more of each level costs, by the names of ``levels``, each (O, I, K)."""
-    rates = rates_of(levels)
-    result = {}
-    for name, levels_OIK in levels.items():
-        kind = rates[levels_OIK.shape[2] == 1]
-        classes = activity_classes(levels_OIK)
-        sums, places = context_places(levels_OIK)
-        at = (sums, places, classes)
-        first_OIK = kind.nonzero_SPC[at] - kind.zero_SPC[at] + kind.magnitude_CM[classes, 1]
-        further_CM = np.zeros((NUM_CLASSES, MOST))
-        further_CM[:, 1:] = np.diff(kind.magnitude_CM[:, 1:], axis=1)
-        result[name] = Increments(
-            first_OIK=first_OIK.clip(0),
-            further_CM=further_CM.clip(0, _DEAREST),
-            classes_OIK=classes,
-        )
-    return result
 
 
 def context_places(levels_OIK: Levels) -> tuple[Levels, Levels]:

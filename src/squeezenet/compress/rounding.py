@@ -1,4 +1,4 @@
-"""Weights -> codes on the trellis of least distortion plus bits.
+"""Weights -> codes, mostly on the trellis, of least distortion plus bits.
 
 One input after another is rounded, and the error of each is made good by the inputs still to come
 (GPTQ, arXiv 2210.17323). As levels are on a trellis (``codec.trellis``), not one way of rounding
@@ -18,8 +18,9 @@ from squeezenet.compress.rates import NUM_CLASSES, Levels, Rates
 
 Float64Array = npt.NDArray[np.float64]
 
-_DAMPING = 0.01
-"""Share of the mean curvature that is added to every input's own (arXiv 2210.17323)."""
+_DAMPING = 0.001
+"""Share of the mean curvature that is added to every input's own (arXiv 2210.17323, which has ten
+times as much)."""
 
 
 def feedback(hessian_PP: Float64Array) -> Float64Array:
@@ -43,8 +44,10 @@ def round_layer(
     *,
     nats_a_bit: float,
     paths: int,
+    trellis: bool = True,
 ) -> Levels:
     """Return codes (O, P); a code's level times its output's step stands for a weight.
+    ``trellis`` False: codes are levels.
 
     ``upper_PP`` as ``feedback`` gives it; ``gain_O``: what the Hessian counts for each output;
     ``classes_OIK``: the contexts' activity classes, from codes tried before; ``paths``: how many
@@ -70,6 +73,7 @@ def round_layer(
         codes_OP,
         size,
         paths,
+        trellis,
         nats_a_bit,
     )
     return codes_OP.astype(np.int64)
