@@ -27,6 +27,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, FireSpec, PoolSpec, SqueezeNetSpec
 from squeezenet.codec.container import Needs, encode
 from squeezenet.codec.plan_bytes import graph_bytes
+from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import (
     CompressedLayer,
     CompressedModel,
@@ -179,12 +180,20 @@ def small_model(*, levels: bool, spec: SqueezeNetSpec | None = None) -> Compress
     record = ModelRecord(spec=spec, preprocessing=default_preprocessing(spec), class_names=names)
     rng = np.random.default_rng(0)
     layers = []
-    for conv in build_graph(spec).convs:
+    for i, conv in enumerate(build_graph(spec).convs):
         whole = np.rint(rng.laplace(0, 0.5, conv.weight_shape)).clip(-127, 127)
+        trellis = levels and i % 2 == 1
+        if trellis:
+            rows = whole.astype(int).reshape(conv.out_channels, -1).tolist()
+            for row in rows:
+                to_levels(row)
+            whole = np.array(rows).reshape(conv.weight_shape)
         bias_O = round_biases(rng.normal(size=conv.out_channels), 0.01)
         scales_O = round_scales(rng.uniform(0.01, 0.02, conv.out_channels))
         if levels:
-            weights = LevelWeights(levels_OIHW=whole.astype(np.int8), scales_O=scales_O)
+            weights = LevelWeights(
+                levels_OIHW=whole.astype(np.int8), scales_O=scales_O, trellis=trellis
+            )
             layers.append(CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O))
             continue
         codes = exact_codebook(whole.astype(np.float32))

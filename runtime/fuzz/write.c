@@ -41,7 +41,10 @@ static uint8_t *put_weights(network *n, uint8_t *out) {
         const uint32_t *op = n->ops[i];
         if (op[KIND] != SQZ_CONVOLUTION) continue;
         uint32_t inputs = n->shapes[op[SOURCE]][0] / op[GROUPS];
-        sqz_plain(&coder, 1, 2, SQZ_LEVELS);
+        /* Any codes make levels of a trellis, of twice their size. */
+        uint32_t trellis = below(n, 2);
+        int32_t largest = trellis && most > 63 ? 63 : most;
+        sqz_plain(&coder, 1, 2, trellis ? 2 : SQZ_LEVELS);
         sqz_plain(&coder, 1, 1, 0);
         sqz_levels_begin(&levels, inputs, op[HEIGHT], op[WIDTH]);
         sqz_number(&coder, 1, SQZ_NUMBERS + 4 * SQZ_SLOT_CONTEXTS, layers++ ? 0 : 20);
@@ -51,7 +54,7 @@ static uint8_t *put_weights(network *n, uint8_t *out) {
             sqz_number(&coder, 1, SQZ_NUMBERS + 5 * SQZ_SLOT_CONTEXTS, (int32_t)below(n, 99) - 50);
             scale = next;
             for (uint32_t k = 0; k < inputs * op[HEIGHT] * op[WIDTH]; k++)
-                row[k] = (int16_t)((int32_t)below(n, 2 * (uint32_t)most + 1) - most);
+                row[k] = (int16_t)((int32_t)below(n, 2 * (uint32_t)largest + 1) - largest);
             sqz_channel(&coder, &levels, 1, row, 1);
         }
     }
@@ -113,7 +116,8 @@ size_t put_file(network *n, const uint8_t *head, int scaled, const sqz_input *in
     for (unsigned k = 0; k < num_sections; k++) size += sizes[k];
     if (size > room) return 0;
     memset(out, 0, size);
-    memcpy(out, head, 9); /* magic and version */
+    memcpy(out, head, 8); /* magic */
+    out[8] = 2;
     out[9] = (uint8_t)num_sections;
     put_u32(out + 12, (uint32_t)size);
     put_u32(out + 16, (uint32_t)n->weights);
