@@ -208,7 +208,10 @@ def test_whole_run(
     adjusted, tuned = report.stages[2:4]
     assert tuned.bytes == pytest.approx(adjusted.bytes, rel=0.02)
     assert (report.stages[-1].top1 is None) == calib
-    provenance = container.decode(out.read_bytes()).record.provenance
+    found = container.decode(out.read_bytes())
+    trellis = [layer.weights.trellis for layer in found.layers]  # type: ignore[union-attr]
+    assert trellis == [False] + [True] * (len(trellis) - 1)
+    provenance = found.record.provenance
     assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "high"
     assert not (tmp_path / "x.sqz.work").exists()
 
