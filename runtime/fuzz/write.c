@@ -41,6 +41,9 @@ static uint8_t *put_weights(network *n, uint8_t *out) {
         const uint32_t *op = n->ops[i];
         if (op[KIND] != SQZ_CONVOLUTION) continue;
         uint32_t inputs = n->shapes[op[SOURCE]][0] / op[GROUPS];
+        /* Sizes are of 32 bits, and a mutated kernel may run over in them. */
+        uint64_t kernel = (uint64_t)op[HEIGHT] * op[WIDTH];
+        if (kernel > MOST_CHANNEL || kernel * inputs > MOST_CHANNEL) break;
         /* Any codes make levels of a trellis, of twice their size. */
         uint32_t trellis = below(n, 2);
         int32_t largest = trellis && most > 63 ? 63 : most;
@@ -53,7 +56,7 @@ static uint8_t *put_weights(network *n, uint8_t *out) {
             sqz_number(&coder, 1, SQZ_NUMBERS + 3 * SQZ_SLOT_CONTEXTS, next - scale);
             sqz_number(&coder, 1, SQZ_NUMBERS + 5 * SQZ_SLOT_CONTEXTS, (int32_t)below(n, 99) - 50);
             scale = next;
-            for (uint32_t k = 0; k < inputs * op[HEIGHT] * op[WIDTH]; k++)
+            for (uint32_t k = 0; k < inputs * kernel; k++)
                 row[k] = (int16_t)((int32_t)below(n, 2 * (uint32_t)largest + 1) - largest);
             sqz_channel(&coder, &levels, 1, row, 1);
         }
