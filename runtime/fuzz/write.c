@@ -41,7 +41,7 @@ static uint8_t *put_weights(network *n, uint8_t *out) {
         const uint32_t *op = n->ops[i];
         if (op[KIND] != SQZ_CONVOLUTION) continue;
         uint32_t inputs = n->shapes[op[SOURCE]][0] / op[GROUPS];
-        /* Sizes are of 32 bits, and a mutated kernel may run over in them. */
+        /* Where a mutation has spoilt the shapes, this may be more than was counted. */
         uint64_t kernel = (uint64_t)op[HEIGHT] * op[WIDTH];
         if (kernel > MOST_CHANNEL || kernel * inputs > MOST_CHANNEL) break;
         /* Any codes make levels of a trellis, of twice their size. */
