@@ -14,7 +14,7 @@ import torch
 import squeezenet.compress.rate_distortion as rd
 from squeezenet.arch.graph import build_graph
 from squeezenet.codec import container
-from squeezenet.codec.types import CompressedModel
+from squeezenet.codec.types import CompressedModel, LevelWeights
 from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.calibrate import calibrated
 from squeezenet.compress.curvature import measure_curvature
@@ -170,8 +170,10 @@ def test_rounded_activations(model: LoadedModel) -> None:
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
     difference = np.abs(np.rint(levels) - wanted)
     assert difference.max() <= 1
-    # Rounding twice costs a sixteenth of a step at most (spec/INTEGER.md).
-    assert difference.mean() < 1 / 16
+    # At the border, padding is a byte that need not be what stands for 0 (spec/INTEGER.md).
+    tensor = graph.tensors[first.target]
+    inner_CHW = difference.reshape(-1, tensor.height, tensor.width)[:, 1:-1, 1:-1]
+    assert inner_CHW.mean() < 0.02
 
 
 def run(
@@ -209,8 +211,9 @@ def test_whole_run(
     assert tuned.bytes == pytest.approx(adjusted.bytes, rel=0.02)
     assert (report.stages[-1].top1 is None) == calib
     found = container.decode(out.read_bytes())
-    trellis = [layer.weights.trellis for layer in found.layers]  # type: ignore[union-attr]
-    assert trellis == [False] + [True] * (len(trellis) - 1)
+    for i, layer in enumerate(found.layers):
+        assert isinstance(layer.weights, LevelWeights)
+        assert layer.weights.trellis == (i > 0)
     provenance = found.record.provenance
     assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "high"
     assert not (tmp_path / "x.sqz.work").exists()

@@ -2,7 +2,7 @@
 
 One price, in nats of divergence a bit, holds for all layers. The step of an output follows from
 its curvature: where rounding is fine, steps of sqrt(12 price / (ln 2 curvature)) cost and save
-alike. On a trellis each weight has every other level only, and these are best as far apart.
+alike. On a trellis each weight has every other level only, so two steps are about as long as that.
 Legend: O output channels, I input channels of a group, K kernel positions, P = I x K.
 """
 
@@ -33,6 +33,7 @@ from squeezenet.compress.rates import Levels, Rates, activity_classes, rates_of
 from squeezenet.compress.rounding import Float64Array, feedback, round_layer
 
 _STEP = 0.6
+"""Of that length: a step on the trellis, and half a step without one."""
 _LARGEST_LEVEL = 115
 """Steps are at least this part of an output's largest weight."""
 _MOMENT = 0.25

@@ -175,7 +175,6 @@ class _Job:
         rows.append(self._row("adjusted", layers))
         if self.work.tuning_steps:
             found = self._best([found, self._tuned(search, found, price)], search, price)
-            found = self._adjusted(search, found, price, self.work.passes)
             layers = search.compressed(found, price)
             rows.append(self._row("tuned", layers))
         return CompressedModel(record=self.original.record, layers=layers), rows
@@ -304,7 +303,7 @@ class _Job:
                 self._batches(self.learn.subset(chosen)),
                 seed=self.job.seed + r,
                 progress=self.progress,
-                title=f"adjust {r + 1}",
+                title=f"adjust {r + 1}/{self.work.passes}",
                 check=lambda: self._stop(stop),
             )
         if gains is None:
