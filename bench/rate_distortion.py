@@ -23,7 +23,7 @@ import numpy as np
 from commands import squeezenet
 from matplotlib.figure import Figure
 
-_DIVERGENCES = (0.006, 0.012, 0.025, 0.05, 0.08)
+_DIVERGENCES = (0.006, 0.012, 0.025, 0.05, 0.08, 0.2)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)
 _DENSITIES = ((0.4, 6), (0.33, 5), (0.25, 4))
 

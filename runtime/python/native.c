@@ -217,7 +217,7 @@ static PyType_Spec decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 
 
 static PyMethodDef functions[] = {
     {"kernels", sqz_kernel_names, METH_NOARGS, "Names of the kernels that run here."},
-    {"round_layer", sqz_round_layer, METH_VARARGS, "Find the codes of a layer's weights."},
+    {"round_output", sqz_round_output, METH_VARARGS, "Find the codes of an output's weights."},
     {NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.",
                                     -1, functions};

@@ -1,5 +1,5 @@
-/* squeezenet._native.round_layer: weights -> codes, mostly on the trellis, of least distortion plus
- * bits.
+/* squeezenet._native.round_output: weights of an output channel -> codes, mostly on the trellis, of
+ * least distortion plus bits.
  *
  * A path through the trellis has an error at each weight, and each error is made good by the
  * weights still to come (GPTQ, arXiv 2210.17323): with U the upper Cholesky factor of the inverse
@@ -7,7 +7,7 @@
  * diagonal, so that paths can be compared where they stand. In every state the best few go on
  * (list Viterbi), as the errors of two paths in one state still differ. Without a trellis there is
  * one state, and a code is a level.
- * Legend: O output channels, P weights of one, K kernel positions. */
+ * Legend: P weights of an output channel, K kernel positions. */
 #include "rounding.h"
 
 #include "../src/sqz_levels.h"
@@ -228,27 +228,20 @@ static void round_row(const layer *l, workspace *w, const double *weights, doubl
     memcpy(codes + start, h->codes[best], (l->num_inputs - start) * sizeof(int16_t));
 }
 
-static float *transposed(const double *upper_PP, size_t n) {
-    float *columns = malloc(n * n * sizeof(float));
-    if (columns == NULL) return NULL;
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++) columns[j * n + i] = (float)upper_PP[i * n + j];
-    return columns;
-}
+enum { WEIGHTS, UPPER, COLUMNS, ZERO, NONZERO, MAGNITUDE, CLASSES_P, CODES, NUM_BUFFERS };
 
-enum { WEIGHTS, UPPER, GAINS, STEPS, ZERO, NONZERO, MAGNITUDE, CLASSES_OP, CODES, NUM_BUFFERS };
-
-/* (weight_OP, upper_PP, gain_O, step_O, zero, nonzero, magnitude, classes_OP, codes_OP, size,
- * list, trellis, price): float64 but for uint8 classes and int16 codes, which are written. */
-PyObject *sqz_round_layer(PyObject *self, PyObject *args) {
+/* (weight_P, upper_PP, columns_PP, zero, nonzero, magnitude, classes_P, codes_P, gain, step, size,
+ * paths, trellis, price): float64 but for float32 columns, which are upper_PP transposed, uint8
+ * classes and int16 codes, which are written. */
+PyObject *sqz_round_output(PyObject *self, PyObject *args) {
     PyObject *objects[NUM_BUFFERS];
     Py_buffer views[NUM_BUFFERS];
     unsigned size, list;
     int trellis;
-    double price;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOIIpd", &objects[0], &objects[1], &objects[2], &objects[3],
-                          &objects[4], &objects[5], &objects[6], &objects[7], &objects[8], &size,
-                          &list, &trellis, &price))
+    double gain, step, price;
+    if (!PyArg_ParseTuple(args, "OOOOOOOOddIIpd", &objects[0], &objects[1], &objects[2],
+                          &objects[3], &objects[4], &objects[5], &objects[6], &objects[7], &gain,
+                          &step, &size, &list, &trellis, &price))
         return NULL;
     int held = 0, good = 1;
     for (; held < NUM_BUFFERS; held++) {
@@ -257,37 +250,28 @@ PyObject *sqz_round_layer(PyObject *self, PyObject *args) {
     }
     size_t bits = SUMS * PLACES * CLASSES * sizeof(double);
     if (held == NUM_BUFFERS) {
-        size_t num_out = (size_t)views[GAINS].len / sizeof(double);
-        size_t count = (size_t)views[CLASSES_OP].len;
-        size_t num_inputs = num_out ? count / num_out : 0;
+        size_t count = (size_t)views[CLASSES_P].len;
         size_t expected[NUM_BUFFERS] = {
-            count * sizeof(double), num_inputs * num_inputs * sizeof(double),
-            num_out * sizeof(double), num_out * sizeof(double), bits, bits,
-            CLASSES * MAGNITUDES * sizeof(double), num_out * num_inputs, count * sizeof(int16_t)};
-        good = num_inputs > 0 && size > 0 && list > 0 && list <= MOST_LIST;
+            count * sizeof(double), count * count * sizeof(double), count * count * sizeof(float),
+            bits, bits, CLASSES * MAGNITUDES * sizeof(double), count, count * sizeof(int16_t)};
+        good = count > 0 && size > 0 && list > 0 && list <= MOST_LIST;
         for (int i = 0; i < NUM_BUFFERS; i++) good &= (size_t)views[i].len == expected[i];
-        const uint8_t *classes = views[CLASSES_OP].buf;
+        const uint8_t *classes = views[CLASSES_P].buf;
         for (size_t i = 0; good && i < count; i++) good = classes[i] < CLASSES;
         if (!good) {
-            PyErr_SetString(PyExc_ValueError, "arrays that are not of one layer");
+            PyErr_SetString(PyExc_ValueError, "arrays that are not of one output");
         } else {
-            float *columns = transposed(views[UPPER].buf, num_inputs);
-            workspace *w = malloc(sizeof *w + num_inputs * sizeof(double));
-            layer l = {num_inputs, size, list, trellis, price, views[UPPER].buf, columns,
+            workspace *w = malloc(sizeof *w + count * sizeof(double));
+            layer l = {count, size, list, trellis, price, views[UPPER].buf, views[COLUMNS].buf,
                        views[ZERO].buf, views[NONZERO].buf, views[MAGNITUDE].buf};
-            good = columns != NULL && w != NULL;
+            good = w != NULL;
             if (!good) {
                 PyErr_NoMemory();
             } else {
                 Py_BEGIN_ALLOW_THREADS
-                for (size_t o = 0; o < num_out; o++)
-                    round_row(&l, w, (const double *)views[WEIGHTS].buf + o * num_inputs,
-                              ((const double *)views[GAINS].buf)[o],
-                              ((const double *)views[STEPS].buf)[o], classes + o * num_inputs,
-                              (int16_t *)views[CODES].buf + o * num_inputs);
+                round_row(&l, w, views[WEIGHTS].buf, gain, step, classes, views[CODES].buf);
                 Py_END_ALLOW_THREADS
             }
-            free(columns);
             free(w);
         }
     }

@@ -3,6 +3,6 @@
 
 #include "python.h"
 
-PyObject *sqz_round_layer(PyObject *self, PyObject *args);
+PyObject *sqz_round_output(PyObject *self, PyObject *args);
 
 #endif

@@ -39,16 +39,17 @@ class Network:
 STACK_BYTES: int
 
 def kernels() -> list[str]: ...
-def round_layer(
-    weight_OP: Any,
+def round_output(
+    weight_P: Any,
     upper_PP: Any,
-    gain_O: Any,
-    step_O: Any,
+    columns_PP: Any,
     zero: Any,
     nonzero: Any,
     magnitude: Any,
-    classes_OP: Any,
-    codes_OP: Any,
+    classes_P: Any,
+    codes_P: Any,
+    gain: float,
+    step: float,
     size: int,
     paths: int,
     trellis: bool,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.codec.weights import encode_weights
 from squeezenet.compress.curvature import measure_curvature
 from squeezenet.compress.rates import Rates, activity_classes, context_places
-from squeezenet.compress.rounding import feedback, round_layer
+from squeezenet.compress.rounding import ErrorCost, feedback, round_layer
 from squeezenet.data.digits import load_digits
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -61,11 +63,13 @@ def rounded(
     plain_OP = np.rint(weight_OP / step / 2).clip(-63, 63).astype(np.int64)
     rates = Rates.of([plain_OP.reshape(shape)])
     classes = activity_classes(np.zeros(shape, np.int64))
-    ones_O = np.ones(len(weight_OP))
-    codes_OP = round_layer(
-        weight_OP, feedback(hessian), ones_O, step * ones_O, rates, classes,
-        nats_a_bit=price, paths=paths,
-    )  # fmt: skip
+    cost = ErrorCost(
+        inputs_PP=hessian, inputs_feedback_PP=feedback(hessian), outputs_OO=np.eye(len(weight_OP))
+    )
+    steps_O = np.full(len(weight_OP), step)
+    codes_OP, _ = round_layer(
+        weight_OP, cost, steps_O, rates, classes, nats_a_bit=price, paths=paths
+    )
     sums, places = context_places(codes_OP.reshape(shape))
     bits = np.where(
         codes_OP.reshape(shape) == 0,
@@ -123,20 +127,48 @@ def test_what_is_too_large_stays_within_bytes() -> None:
     assert np.abs(levels_OP - weight_OP)[inside].max() <= 2
 
 
-def test_arrays_of_different_layers_are_refused() -> None:
-    shapes = ((2, 9), (9, 9), (2,), (2,), (16, 9, 16), (16, 9, 16), (16, 128))
-    arrays = [np.ones(shape) for shape in shapes]
-    rest = (np.zeros((2, 9), np.uint8), np.zeros((2, 9), np.int16), 9)
-    _native.round_layer(*arrays, *rest, 1, True, 0.0)
-    for i in range(7):
+def test_outputs_make_good_for_one_another() -> None:
+    rng = np.random.default_rng(3)
+    between = rng.normal(size=(40, 24)) @ np.diag(np.geomspace(1, 0.05, 24))
+    outputs_OO = between.T @ between / 40
+    inputs = rng.normal(size=(400, 36)) @ rng.normal(size=(36, 36)) / 6
+    inputs_PP = inputs.T @ inputs / 400
+    weight_OP = rng.laplace(size=(24, 36))
+    rates = Rates.of([np.rint(weight_OP / 0.5).astype(np.int64).reshape(24, 4, 9)])
+    classes = activity_classes(np.zeros((24, 4, 9), np.int64))
+    true = ErrorCost(
+        inputs_PP=inputs_PP, inputs_feedback_PP=feedback(inputs_PP), outputs_OO=outputs_OO
+    )
+    alone = dataclasses.replace(true, outputs_OO=np.diag(np.diag(outputs_OO)))
+    costs = []
+    for cost in (alone, true):
+        codes_OP, scales_O = round_layer(
+            weight_OP, cost, np.full(24, 0.25), rates, classes, nats_a_bit=0.0, paths=4
+        )
+        rows = codes_OP.tolist()
+        for row in rows:
+            to_levels(row)
+        error_OP = np.array(rows) * scales_O[:, None] - weight_OP
+        direct = np.einsum("op,pq,rq,or->", error_OP, inputs_PP, error_OP, outputs_OO) / 2
+        costs.append(float(true.of(error_OP).sum()))
+        assert abs(costs[-1] / direct - 1) < 1e-9
+    assert costs[1] < 0.7 * costs[0]
+
+
+def test_arrays_of_different_outputs_are_refused() -> None:
+    shapes = ((9,), (9, 9), (9, 9), (16, 9, 16), (16, 9, 16), (16, 128))
+    arrays = [np.ones(shape, np.float32 if i == 2 else float) for i, shape in enumerate(shapes)]
+    rest = (np.zeros(9, np.uint8), np.zeros(9, np.int16), 1.0, 1.0, 9)
+    _native.round_output(*arrays, *rest, 1, True, 0.0)
+    for i in range(len(arrays)):
         wrong = [np.zeros(7) if j == i else array for j, array in enumerate(arrays)]
-        with pytest.raises(ValueError, match="one layer"):
-            _native.round_layer(*wrong, *rest, 1, True, 0.0)
-    with pytest.raises(ValueError, match="one layer"):
-        _native.round_layer(*arrays, rest[0] + 16, *rest[1:], 1, True, 0.0)
+        with pytest.raises(ValueError, match="one output"):
+            _native.round_output(*wrong, *rest, 1, True, 0.0)
+    with pytest.raises(ValueError, match="one output"):
+        _native.round_output(*arrays, rest[0] + 16, *rest[1:], 1, True, 0.0)
     for paths in (0, 17):
-        with pytest.raises(ValueError, match="one layer"):
-            _native.round_layer(*arrays, *rest, paths, True, 0.0)
+        with pytest.raises(ValueError, match="one output"):
+            _native.round_output(*arrays, *rest, paths, True, 0.0)
 
 
 def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
@@ -155,7 +187,7 @@ def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
     for conv in graph.convs:
         layer = curvature[conv.name]
         np.testing.assert_array_equal(layer.fisher_GPP, again[conv.name].fisher_GPP)
-        assert abs(layer.share_O.sum() - conv.groups) < 1e-9
+        assert abs(np.trace(layer.output_GQQ[0]) - 1) < 1e-9
         weight = module.get_submodule(conv.key).weight
         kept = weight.detach().clone()
         foretold = found = 0.0
@@ -163,7 +195,7 @@ def test_curvature_foretells_the_divergence(tiny_record: ModelRecord) -> None:
             change = rng.normal(size=kept.shape) * 0.03 * float(kept.std())
             d_OP = change.reshape(conv.out_channels, -1)
             foretold += 0.5 * float(
-                np.einsum("o,op,pq,oq->", layer.share_O, d_OP, layer.fisher_GPP[0], d_OP)
+                np.sum((layer.output_GQQ[0] @ d_OP @ layer.fisher_GPP[0]) * d_OP)
             )
             with torch.no_grad():
                 weight += torch.from_numpy(change).float()

@@ -35,12 +35,12 @@ Float64Array: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curvature:
-    """One layer: ``fisher_GPP`` summed over the group's outputs, ``share_O`` of it that is each
-    output's (sums to 1 a group), ``mean_GP`` and ``moment_GPP``, the mean and the second moment of
-    the input patches; float64."""
+    """One layer: ``fisher_GPP`` summed over the group's outputs, ``output_GQQ`` summed over its
+    inputs instead and divided by their trace, ``mean_GP`` and ``moment_GPP``, the mean and the
+    second moment of the input patches; float64."""
 
     fisher_GPP: Float64Array
-    share_O: Float64Array
+    output_GQQ: Float64Array
     mean_GP: Float64Array
     moment_GPP: Float64Array
 
@@ -108,7 +108,8 @@ class _Layer:
         self._fisher = torch.zeros(conv.groups, size, size, dtype=torch.float64, device=device)
         self._moment = torch.zeros_like(self._fisher)
         self._mean = torch.zeros(conv.groups, size, dtype=torch.float64, device=device)
-        self._trace = torch.zeros(conv.out_channels, dtype=torch.float64, device=device)
+        each = conv.out_channels // conv.groups
+        self._output = torch.zeros(conv.groups, each, each, dtype=torch.float64, device=device)
 
     def hook(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         """Remember what goes in until the gradient of what comes out is known."""
@@ -127,11 +128,12 @@ class _Layer:
             )
         num, _, positions = patches.shape
         patches_NGPL = patches.reshape(num, conv.groups, -1, positions)
-        gradient_NGOL = gradient_NOHW.reshape(num, conv.groups, -1, positions)
-        v_NGOP = gradient_NGOL @ patches_NGPL.transpose(2, 3)
-        self._trace += v_NGOP.square().sum(dim=(0, 3)).flatten().double()
-        v_GMP = v_NGOP.transpose(0, 1).flatten(1, 2)
+        gradient_NGQL = gradient_NOHW.reshape(num, conv.groups, -1, positions)
+        v_NGQP = gradient_NGQL @ patches_NGPL.transpose(2, 3)
+        v_GMP = v_NGQP.transpose(0, 1).flatten(1, 2)
         self._fisher += (v_GMP.transpose(1, 2) @ v_GMP).double()
+        v_GQM = v_NGQP.permute(1, 2, 0, 3).flatten(2)
+        self._output += (v_GQM @ v_GQM.transpose(1, 2)).double()
         self._mean += patches_NGPL.mean(dim=3).sum(dim=0).double()
         # Patches that overlap tell little more than some of them.
         few = patches_NGPL[..., :: max(1, patches_NGPL.shape[3] // _PATCHES)]
@@ -139,11 +141,10 @@ class _Layer:
         self._moment += (few_GPM @ few_GPM.transpose(1, 2)).double() / few.shape[3]
 
     def result(self, num_images: int) -> Curvature:
-        trace_GO = self._trace.reshape(self._conv.groups, -1)
-        share_GO = trace_GO / trace_GO.sum(dim=1, keepdim=True).clamp_min(1e-300)
+        trace_G = self._output.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(1e-300)
         return Curvature(
             fisher_GPP=(self._fisher / num_images).cpu().numpy(),
-            share_O=share_GO.flatten().cpu().numpy(),
+            output_GQQ=(self._output / trace_G[:, None, None]).cpu().numpy(),
             mean_GP=(self._mean / num_images).cpu().numpy(),
             moment_GPP=(self._moment / num_images).cpu().numpy(),
         )

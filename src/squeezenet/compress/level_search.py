@@ -30,23 +30,24 @@ from squeezenet.codec.types import (
 )
 from squeezenet.compress.curvature import Curvature
 from squeezenet.compress.rates import Levels, Rates, activity_classes, rates_of
-from squeezenet.compress.rounding import Float64Array, feedback, round_layer
+from squeezenet.compress.rounding import ErrorCost, Float64Array, feedback, round_layer
 
 _STEP = 0.6
 """Of that length: a step on the trellis, and half a step without one."""
 _LARGEST_LEVEL = 115
 """Steps are at least this part of an output's largest weight."""
-_MOMENT = 0.25
+_MOMENT = 0.3
 """Share of the inputs' second moment in the Hessian: the images tell nothing of the directions
 that they do not span, and rounding would flee there."""
-_COMMON_GAIN = 0.85
+_COMMON_GAIN = 0.75
 """Share of a layer's mean in each output's curvature, which few images measure badly."""
+_ALONE = 0.5
+"""Share of what outputs have in common that is not believed: what errors of two outputs cost
+together differs from image to image, which one matrix for all does not know."""
 _LEAST_GAIN = 1e-3
 _DEAD_ZONE = 0.65
 _MOST_CODE = 63
 _ROUNDS = 3
-_RESCALE = 0.5
-"""Scales that would change more than this are those of outputs of which little is left."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,12 +137,11 @@ class LevelSearch:
                 scales[name][outputs] = kept[0][name].scales_O[outputs]
 
         keep()
+        found: dict[str, LayerLevels] = {}
         for _ in range(_ROUNDS):
-            codes = self._rounded(codes, scales, price, paths)
-            keep()
-        return {
-            name: layer.finished(codes[name], scales[name]) for name, layer in self._layers.items()
-        }
+            found = self._rounded(codes, scales, price, paths, kept and kept[1])
+            codes = {name: layer.codes_OP for name, layer in found.items()}
+        return found
 
     def _rounded(
         self,
@@ -149,16 +149,19 @@ class LevelSearch:
         scales: Mapping[str, Float32Array],
         price: float,
         paths: int,
-    ) -> dict[str, Levels]:
+        kept: Outputs | None,
+    ) -> dict[str, LayerLevels]:
         """Round every layer at the rates and contexts that the codes before make."""
         shaped = {name: layer.kernels(codes[name]) for name, layer in self._layers.items()}
         rates = rates_of(shaped)
 
-        def rounded(name: str) -> Levels:
+        def rounded(name: str) -> LayerLevels:
             layer, codes_OIK = self._layers[name], shaped[name]
             classes = activity_classes(codes_OIK)
             kind = rates[codes_OIK.shape[2] == 1]
-            return layer.round(scales[name], kind, classes, price, paths)
+            start = (codes[name], scales[name])
+            kept_O = np.zeros(len(codes_OIK), np.bool_) if kept is None else kept[name]
+            return layer.round(start, kept_O, kind, classes, price, paths)
 
         # The longest first, so that no thread is left alone with one in the end.
         names = sorted(shaped, key=lambda name: -shaped[name].size)
@@ -208,17 +211,18 @@ class _Layer:
         self._mean_GP = curvature.mean_GP
         each = self.shape[0] // conv.groups
         self._outputs = [slice(g * each, (g + 1) * each) for g in range(conv.groups)]
-        self._hessians, self._gain_O = [], np.empty(self.shape[0])
-        self._unit_curvature = 0.0
-        for g, outputs in enumerate(self._outputs):
+        self._costs, self._unit_curvature = [], 0.0
+        for g in range(conv.groups):
             fisher, moment = curvature.fisher_GPP[g], curvature.moment_GPP[g]
             share = np.trace(fisher) / max(np.trace(moment), 1e-300)
-            self._unit_curvature += share / conv.groups
-            self._hessians.append((1 - _MOMENT) * fisher + _MOMENT * share * moment)
-            gain_O = curvature.share_O[outputs]
-            gain_O = (1 - _COMMON_GAIN) * gain_O + _COMMON_GAIN * gain_O.mean()
-            self._gain_O[outputs] = np.maximum(gain_O, _LEAST_GAIN * gain_O.mean())
-        self._uppers = [feedback(hessian) for hessian in self._hessians]
+            inputs_PP = (1 - _MOMENT) * fisher + _MOMENT * share * moment
+            cost = ErrorCost(
+                inputs_PP=inputs_PP,
+                inputs_feedback_PP=feedback(inputs_PP),
+                outputs_OO=_shrunk(curvature.output_GQQ[g]),
+            )
+            self._costs.append(cost)
+            self._unit_curvature += share / conv.groups / each
 
     def kernels(self, levels_OP: Levels) -> Levels:
         """(O, P) -> (O, I, K)."""
@@ -226,9 +230,9 @@ class _Layer:
 
     def scales(self, price: float) -> Float32Array:
         steps_O = np.empty(self.shape[0])
-        for outputs, upper_PP in zip(self._outputs, self._uppers, strict=True):
-            curvature = math.exp(-2 * np.log(np.diag(upper_PP)).mean())
-            squares = 12 * price / (math.log(2) * self._gain_O[outputs] * curvature)
+        for outputs, cost in zip(self._outputs, self._costs, strict=True):
+            curvature = math.exp(-2 * np.log(np.diag(cost.inputs_feedback_PP)).mean())
+            squares = 12 * price / (math.log(2) * cost.gain_O * curvature)
             steps_O[outputs] = (1 if self.trellis else 2) * _STEP * np.sqrt(squares)
         largest_O = np.abs(self.weight_OP).max(axis=1)
         # A layer that nothing depends on may have any step; weights that are all zero, too.
@@ -243,56 +247,39 @@ class _Layer:
         return codes_OP
 
     def round(
-        self, scales_O: Float32Array, rates: Rates, classes: Levels, price: float, paths: int
-    ) -> Levels:
-        codes_OP = np.empty(self.weight_OP.shape, np.int64)
-        for outputs, upper_PP in zip(self._outputs, self._uppers, strict=True):
-            codes_OP[outputs] = round_layer(
-                self.weight_OP[outputs],
-                upper_PP,
-                self._gain_O[outputs],
-                scales_O[outputs].astype(np.float64),
-                rates,
-                classes[outputs],
-                nats_a_bit=price,
-                paths=paths,
-                trellis=self.trellis,
-            )
-        return codes_OP
-
-    def finished(self, codes_OP: Levels, scales_O: Float32Array) -> LayerLevels:
-        """Levels of codes, with scales and biases mended."""
-        found = self.rescaled(
-            LayerLevels(
-                trellis=self.trellis, codes_OP=codes_OP, scales_O=scales_O, bias_O=self.bias_O
-            )
+        self,
+        start: tuple[Levels, Float32Array],
+        kept_O: npt.NDArray[np.bool_],
+        rates: Rates,
+        classes_OIK: Levels,
+        price: float,
+        paths: int,
+    ) -> LayerLevels:
+        """Round all outputs but those that are ``kept_O``, with codes and scales to start from."""
+        codes_OP, scales_O = start[0].copy(), start[1].copy()
+        for outputs, cost in zip(self._outputs, self._costs, strict=True):
+            free = np.flatnonzero(~kept_O[outputs]) + outputs.start
+            if len(free):
+                codes_OP[free], scales_O[free] = round_layer(
+                    self.weight_OP[free],
+                    cost.among(~kept_O[outputs]),
+                    scales_O[free].astype(np.float64),
+                    rates,
+                    classes_OIK[free],
+                    nats_a_bit=price,
+                    paths=paths,
+                    trellis=self.trellis,
+                )
+        found = LayerLevels(
+            trellis=self.trellis, codes_OP=codes_OP, scales_O=scales_O, bias_O=self.bias_O
         )
         return dataclasses.replace(found, bias_O=self.corrected_bias(found.weight_OP))
 
     def errors(self, weight_OP: Float64Array) -> Float64Array:
-        errors_O = np.empty(len(weight_OP))
-        for outputs, hessian_PP in zip(self._outputs, self._hessians, strict=True):
-            error_OP = weight_OP[outputs] - self.weight_OP[outputs]
-            errors_O[outputs] = ((error_OP @ hessian_PP) * error_OP).sum(axis=1)
-        result_O: Float64Array = self._gain_O * errors_O / 2
-        return result_O
-
-    def rescaled(self, found: LayerLevels) -> LayerLevels:
-        """The scales at which the error is none along the weights themselves.
-
-        Those of least error would leave the weights shorter, by the error's share; in every output
-        and layer alike, which adds up (see ``gains``).
-        """
-        scales_O = found.scales_O.copy()
-        for outputs, hessian_PP in zip(self._outputs, self._hessians, strict=True):
-            pull_OP = self.weight_OP[outputs] @ hessian_PP
-            square_O = (pull_OP * self.weight_OP[outputs]).sum(axis=1)
-            along_O = (pull_OP * found.levels_OP[outputs]).sum(axis=1)
-            best_O = square_O / np.maximum(along_O, 1e-300)
-            usable = (along_O > 0) & (np.abs(best_O / scales_O[outputs] - 1) < _RESCALE)
-            best_O = np.where(usable, best_O, scales_O[outputs])
-            scales_O[outputs] = round_scales(best_O)
-        return dataclasses.replace(found, scales_O=scales_O)
+        error_OP = weight_OP - self.weight_OP
+        return np.concatenate(
+            [cost.of(error_OP[o]) for o, cost in zip(self._outputs, self._costs, strict=True)]
+        )
 
     def corrected_bias(self, weight_OP: Float64Array) -> Float64Array:
         """The bias that leaves the mean output as it was."""
@@ -303,5 +290,16 @@ class _Layer:
 
     def bias_step(self, price: float) -> float:
         """The step of the biases: that of weights on an input that is always 1."""
-        curvature = float(self._gain_O.mean()) * self._unit_curvature
-        return math.sqrt(12 * price / (math.log(2) * max(curvature, 1e-300)))
+        return math.sqrt(12 * price / (math.log(2) * max(self._unit_curvature, 1e-300)))
+
+
+def _shrunk(fisher_OO: Float64Array) -> Float64Array:
+    """A Fisher matrix of a layer's outputs, of what few images measure badly made less."""
+    own_O = np.diag(fisher_OO)
+    least = _LEAST_GAIN * float(own_O.mean()) + 1e-300
+    unit_O = np.sqrt(np.maximum(own_O, least))
+    alike_OO = (1 - _ALONE) * fisher_OO / unit_O / unit_O[:, None]
+    np.fill_diagonal(alike_OO, 1.0)
+    gain_O = np.maximum((1 - _COMMON_GAIN) * own_O + _COMMON_GAIN * own_O.mean(), least)
+    shrunk_OO: Float64Array = alike_OO * np.sqrt(gain_O) * np.sqrt(gain_O)[:, None]
+    return shrunk_OO

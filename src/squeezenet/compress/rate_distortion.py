@@ -70,8 +70,8 @@ class Work:
 
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, paths=4, passes=2, pass_images=1000, tuning_steps=0),
-    "high": Work(curvature_images=4000, paths=8, passes=2, pass_images=1000, tuning_steps=6000),
+    "medium": Work(curvature_images=2000, paths=4, passes=1, pass_images=2000, tuning_steps=0),
+    "high": Work(curvature_images=4000, paths=8, passes=1, pass_images=4000, tuning_steps=6000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 9
