@@ -12,6 +12,7 @@ L positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -53,10 +54,12 @@ def measure_curvature(
     seed: int,
     mirrored: bool = False,
     progress: Progress | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Curvature]:
     """Run images forward and back; return each convolution's curvature by its name.
 
     ``mirrored``: each image counts as it is and mirrored, which tells more of a few hundred.
+    ``check`` is called after every batch and may raise.
     """
     module = model.module.eval()
     device = next(module.parameters()).device
@@ -79,6 +82,7 @@ def measure_curvature(
                     logits_NK.backward(draw_score(logits_NK.detach(), generator))
                     num_images += len(view)
                 task.advance(len(x))
+                check()
     finally:
         for hook in hooks:
             hook.remove()

@@ -71,7 +71,7 @@ class Work:
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
     "medium": Work(curvature_images=2000, paths=4, passes=1, pass_images=2000, tuning_steps=0),
-    "high": Work(curvature_images=4000, paths=8, passes=1, pass_images=4000, tuning_steps=6000),
+    "high": Work(curvature_images=4000, paths=8, passes=1, pass_images=4000, tuning_steps=12_000),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 9
@@ -234,9 +234,9 @@ class _Job:
                 seed=job.seed,
                 mirrored=mirrored,
                 progress=self.progress,
+                check=lambda: self._stop(stop),
             )
             write_bytes_atomically(cache, _curvature_bytes(found))
-            self._stop(stop)
         return found
 
     def _chosen(self, search: LevelSearch) -> tuple[float, NetworkLevels]:

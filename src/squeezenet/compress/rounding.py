@@ -100,8 +100,11 @@ def round_layer(
     assert weight_OP.shape == (num_out, len(upper_PP))
     assert rates.zero_SPC.shape == rates.nonzero_SPC.shape == (16, 9, NUM_CLASSES)
     columns_PP = np.ascontiguousarray(upper_PP.T, np.float32)
-    zero_SPC, nonzero_SPC = (np.ascontiguousarray(x) for x in (rates.zero_SPC, rates.nonzero_SPC))
-    magnitude_CM = np.ascontiguousarray(rates.magnitude_CM)
+    tables = (
+        np.ascontiguousarray(rates.zero_SPC),
+        np.ascontiguousarray(rates.nonzero_SPC),
+        np.ascontiguousarray(rates.magnitude_CM),
+    )
     classes_OP = np.ascontiguousarray(classes_OIK.reshape(num_out, -1), np.uint8)
     codes_OP = np.empty(weight_OP.shape, np.int16)
     scales_O = round_scales(steps_O)
@@ -112,8 +115,8 @@ def round_layer(
         for o in range(start, stop):
             left_OP[o] -= between_OO[start:o, o] @ errors_BP[: o - start]
             round_output(
-                left_OP[o], upper_PP, columns_PP, zero_SPC, nonzero_SPC, magnitude_CM, classes_OP[o],
-                codes_OP[o], between_OO[o, o] ** -2.0, steps_O[o], size, paths, trellis, nats_a_bit,
+                left_OP[o], upper_PP, columns_PP, *tables, classes_OP[o], codes_OP[o],
+                between_OO[o, o] ** -2.0, float(steps_O[o]), size, paths, trellis, nats_a_bit,
             )  # fmt: skip
             levels = codes_OP[o].tolist()
             if trellis:

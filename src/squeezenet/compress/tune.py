@@ -30,10 +30,11 @@ _PARTS = ((0.5, 0.4), (0.75, 0.3), (0.9, 0.3))
 _MANY = 10_000
 _SETTINGS = {False: (32, 0.005), True: (128, 0.005)}
 """Batch and Adam's rate, in levels a step; True: on ``_MANY`` images or more."""
-_MOST_EPOCHS = 15
-"""Of 640 photographs, 15 epochs have helped on others, 30 have not."""
-_MIX = 0.5
-"""A few hundred images are soon known by heart; their blends are many."""
+_MOST_EPOCHS = {False: 15, True: 30}
+"""Of 640 photographs, 15 epochs have helped on others, 30 have not. True: as above."""
+_MIX, _TEMPERATURE = 0.5, 3.0
+"""Of images that it was trained on the original is sure, and tells little; of their blends, and by
+softened answers, it tells more."""
 _SEARCHES, _WIDEST = 5, 0.3
 
 
@@ -82,7 +83,7 @@ class Tuning:
         part: float,
     ) -> PartRounded:
         recipe = self._recipe(part)
-        taught = teaching(self.original, recipe, 1.0, labelled=self.labelled)
+        taught = teaching(self.original, recipe, _TEMPERATURE, labelled=self.labelled)
         network = PartRounded(
             copy_of(self.original).module,
             self.graph,
@@ -128,11 +129,10 @@ class Tuning:
         return high, found
 
     def _recipe(self, part: float) -> Recipe:
-        batch_size, learning_rate = _SETTINGS[len(self.images) >= _MANY]
-        augmentation = self.base_recipe.augmentation
-        if self.labelled is None:
-            augmentation = dataclasses.replace(augmentation, mix=_MIX)
-        steps = min(self.steps, _MOST_EPOCHS * len(self.images) // batch_size)
+        many = len(self.images) >= _MANY
+        batch_size, learning_rate = _SETTINGS[many]
+        augmentation = dataclasses.replace(self.base_recipe.augmentation, mix=_MIX)
+        steps = min(self.steps, _MOST_EPOCHS[many] * len(self.images) // batch_size)
         return dataclasses.replace(
             self.base_recipe,
             name="rd/tune",
