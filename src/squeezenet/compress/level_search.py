@@ -32,14 +32,14 @@ from squeezenet.compress.curvature import Curvature
 from squeezenet.compress.rates import Levels, Rates, activity_classes, rates_of
 from squeezenet.compress.rounding import ErrorCost, Float64Array, feedback, round_layer
 
-_STEP = 0.6
+_STEP = 0.58
 """Of that length: a step on the trellis, and half a step without one."""
 _LARGEST_LEVEL = 115
 """Steps are at least this part of an output's largest weight."""
-_MOMENT = 0.3
+_MOMENT = 0.35
 """Share of the inputs' second moment in the Hessian: the images tell nothing of the directions
 that they do not span, and rounding would flee there."""
-_COMMON_GAIN = 0.75
+_COMMON_GAIN = 0.85
 """Share of a layer's mean in each output's curvature, which few images measure badly."""
 _ALONE = 0.5
 """Share of what outputs have in common that is not believed: what errors of two outputs cost
