@@ -45,7 +45,8 @@ def test_all_photographs(shared: Path) -> None:
     model = CompressedModel(record=net.record, layers=tuple(map(rounded, net.layers)))
     known = read_unlabelled(shared / "imagenet-train1k")
     prep = net.record.preprocessing
-    data = encode(calibrated(model, EvalBatches(known, prep, workers=0)))
+    some = known.subset(list(range(0, len(known), 5)))
+    data = encode(calibrated(model, EvalBatches(some, prep, workers=0)))
     oracle = IntegerInterpreter(decode(data))
     ways = {
         f"{kernels}, {threads} threads, {'streamed' if streamed else 'unpacked'}": Classifier(

@@ -18,7 +18,9 @@ from squeezenet.images.batches import EvalBatches
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
 
-_MOST_IMAGES, _VALUES_AN_IMAGE = 200, 4096
+CALIBRATION_IMAGES = 200
+"""So many are enough, of all kinds: the first 200 of a set are often of one kind."""
+_VALUES_AN_IMAGE = 4096
 _SHARES = np.geomspace(0.25, 1.0, 29)
 """Of the whole range: where clipping is tried."""
 _RATIO = 31
@@ -28,7 +30,7 @@ _RATIO = 31
 def calibrated(
     model: CompressedModel, batches: EvalBatches, *, progress: Progress | None = None
 ) -> CompressedModel:
-    """Return the model with scales of its activations, from up to 200 images."""
+    """Return the model with scales of its activations, from what they are for some images."""
     graph = build_graph(model.record.spec)
     samples: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in scaled_tensors(graph)}
 
@@ -39,17 +41,10 @@ def calibrated(
             samples[name].append(x_CHW.reshape(-1)[::stride].copy())
 
     interpreter = FloatInterpreter(model, observe)
-    num_images = 0
-    with (progress or SilentProgress()).task(
-        "calibrate", total=min(_MOST_IMAGES, len(batches)), unit="img"
-    ) as task:
+    with (progress or SilentProgress()).task("calibrate", total=len(batches), unit="img") as task:
         for batch in batches:
-            pixels_NHWC = batch.pixels_NHWC[: _MOST_IMAGES - num_images]
-            interpreter.logits(pixels_NHWC)
-            num_images += len(pixels_NHWC)
-            task.advance(len(pixels_NHWC))
-            if num_images == _MOST_IMAGES:
-                break
+            interpreter.logits(batch.pixels_NHWC)
+            task.advance(len(batch.pixels_NHWC))
     activations: dict[str, TensorScale] = {}
     for name, values in samples.items():
         least = _least_step(name, model, graph, activations)

@@ -78,6 +78,14 @@ def open_compression_images(
     )
 
 
+def some_of(images: ImageSet, most: int, seed: int) -> ImageSet:
+    """Return at most ``most`` of the images, drawn from all of them: sets are sorted by class."""
+    if len(images) <= most:
+        return images
+    order = np.random.default_rng(seed).permutation(len(images))[:most]
+    return images.subset(sorted(order.tolist()))
+
+
 def val_fraction(record: ModelRecord) -> float:
     """The share of its images that a model's training kept aside."""
     found = record.provenance.get("val_fraction")

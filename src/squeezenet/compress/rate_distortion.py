@@ -28,11 +28,11 @@ from squeezenet.arch.integer import scaled_tensors
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.codec.types import CompressedLayer, CompressedModel, TensorScale
 from squeezenet.compress.activations import rounded_activations
-from squeezenet.compress.calibrate import calibrated
+from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
 from squeezenet.compress.compressed_network import copy_of
 from squeezenet.compress.curvature import Curvature, measure_curvature
 from squeezenet.compress.gains import DAMPINGS, measure_gains
-from squeezenet.compress.images import CompressionImages
+from squeezenet.compress.images import CompressionImages, some_of
 from squeezenet.compress.level_search import LayerLevels, LevelSearch, NetworkLevels
 from squeezenet.compress.stage_table import StageRow, coded_row, float_row
 from squeezenet.compress.tune import Tuning
@@ -185,7 +185,8 @@ class _Job:
         if not scaled_tensors(self.graph):
             return {}
         model = CompressedModel(record=self.original.record, layers=layers)
-        found = calibrated(model, self._batches(self.learn), progress=self.progress)
+        images = some_of(self.learn, CALIBRATION_IMAGES, self.job.seed)
+        found = calibrated(model, self._batches(images), progress=self.progress)
         assert found.activations is not None
         return found.activations
 
@@ -209,19 +210,13 @@ class _Job:
             images, self.original.record.preprocessing, workers=options.workers, bad=options.bad
         )
 
-    def _some(self, images: ImageSet, most: int) -> ImageSet:
-        if len(images) <= most:
-            return images
-        order = np.random.default_rng(self.job.seed).permutation(len(images))[:most]
-        return images.subset(sorted(order.tolist()))
-
     def _curvatures(self) -> dict[str, Curvature]:
         cache = self.job.work / "curvature.npz"
         if cache.is_file():
             return _read_curvatures(cache)
         job = self.job
         # Those to choose by as well: all that is to be chosen comes of the same curvature.
-        images = self._some(job.images.retrain, self.work.curvature_images)
+        images = some_of(job.images.retrain, self.work.curvature_images, job.seed)
         # Where all images there are make up half of what is asked for, or less.
         mirrored = job.base_recipe.augmentation.flip and (
             2 * len(images) <= self.work.curvature_images

@@ -18,9 +18,9 @@ from squeezenet.client import Classifier
 from squeezenet.codec.container import decode, encode
 from squeezenet.codec.sizes import LayerSizes, layer_sizes
 from squeezenet.codec.types import CompressedModel, TensorScale
-from squeezenet.compress.calibrate import calibrated
+from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
-from squeezenet.compress.images import CompressionImages
+from squeezenet.compress.images import CompressionImages, some_of
 from squeezenet.compress.rate_distortion import RateDistortion, RateDistortionSettings
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
@@ -201,13 +201,13 @@ def compress_model(
         raise
 
     if names:
-        compressed = calibrated(
-            compressed,
-            EvalBatches(
-                images.retrain, model.record.preprocessing, workers=options.workers, bad=options.bad
-            ),
-            progress=options.progress,
+        some = EvalBatches(
+            some_of(images.retrain, CALIBRATION_IMAGES, seed),
+            model.record.preprocessing,
+            workers=options.workers,
+            bad=options.bad,
         )
+        compressed = calibrated(compressed, some, progress=options.progress)
     # From here on the file speaks, run as clients run it. It is written with what it measured,
     # which changes the record and no layer.
     data = encode(dataclasses.replace(compressed, record=record))
