@@ -31,8 +31,8 @@ from squeezenet.progress import Progress
 DAMPINGS = (3.0, 10.0, 30.0, 100.0, 300.0)
 """Worth trying: each, times its curvature, is added to that of every scale and bias, so that only
 what many of them have in common, and many images show, is moved in full. Which is right depends on
-how many images there are: 3 on 4,000 of CIFAR-10's, 10 to 30 on 1,000, 100 to 300 on 640 of ImageNet's,
-where 3 does more harm than good."""
+how many images there are: 3 on 4,000 of CIFAR-10's, 10 to 30 on 1,000, 100 to 300 on 640 of
+ImageNet's, where 3 does more harm than good."""
 _COMMON_CURVATURE = 0.5
 """Share of a layer's mean in that: an output that hardly any image needs has next to none of its
 own, and chance would move it at will (a scale of the ImageNet network was once halved)."""
