@@ -1,13 +1,13 @@
-"""How much the answers change when a weight does: a Fisher matrix a layer, shared by its outputs.
+"""How much the answers change when a weight does: a Fisher matrix a layer, as a product of two.
 
-A change d of output channel o's weights raises the mean KL divergence of the answers by about
-d^T F_o d / 2, where F_o = E[v v^T] and v is the gradient, at one image, of a combination of the
-logits that is drawn with the answers' covariance. F_o is stood for by gain_o times the sum of all
-channels' matrices, which keeps its trace. Positions are summed within v: treating them as
-independent, as Kronecker factors do (arXiv 1602.01407), misses a factor of 169 in front of a
-global average pool of 13x13.
-Legend: O output channels, I input channels of a group, P = I x kernel height x width, G groups,
-L positions.
+A change D (O, P) of a layer's weights raises the mean KL divergence of the answers by about
+E[<V, D>^2] / 2, where V is the gradient, at one image, of a combination of the logits that is drawn
+with the answers' covariance. That is stood for by tr(A D F D^T) / 2, with F = E[V^T V] between
+inputs and A = E[V V^T] / its trace between outputs (arXiv 2505.22988). Positions are summed within
+V: treating them as independent, as Kronecker factors mostly do (arXiv 1602.01407), misses a factor
+of 169 in front of a global average pool of 13x13.
+Legend: O output channels, Q those of a group, I input channels of a group, P = I x kernel height x
+width, G groups, L positions, N images.
 """
 
 from __future__ import annotations
