@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,7 @@ import pytest
 import torch
 
 from squeezenet.arch.preprocessing import torchvision_preprocessing
-from squeezenet.data.augment import (
-    UNKNOWN_LABEL,
-    Augmentation,
-    augment_batch,
-    blend_batch,
-    random_crop,
-)
+from squeezenet.data.augment import Augmentation, augment_batch, random_crop
 from squeezenet.data.digits import load_digits
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
 from squeezenet.data.sources import open_training_data
@@ -112,15 +107,9 @@ def test_augment_batch() -> None:
     assert torch.equal(first, augment_batch(pixels, strong, RECORD, seed=1))
     assert not torch.equal(first, augment_batch(pixels, strong, RECORD, seed=2))
     assert (first == 0).flatten(1).any(dim=1).all()  # every image has its square
-
-
-def test_blend_batch() -> None:
-    plain, labels = torch.randn(16, 3, 8, 8), torch.arange(16)
-    mixed, known = blend_batch(plain, labels, 0.5, seed=3)
+    mixed = augment_batch(pixels, dataclasses.replace(PLAIN, mix=0.5), RECORD, seed=3)
     changed = (mixed != plain).flatten(1).any(dim=1)
     assert 2 <= int(changed.sum()) <= 14
-    unknown = known == UNKNOWN_LABEL
-    assert unknown[changed].all() and torch.equal(known[~unknown], labels[~unknown])
     # Each is a blend of two: what it lacks of its own lies along the way to one of the others.
     for place in torch.nonzero(changed).flatten():
         step = (mixed[place] - plain[place]).flatten()

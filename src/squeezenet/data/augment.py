@@ -21,9 +21,6 @@ from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import order_channels
 from squeezenet.images.resize import resize
 
-UNKNOWN_LABEL = -100
-"""What torch's losses leave out."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -34,10 +31,10 @@ class Augmentation:
     ``zoom`` times the input size, ``padding`` pixels of the mean colour around it, and a piece of
     the input size cut out. ``colour``: brightness, contrast and saturation change by up to this
     fraction. ``cutout``: a square of this fraction of the input's side is blanked. ``mix``: this
-    share of a batch's images is blended with others of it (mixup, arXiv 1710.09412), which is for
-    teachers to answer: blends have no labels. ``flip``: an image is mirrored in every other epoch
-    (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024): two epochs show each image
-    both ways, which chance would not.
+    share of a batch's images is blended with others of it (mixup, arXiv 1710.09412), for losses
+    that ask no labels. ``flip``: an image is mirrored in every other epoch (K. Jordan, "94% on
+    CIFAR-10 in 3.29 seconds on a single GPU", 2024): two epochs show each image both ways, which
+    chance would not.
     """
 
     crop: Literal["random_resized", "random"] = "random_resized"
@@ -155,24 +152,12 @@ def augment_batch(
         columns = (torch.arange(width, device=device) + 0.5)[None, None, :, None] / width
         inside = ((rows - draw(0, 1)).abs() < half) & ((columns - draw(0, 1)).abs() < half)
         x = x.masked_fill(inside, 0.0)
+    if augmentation.mix:
+        # The larger part of a blend may come from either.
+        part = torch.where(draw(0, 1) < augmentation.mix, draw(0, 1), 0.0)
+        others = torch.randperm(num, generator=generator).to(device)
+        x = torch.lerp(x, x[others], part)
     return x.permute(0, 3, 1, 2)
-
-
-def blend_batch(
-    x_NCHW: torch.Tensor, labels_N: torch.Tensor, share: float, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend a ``share`` of the images with others of them; blends get ``UNKNOWN_LABEL``."""
-    generator = torch.Generator().manual_seed(seed)
-    # The larger part of a blend may come from either.
-    is_blend, part, others = (
-        torch.rand(len(x_NCHW), generator=generator) < share,
-        torch.rand(len(x_NCHW), generator=generator),
-        torch.randperm(len(x_NCHW), generator=generator),
-    )
-    part = torch.where(is_blend, part, 0.0).to(x_NCHW.device)
-    blended = torch.lerp(x_NCHW, x_NCHW[others.to(x_NCHW.device)], part[:, None, None, None])
-    labels = labels_N.masked_fill(is_blend.to(labels_N.device), UNKNOWN_LABEL)
-    return blended.contiguous(memory_format=torch.channels_last), labels
 
 
 def shrink(x_NCHW: torch.Tensor, scale: float) -> torch.Tensor:

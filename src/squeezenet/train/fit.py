@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from squeezenet.arch.preprocessing import Preprocessing
-from squeezenet.data.augment import augment_batch, blend_batch, shrink
+from squeezenet.data.augment import augment_batch, shrink
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
 from squeezenet.errors import DivergenceError, InterruptedRunError
 from squeezenet.images.bad import BadImages
@@ -218,8 +218,6 @@ class _Loop:
         pixels = batch.pixels_NHWC.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
         x_NCHW = augment_batch(pixels, recipe.augmentation, job.preprocessing, seed)
-        if recipe.augmentation.mix:
-            x_NCHW, labels = blend_batch(x_NCHW, labels, recipe.augmentation.mix, seed)
         if self.step < recipe.coarse_share * self.total_steps:
             x_NCHW = shrink(x_NCHW, recipe.coarse_scale)
         self.module.train()

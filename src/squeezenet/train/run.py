@@ -258,8 +258,7 @@ def _within_reach(recipe: Recipe, spec: NetworkSpec) -> Recipe:
 
 
 def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
-    """The recipe's loss: label smoothing, and class weights where classes differ in size. Images of
-    unknown label count as answered well."""
+    """The recipe's loss: label smoothing, and class weights where classes differ in size."""
     weights = None
     if recipe.balance:
         weights = torch.from_numpy(class_weights(images.labels, len(images.class_names)))
