@@ -66,6 +66,8 @@ class ErrorCost:
 
     def among(self, chosen_O: npt.NDArray[np.bool_]) -> ErrorCost:
         """The costs where only those outputs may have errors."""
+        if chosen_O.all():
+            return self
         return dataclasses.replace(self, outputs_OO=self.outputs_OO[np.ix_(chosen_O, chosen_O)])
 
     def of(self, error_OP: Float64Array) -> Float64Array:
