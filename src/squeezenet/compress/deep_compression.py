@@ -7,7 +7,6 @@ work folder, the scan's result from a file.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ from torch import nn
 
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.codec.types import CompressedLayer, CompressedModel
-from squeezenet.compress.compressed_network import copy_of, teaching
 from squeezenet.compress.images import CompressionImages
-from squeezenet.compress.prune import layer_densities, magnitude_masks, mask_holder
+from squeezenet.compress.prune import layer_densities, magnitude_masks
+from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.sensitivity import scan_densities
 from squeezenet.compress.share import SharedNetwork, round_floats, share_network
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
@@ -35,7 +34,7 @@ from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
-from squeezenet.train.fit import Fit, FitOptions
+from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
@@ -44,8 +43,6 @@ _DEFAULT_EPOCHS = {"prune": 10, "share": 4}
 _MIN_STEPS = {"prune": 500, "share": 300}
 """Unless told otherwise, a small set is gone through more often, to have at least these steps."""
 _SCAN_IMAGES = 1000
-_TEMPERATURE = 2.0
-"""Softens the original's answers in distillation (arXiv 1503.02531)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,24 +109,26 @@ class DeepCompression:
         num_biases = sum(conv.out_channels for conv in graph.convs)
         rows = [float_row(num_weights, num_biases, self.measure(original))]
 
-        teacher = copy_of(original)
-        # Batch normalisation is folded for choosing what to prune, since it scales the filters,
-        # and kept while retraining, since it helps there too.
-        student = copy_of(self.model)
-        student.module.to(hardware.device)
         masks = magnitude_masks(original.module, graph, self._densities(original, graph))
-        hold = mask_holder(graph, masks)
-        hold(student.module)
-        self._retrain("prune", student.module, teacher, settings.prune_epochs, hold)
+        training = Retraining(
+            teacher=original,
+            images=self.images.retrain,
+            labelled=self.images.retrain if self.images.labelled else None,
+            seed=self.seed,
+            options=self.options,
+        )
+
+        def retrain(module: nn.Module, hold: Hold) -> None:
+            self._retrain("prune", training, module, settings.prune_epochs, hold)
+
+        student = pruned(self.model, graph, masks, retrain)
         kept = [mask.cpu().numpy() for mask in masks.values()]
-        student.module.cpu()
-        student = fold_batch_norm(student)
         rows.append(pruned_row(kept, num_biases, self.measure(student)))
 
         bits, layers = self._share(student, graph)
         if settings.share_epochs != 0:
             shared = SharedNetwork(student.module, graph, layers)
-            self._retrain("share", shared, teacher, settings.share_epochs, None)
+            self._retrain("share", training, shared, settings.share_epochs, None)
             layers = shared.layers()
         layers = round_floats(layers)
         result = CompressedModel(record=original.record, layers=layers)
@@ -178,10 +177,10 @@ class DeepCompression:
     def _retrain(
         self,
         stage: str,
+        training: Retraining,
         module: nn.Module,
-        teacher: LoadedModel,
         epochs: int | None,
-        hold: Callable[[nn.Module], None] | None,
+        hold: Hold | None,
     ) -> None:
         if epochs == 0:
             return
@@ -189,41 +188,19 @@ class DeepCompression:
         folder = RunFolder(self.work / stage)
         folder.open({"stage": stage, "recipe": recipe, "settings": self.settings})
         self._progress.log(f"{stage}: retraining for {recipe.epochs} epochs")
-        Fit(
-            module=module,
-            recipe=recipe,
-            preprocessing=self.model.record.preprocessing,
-            images=self.images.retrain,
-            loss=teaching(
-                teacher,
-                recipe,
-                _TEMPERATURE,
-                labelled=self.images.retrain if self.images.labelled else None,
-            ),
-            folder=folder,
-            seed=self.seed,
-            after_step=hold,
-            options=self.options,
-        ).run()
+        training.run(module, recipe, folder, hold)
 
     def _recipe(self, stage: str, epochs: int | None) -> Recipe:
         if epochs is None:
             per_epoch = steps_per_epoch(len(self.images.retrain), self.base_recipe.batch_size)
             epochs = max(_DEFAULT_EPOCHS[stage], -(-_MIN_STEPS[stage] // per_epoch))
-        return dataclasses.replace(
+        return retraining_recipe(
             self.base_recipe,
-            name=f"deep-compression/{stage}",
-            # Most of a pruned matrix is zero and must stay so: orthogonal steps are not for it.
-            optimizer="sgd",
+            f"deep-compression/{stage}",
             epochs=epochs,
-            max_steps=None,
             learning_rate=self.settings.learning_rate * (1.0 if stage == "prune" else 0.3),
-            warmup_epochs=0.5,
             # A centroid's distance from its k-means value must not decay to zero.
             weight_decay=self.base_recipe.weight_decay if stage == "prune" else 0.0,
-            ema_decay=0.0,
-            coarse_share=0.0,
-            clip_norm=1.0,
         )
 
     def _share(self, student: LoadedModel, graph: Graph) -> tuple[int, tuple[CompressedLayer, ...]]:

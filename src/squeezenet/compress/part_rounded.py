@@ -16,7 +16,7 @@ _BIAS_UNIT = 0.1
 
 class PartRounded(CompressedNetwork):
     """weight = level * scale of its output; the levels of rounded outputs are whole and stay, the
-    others are any numbers.
+    others are any numbers, but weights that are zero, as pruned ones are, stay zero.
 
     All parameters count in units in which steps of the same size suit: levels, and tenths of a
     layer's mean bias.
@@ -42,10 +42,10 @@ class PartRounded(CompressedNetwork):
             weight_OIHW, bias_O = (torch.from_numpy(array.copy()) for array in weights[conv.name])
             exact = weight_OIHW / scales_O[:, None, None, None]
             start = torch.where(outputs[:, None, None, None], whole, exact)
-            self.levels[key] = nn.Parameter(start)
+            self.levels[key] = nn.Parameter(start.clone())
             self.register_buffer(f"scale_{key}", scales_O)
-            self.register_buffer(f"rounded_{key}", outputs)
-            self.register_buffer(f"whole_{key}", whole)
+            self.register_buffer(f"held_{key}", outputs[:, None, None, None] | (exact == 0))
+            self.register_buffer(f"start_{key}", start)
             start_O = torch.where(outputs, torch.from_numpy(layer.bias_O.copy()), bias_O)
             unit = _BIAS_UNIT * start_O.abs().mean().clamp_min(1e-6)
             self.register_buffer(f"bias_{key}", start_O)
@@ -63,11 +63,11 @@ class PartRounded(CompressedNetwork):
         return self.get_buffer(f"bias_{key}") + moved
 
     def hold(self) -> None:
-        """Put rounded outputs back to where they stay, after a step."""
+        """Put back what stays, after a step."""
         with torch.no_grad():
             for key, levels in self.levels.items():
-                rounded = self.get_buffer(f"rounded_{key}")
-                levels[rounded] = self.get_buffer(f"whole_{key}")[rounded]
+                held, start = self.get_buffer(f"held_{key}"), self.get_buffer(f"start_{key}")
+                levels.copy_(torch.where(held, start, levels))
 
     def weights(self) -> Weights:
         """What is trained so far."""

@@ -3,7 +3,10 @@
 1. ``curvature``: what a change of each weight does to the answers, on calibration images.
 2. ``level_search``: steps and levels, layer by layer, at one price a bit.
 3. ``gains``: scales and biases of all layers move together, since errors of layers add up.
-4. They are trained by distillation.
+4. ``tune``: levels are trained by distillation.
+
+Where labels teach and images are many, what would mostly be rounded to zero is pruned before, and
+the network retrained without it (``retrain``).
 
 No step needs labels. What the last two change is kept if images that they did not see agree. The
 work folder holds the curvature, the levels after each pass and the checkpoints of the training; an
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +38,15 @@ from squeezenet.compress.curvature import Curvature, measure_curvature
 from squeezenet.compress.gains import DAMPINGS, measure_gains
 from squeezenet.compress.images import CompressionImages, some_of
 from squeezenet.compress.level_search import LayerLevels, LevelSearch, NetworkLevels
-from squeezenet.compress.stage_table import StageRow, coded_row, float_row
+from squeezenet.compress.prune import layer_densities, magnitude_masks
+from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
+from squeezenet.compress.stage_table import (
+    KeptWeights,
+    StageRow,
+    coded_row,
+    float_row,
+    pruned_row,
+)
 from squeezenet.compress.tune import Tuning
 from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.files import write_bytes_atomically
@@ -57,27 +69,39 @@ Effort = Literal["low", "medium", "high"]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
-    each, then ``tuning_steps`` of training; the curvature is measured on ``curvature_images``,
-    mirrored ones too where there are too few."""
+    """``prune_epochs`` of retraining where labels teach; ``paths`` that rounding follows in each
+    state, ``passes`` of ``gains`` on ``pass_images`` each, then ``tuning_steps`` of training; the
+    curvature is measured on ``curvature_images``, mirrored ones too where there are too few."""
 
     curvature_images: int
     paths: int
     passes: int
     pass_images: int
     tuning_steps: int
+    prune_epochs: int = 0
 
 
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
     "medium": Work(curvature_images=2000, paths=4, passes=1, pass_images=2000, tuning_steps=0),
-    "high": Work(curvature_images=4000, paths=8, passes=1, pass_images=4000, tuning_steps=12_000),
+    "high": Work(
+        curvature_images=4000,
+        paths=8,
+        passes=1,
+        pass_images=4000,
+        tuning_steps=6000,
+        prune_epochs=10,
+    ),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 9
 _ACTIVATION = ":activation"
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
+_MANY = 10_000
+"""Images that are enough to retrain a network with."""
+_PRUNED = 1.2
+"""What pruning keeps, of what rounding alone would leave."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,26 +166,23 @@ class _Job:
         few = min(_MOST_TO_CHOOSE, max(1, round(_TO_CHOOSE * len(images))))
         self.choose = images.subset(sorted(order[:few].tolist()))
         self.learn = images.subset(sorted(order[few:].tolist())) if few < len(images) else images
-        self._wanted: Answers | None = None
+        self._wanted: dict[LoadedModel, Answers] = {}
         self._activations: Mapping[str, TensorScale] = {}
 
     def run(self) -> tuple[CompressedModel, list[StageRow]]:
-        graph = self.graph
+        job, graph = self.job, self.graph
         num_weights = sum(conv.num_weights for conv in graph.convs)
         num_biases = sum(conv.out_channels for conv in graph.convs)
-        rows = [float_row(num_weights, num_biases, self.job.measure(self.original))]
-        state = self.original.module.state_dict()
-        weights = {
-            conv.name: (
-                state[f"{conv.key}.weight"].cpu().numpy(),
-                state[f"{conv.key}.bias"].cpu().numpy(),
-            )
-            for conv in graph.convs
-        }
-        search = LevelSearch(graph, weights, self._curvatures())
+        rows = [float_row(num_weights, num_biases, job.measure(self.original))]
+        search = self._search_of(self.original, "curvature")
+        start = self.original
+        if self.work.prune_epochs and job.images.labelled and len(self.learn) >= _MANY:
+            start, kept = self._pruned(search)
+            rows.append(pruned_row(kept, num_biases, job.measure(start)))
+            search = self._search_of(start, "pruned-curvature")
         passes, price, found = self._resumed()
         if passes < 0:
-            price, found = self._chosen(search)
+            price, found = self._chosen(search, self.work.paths)
             passes = 0
             self._activations = self._calibrated(search.compressed(found, price))
             self._save(passes, price, found)
@@ -169,12 +190,13 @@ class _Job:
         if not passes:
             rows.append(self._row("rounded", layers))
         for r in range(passes, self.work.passes):
-            found = self._adjusted(search, found, price, r)
+            found = self._adjusted(start, search, found, price, r)
             self._save(r + 1, price, found)
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
         if self.work.tuning_steps:
-            found = self._best([found, self._tuned(search, found, price)], search, price)
+            tuned = self._tuned(search, found, price)
+            found = self._best([found, tuned], self.original, search, price)
             layers = search.compressed(found, price)
             rows.append(self._row("tuned", layers))
         return CompressedModel(record=self.original.record, layers=layers), rows
@@ -210,8 +232,20 @@ class _Job:
             images, self.original.record.preprocessing, workers=options.workers, bad=options.bad
         )
 
-    def _curvatures(self) -> dict[str, Curvature]:
-        cache = self.job.work / "curvature.npz"
+    def _search_of(self, model: LoadedModel, name: str) -> LevelSearch:
+        """The search for levels of a folded network, its curvature kept as ``name``."""
+        state = model.module.state_dict()
+        weights = {
+            conv.name: (
+                state[f"{conv.key}.weight"].cpu().numpy(),
+                state[f"{conv.key}.bias"].cpu().numpy(),
+            )
+            for conv in self.graph.convs
+        }
+        return LevelSearch(self.graph, weights, self._curvatures(model, name))
+
+    def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
+        cache = self.job.work / f"{name}.npz"
         if cache.is_file():
             return _read_curvatures(cache)
         job = self.job
@@ -223,7 +257,7 @@ class _Job:
         )
         with StopSignals() as stop:
             found = measure_curvature(
-                copy_of(self.original),
+                copy_of(model),
                 self.graph,
                 self._batches(images),
                 seed=job.seed,
@@ -234,19 +268,55 @@ class _Job:
             write_bytes_atomically(cache, _curvature_bytes(found))
         return found
 
-    def _chosen(self, search: LevelSearch) -> tuple[float, NetworkLevels]:
+    def _pruned(self, search: LevelSearch) -> tuple[LoadedModel, KeptWeights]:
+        """The original pruned, retrained and folded, and which of its weights are kept."""
+        job, graph = self.job, self.graph
+        cache = job.work / "density.json"
+        if not cache.is_file():
+            _, found = self._chosen(search, 1)
+            codes = np.concatenate([layer.codes_OP.reshape(-1) for layer in found.values()])
+            density = min(1.0, _PRUNED * np.count_nonzero(codes) / len(codes))
+            write_bytes_atomically(cache, json.dumps(density).encode())
+        density = json.loads(cache.read_text(encoding="utf-8"))
+        module = self.original.module
+        masks = magnitude_masks(module, graph, layer_densities(module, graph, density, {}))
+        base = job.base_recipe
+        recipe = retraining_recipe(
+            base,
+            "rd/prune",
+            epochs=self.work.prune_epochs,
+            learning_rate=base.learning_rate,
+            weight_decay=base.weight_decay,
+        )
+        training = Retraining(
+            teacher=self.original,
+            images=self.learn,
+            labelled=job.images.retrain,
+            seed=job.seed,
+            options=job.options,
+        )
+        folder = RunFolder(job.work / "prune")
+        folder.open({"stage": "prune", "recipe": recipe, "density": density})
+        self.progress.log(f"prune: {density:.1%} of the weights stay, {recipe.epochs} epochs")
+        found_model = pruned(
+            job.model, graph, masks, lambda module, hold: training.run(module, recipe, folder, hold)
+        )
+        found_model.module.to(next(module.parameters()).device)
+        return found_model, [mask.cpu().numpy() for mask in masks.values()]
+
+    def _chosen(self, search: LevelSearch, paths: int) -> tuple[float, NetworkLevels]:
         """The price, and the levels at it."""
         settings = self.job.settings
         if settings.target_bytes is None and settings.max_drop is None:
             price = search.price_of(settings.divergence)
             self.progress.log(f"round: {search.num_weights:,} weights")
-            return price, search.start(price, self.work.paths)
+            return price, search.start(price, paths)
         # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
         low, high = _LEAST_DIVERGENCE, _MOST_DIVERGENCE
         divergence, best, said = settings.divergence, None, ""
         for _ in range(_SEARCHES):
             price = search.price_of(divergence)
-            found = search.start(price, self.work.paths)
+            found = search.start(price, paths)
             good, smaller, said = self._judged(search.compressed(found, price))
             self.progress.log(f"search: {said}")
             if good:
@@ -280,9 +350,15 @@ class _Job:
         return good, good, f"{size:,} bytes, {drop:.2f} lost"
 
     def _adjusted(
-        self, search: LevelSearch, found: NetworkLevels, price: float, r: int
+        self,
+        start: LoadedModel,
+        search: LevelSearch,
+        found: NetworkLevels,
+        price: float,
+        r: int,
     ) -> NetworkLevels:
-        """One pass of ``gains``, on other images than the pass before where there are enough."""
+        """One pass of ``gains`` towards the network that was rounded, on other images than the pass
+        before where there are enough."""
         order = np.random.default_rng([self.job.seed, 1]).permutation(len(self.learn))
         few = min(len(order), self.work.pass_images)
         chosen = sorted(np.roll(order, -r * few)[:few].tolist())
@@ -293,7 +369,7 @@ class _Job:
         ):
             gains = measure_gains(
                 student,
-                self.original,
+                start,
                 self.graph,
                 self._batches(self.learn.subset(chosen)),
                 seed=self.job.seed + r,
@@ -304,34 +380,38 @@ class _Job:
         if gains is None:
             return found
         moved = [gains.moved(found, damping) for damping in DAMPINGS]
-        return self._best([found, *moved], search, price)
+        return self._best([found, *moved], start, search, price)
 
     def _best(
-        self, candidates: Sequence[NetworkLevels], search: LevelSearch, price: float
+        self,
+        candidates: Sequence[NetworkLevels],
+        teacher: LoadedModel,
+        search: LevelSearch,
+        price: float,
     ) -> NetworkLevels:
-        """Return the first of those that diverge least on the images to choose by; ones that
-        outgrow ``target_bytes`` do not count, but for the first of all."""
+        """Return the first of those that diverge least from ``teacher`` on the images to choose by;
+        ones that outgrow ``target_bytes`` do not count, but for the first of all."""
         target = self.job.settings.target_bytes
         coded = [(each, search.compressed(each, price)) for each in candidates]
         if target is not None:
             fit = [each for each in coded[1:] if self.job.file_bytes(each[1]) <= target]
             coded = [coded[0], *fit]
-        found = [self._divergence(layers) for _, layers in coded]
+        found = [self._divergence(layers, teacher) for _, layers in coded]
         best = int(np.argmin(found))
         self.progress.log(f"divergence {found[0]:.4f} nats, now {found[best]:.4f}")
         return coded[best][0]
 
-    def _divergence(self, layers: tuple[CompressedLayer, ...]) -> float:
+    def _divergence(self, layers: tuple[CompressedLayer, ...], teacher: LoadedModel) -> float:
         """The mean divergence in nats on the images to choose by, activations rounded."""
         record = self.original.record
-        if self._wanted is None:
-            original = from_pixels(self.original.logits, record.preprocessing)
-            self._wanted = answer(original, record, self._batches(self.choose))
+        if teacher not in self._wanted:
+            network = from_pixels(teacher.logits, record.preprocessing)
+            self._wanted[teacher] = answer(network, record, self._batches(self.choose))
         student = self._network(layers)
         with rounded_activations(student.module, self.graph, self._activations):
             rounded = from_pixels(student.logits, record.preprocessing)
             answers = answer(rounded, record, self._batches(self.choose))
-        return compare(answers, self._wanted).kl
+        return compare(answers, self._wanted[teacher]).kl
 
     def _tuned(self, search: LevelSearch, found: NetworkLevels, price: float) -> NetworkLevels:
         """Levels, scales and biases trained; the file becomes as large as is allowed, or stays."""
