@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import squeezenet.compress.rate_distortion as rd
 from squeezenet.arch.graph import build_graph
 from squeezenet.codec import container
 from squeezenet.codec.types import CompressedModel, LevelWeights
+from squeezenet.compress import retrain
 from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.calibrate import calibrated
 from squeezenet.compress.curvature import measure_curvature
@@ -118,7 +120,11 @@ def test_a_network_that_is_rounded_in_part(model: LoadedModel) -> None:
         network = PartRounded(folded.module, graph, layers, found, outputs, search.weights)
         torch.testing.assert_close(network(x_NCHW), wanted.module.eval()(x_NCHW))
     half = {name: np.arange(len(x.scales_O)) % 2 == 0 for name, x in found.items()}
-    network = PartRounded(folded.module, graph, layers, found, half, search.weights)
+    pruned = {
+        name: (weight * (np.arange(weight[0].size) % 3 > 0).reshape(weight[0].shape), bias)
+        for name, (weight, bias) in search.weights.items()
+    }
+    network = PartRounded(folded.module, graph, layers, found, half, pruned)
     network(x_NCHW).sum().backward()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -130,6 +136,9 @@ def test_a_network_that_is_rounded_in_part(model: LoadedModel) -> None:
         weight_OP = weights[conv.name][0].reshape(conv.out_channels, -1)
         same_O = (np.abs(weight_OP - found[conv.name].weight_OP) < 1e-6).all(axis=1)
         np.testing.assert_array_equal(same_O, half[conv.name])
+        free_OP = weight_OP[~half[conv.name]]
+        assert not free_OP[:, ::3].any()
+        assert free_OP[:, 1::3].all() and free_OP[:, 2::3].all()
     again = search.of_weights(weights).start(1.1 * price, 2, (found, half))
     for name, outputs in half.items():
         assert (again[name].codes_OP[outputs] == found[name].codes_OP[outputs]).all()
@@ -252,6 +261,53 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
             run(model, tmp_path / "b.sqz", effort="medium")
     run(model, tmp_path / "b.sqz", effort="medium")
     assert (tmp_path / "a.sqz").read_bytes() == (tmp_path / "b.sqz").read_bytes()
+
+
+def test_what_rounding_would_zero_is_pruned_first(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = rd.Work(
+        curvature_images=500,
+        paths=1,
+        passes=1,
+        pass_images=500,
+        tuning_steps=20,
+        prune_epochs=2,
+    )
+    monkeypatch.setitem(rd.EFFORTS, "high", brief)
+    few = run(model, tmp_path / "few.sqz", calib=False, effort="high", target_bytes=6000)
+    assert "pruned" not in [row.stage for row in few.stages]
+    monkeypatch.setattr(rd, "_MANY", 100)
+    out = tmp_path / "a.sqz"
+    report = run(model, out, calib=False, effort="high", target_bytes=6000)
+    stages = [row.stage for row in report.stages]
+    assert stages == ["float32", "pruned", "rounded", "adjusted", "tuned", "range coder"]
+    assert report.stages[2].density <= report.stages[1].density < 90
+    assert report.file_bytes <= 6000
+
+    # Killed while it retrains, it goes on to the same bytes.
+    holder, held = retrain.mask_holder, []
+
+    def stops(*arguments: Any) -> retrain.Hold:
+        hold = holder(*arguments)
+
+        def counted(module: torch.nn.Module) -> None:
+            hold(module)
+            held.append(module)
+            if len(held) == 20:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retrain, "mask_holder", stops)
+        with pytest.raises(InterruptedRunError):
+            run(model, tmp_path / "b.sqz", calib=False, effort="high", target_bytes=6000)
+    run(model, tmp_path / "b.sqz", calib=False, effort="high", target_bytes=6000)
+    assert out.read_bytes() == (tmp_path / "b.sqz").read_bytes()
+    # Without labels nothing is pruned, however many images there are.
+    calib = run(model, tmp_path / "c.sqz", effort="high", target_bytes=6000)
+    assert "pruned" not in [row.stage for row in calib.stages]
 
 
 def test_search_by_bytes_and_by_drop(model: LoadedModel, tmp_path: Path) -> None:

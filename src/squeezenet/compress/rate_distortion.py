@@ -15,8 +15,6 @@ interrupted call goes on from them.
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +23,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.integer import scaled_tensors
@@ -37,9 +34,16 @@ from squeezenet.compress.compressed_network import copy_of
 from squeezenet.compress.curvature import Curvature, measure_curvature
 from squeezenet.compress.gains import DAMPINGS, measure_gains
 from squeezenet.compress.images import CompressionImages, some_of
-from squeezenet.compress.level_search import LayerLevels, LevelSearch, NetworkLevels
+from squeezenet.compress.level_search import LevelSearch, NetworkLevels
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
+from squeezenet.compress.saved import (
+    SavedLevels,
+    load_curvatures,
+    load_levels,
+    save_curvatures,
+    save_levels,
+)
 from squeezenet.compress.stage_table import (
     KeptWeights,
     StageRow,
@@ -83,10 +87,10 @@ class Work:
 
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, paths=4, passes=1, pass_images=2000, tuning_steps=0),
+    "medium": Work(curvature_images=2000, paths=8, passes=1, pass_images=2000, tuning_steps=0),
     "high": Work(
         curvature_images=4000,
-        paths=8,
+        paths=16,
         passes=1,
         pass_images=4000,
         tuning_steps=6000,
@@ -95,7 +99,6 @@ EFFORTS: Mapping[Effort, Work] = {
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
 _SEARCHES = 9
-_ACTIVATION = ":activation"
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
 _MANY = 10_000
@@ -180,12 +183,14 @@ class _Job:
             start, kept = self._pruned(search)
             rows.append(pruned_row(kept, num_biases, job.measure(start)))
             search = self._search_of(start, "pruned-curvature")
-        passes, price, found = self._resumed()
-        if passes < 0:
-            price, found = self._chosen(search, self.work.paths)
-            passes = 0
+        saved = load_levels(job.work / "levels.npz")
+        if saved is None:
+            passes, (price, found) = 0, self._chosen(search, self.work.paths)
             self._activations = self._calibrated(search.compressed(found, price))
             self._save(passes, price, found)
+        else:
+            passes, price, found = saved.passes, saved.price, saved.found
+            self._activations = saved.activations
         layers = search.compressed(found, price)
         if not passes:
             rows.append(self._row("rounded", layers))
@@ -245,10 +250,11 @@ class _Job:
         return LevelSearch(self.graph, weights, self._curvatures(model, name))
 
     def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
-        cache = self.job.work / f"{name}.npz"
-        if cache.is_file():
-            return _read_curvatures(cache)
         job = self.job
+        cache = job.work / f"{name}.npz"
+        saved = load_curvatures(cache)
+        if saved is not None:
+            return saved
         # Those to choose by as well: all that is to be chosen comes of the same curvature.
         images = some_of(job.images.retrain, self.work.curvature_images, job.seed)
         # Where all images there are make up half of what is asked for, or less.
@@ -265,7 +271,7 @@ class _Job:
                 progress=self.progress,
                 check=lambda: self._stop(stop),
             )
-            write_bytes_atomically(cache, _curvature_bytes(found))
+            save_curvatures(cache, found)
         return found
 
     def _pruned(self, search: LevelSearch) -> tuple[LoadedModel, KeptWeights]:
@@ -402,16 +408,21 @@ class _Job:
         return coded[best][0]
 
     def _divergence(self, layers: tuple[CompressedLayer, ...], teacher: LoadedModel) -> float:
-        """The mean divergence in nats on the images to choose by, activations rounded."""
-        record = self.original.record
+        """The mean divergence in nats on the images to choose by: half of it with activations
+        rounded and half in float32, since a file serves clients of both kinds."""
         if teacher not in self._wanted:
-            network = from_pixels(teacher.logits, record.preprocessing)
-            self._wanted[teacher] = answer(network, record, self._batches(self.choose))
-        student = self._network(layers)
-        with rounded_activations(student.module, self.graph, self._activations):
-            rounded = from_pixels(student.logits, record.preprocessing)
-            answers = answer(rounded, record, self._batches(self.choose))
-        return compare(answers, self._wanted[teacher]).kl
+            self._wanted[teacher] = self._answers(teacher, {})
+        model = self._network(layers)
+        kinds = ({}, self._activations) if self._activations else ({},)
+        found = [
+            compare(self._answers(model, scales), self._wanted[teacher]).kl for scales in kinds
+        ]
+        return sum(found) / len(found)
+
+    def _answers(self, model: LoadedModel, activations: Mapping[str, TensorScale]) -> Answers:
+        with rounded_activations(model.module, self.graph, activations):
+            network = from_pixels(model.logits, model.record.preprocessing)
+            return answer(network, model.record, self._batches(self.choose))
 
     def _tuned(self, search: LevelSearch, found: NetworkLevels, price: float) -> NetworkLevels:
         """Levels, scales and biases trained; the file becomes as large as is allowed, or stays."""
@@ -447,65 +458,5 @@ class _Job:
             )
 
     def _save(self, passes: int, price: float, found: NetworkLevels) -> None:
-        arrays: dict[str, npt.NDArray[np.generic]] = {
-            "passes": np.array(passes),
-            "price": np.array(price),
-        }
-        for name, scale in self._activations.items():
-            arrays[f"{name}{_ACTIVATION}"] = np.array([scale.step, scale.zero], np.float64)
-        for name, layer in found.items():
-            arrays[f"{name}:trellis"] = np.array(layer.trellis)
-            arrays[f"{name}:codes"] = layer.codes_OP.astype(np.int8)
-            arrays[f"{name}:scales"] = layer.scales_O
-            arrays[f"{name}:bias"] = layer.bias_O
-        write_bytes_atomically(self.job.work / "levels.npz", _npz(arrays))
-
-    def _resumed(self) -> tuple[int, float, NetworkLevels]:
-        """Passes done (-1: none), price and levels; takes up the activations' scales."""
-        cache = self.job.work / "levels.npz"
-        if not cache.is_file():
-            return -1, 0.0, {}
-        with np.load(cache, allow_pickle=False) as arrays:
-            found = {
-                conv.name: LayerLevels(
-                    trellis=bool(arrays[f"{conv.name}:trellis"]),
-                    codes_OP=arrays[f"{conv.name}:codes"].astype(np.int64),
-                    scales_O=arrays[f"{conv.name}:scales"],
-                    bias_O=arrays[f"{conv.name}:bias"],
-                )
-                for conv in self.graph.convs
-            }
-            self._activations = {
-                key.removesuffix(_ACTIVATION): TensorScale(step=float(step), zero=int(zero))
-                for key in arrays.files
-                if key.endswith(_ACTIVATION)
-                for step, zero in [arrays[key]]
-            }
-            return int(arrays["passes"]), float(arrays["price"]), found
-
-
-def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _curvature_bytes(curvatures: Mapping[str, Curvature]) -> bytes:
-    return _npz(
-        {
-            f"{name}:{field.name}": getattr(curvature, field.name)
-            for name, curvature in curvatures.items()
-            for field in dataclasses.fields(curvature)
-        }
-    )
-
-
-def _read_curvatures(path: Path) -> dict[str, Curvature]:
-    with np.load(path, allow_pickle=False) as arrays:
-        names = dict.fromkeys(key.rpartition(":")[0] for key in arrays.files)
-        return {
-            name: Curvature(
-                **{f.name: arrays[f"{name}:{f.name}"] for f in dataclasses.fields(Curvature)}
-            )
-            for name in names
-        }
+        saved = SavedLevels(passes=passes, price=price, found=found, activations=self._activations)
+        save_levels(self.job.work / "levels.npz", saved)
