@@ -98,7 +98,8 @@ EFFORTS: Mapping[Effort, Work] = {
     ),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
-_SEARCHES = 9
+_SEARCHES, _ROUGH_SEARCHES = 9, 5
+"""Rounding along one path tells the size within 0.2%, and takes a fraction of the time."""
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
 _MANY = 10_000
@@ -319,14 +320,16 @@ class _Job:
             return price, search.start(price, paths)
         # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
         low, high = _LEAST_DIVERGENCE, _MOST_DIVERGENCE
-        divergence, best, said = settings.divergence, None, ""
-        for _ in range(_SEARCHES):
+        divergence, said = settings.divergence, ""
+        best: tuple[float, NetworkLevels | None] | None = None
+        for i in range(_SEARCHES):
             price = search.price_of(divergence)
-            found = search.start(price, paths)
+            rough = i < _ROUGH_SEARCHES
+            found = search.start(price, 1 if rough else paths)
             good, smaller, said = self._judged(search.compressed(found, price))
             self.progress.log(f"search: {said}")
             if good:
-                best = (price, found)
+                best = (price, None if rough else found)
             if smaller:
                 low = divergence
             else:
@@ -341,7 +344,8 @@ class _Job:
             if settings.target_bytes is None:
                 wanted = f"--max-drop {settings.max_drop}"
             raise QualityError(f"{wanted} cannot be reached: {said} is the nearest")
-        return best
+        price, levels = best
+        return price, search.start(price, paths) if levels is None else levels
 
     def _judged(self, layers: tuple[CompressedLayer, ...]) -> tuple[bool, bool, str]:
         """Whether layers are good, whether smaller ones may be better, and what was found."""
