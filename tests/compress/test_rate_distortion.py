@@ -272,7 +272,7 @@ def test_what_rounding_would_zero_is_pruned_first(
         passes=1,
         pass_images=500,
         tuning_steps=20,
-        prune_epochs=2,
+        retrain_epochs=2,
     )
     monkeypatch.setitem(rd.EFFORTS, "high", brief)
     few = run(model, tmp_path / "few.sqz", calib=False, effort="high", target_bytes=6000)
@@ -281,7 +281,7 @@ def test_what_rounding_would_zero_is_pruned_first(
     out = tmp_path / "a.sqz"
     report = run(model, out, calib=False, effort="high", target_bytes=6000)
     stages = [row.stage for row in report.stages]
-    assert stages == ["float32", "pruned", "rounded", "adjusted", "tuned", "range coder"]
+    assert stages == ["float32", "pruned", "rounded", "adjusted", "range coder"]
     assert report.stages[2].density <= report.stages[1].density < 90
     assert report.file_bytes <= 6000
 

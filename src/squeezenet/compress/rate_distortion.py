@@ -3,10 +3,8 @@
 1. ``curvature``: what a change of each weight does to the answers, on calibration images.
 2. ``level_search``: steps and levels, layer by layer, at one price a bit.
 3. ``gains``: scales and biases of all layers move together, since errors of layers add up.
-4. ``tune``: levels are trained by distillation.
-
-Where labels teach and images are many, what would mostly be rounded to zero is pruned before, and
-the network retrained without it (``retrain``).
+4. ``tune``: levels are trained by distillation. Where labels teach and images are many, what would
+   be rounded to zero is pruned before all that instead, and the network ``retrain``ed without it.
 
 No step needs labels. What the last two change is kept if images that they did not see agree. The
 work folder holds the curvature, the levels after each pass and the checkpoints of the training; an
@@ -73,16 +71,16 @@ Effort = Literal["low", "medium", "high"]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """``prune_epochs`` of retraining where labels teach; ``paths`` that rounding follows in each
-    state, ``passes`` of ``gains`` on ``pass_images`` each, then ``tuning_steps`` of training; the
-    curvature is measured on ``curvature_images``, mirrored ones too where there are too few."""
+    """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
+    each, then ``tuning_steps`` of training, or before it all ``retrain_epochs`` where labels teach;
+    the curvature is measured on ``curvature_images``, mirrored ones too where there are too few."""
 
     curvature_images: int
     paths: int
     passes: int
     pass_images: int
     tuning_steps: int
-    prune_epochs: int = 0
+    retrain_epochs: int = 0
 
 
 EFFORTS: Mapping[Effort, Work] = {
@@ -94,7 +92,7 @@ EFFORTS: Mapping[Effort, Work] = {
         passes=1,
         pass_images=4000,
         tuning_steps=6000,
-        prune_epochs=10,
+        retrain_epochs=20,
     ),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
@@ -180,7 +178,8 @@ class _Job:
         rows = [float_row(num_weights, num_biases, job.measure(self.original))]
         search = self._search_of(self.original, "curvature")
         start = self.original
-        if self.work.prune_epochs and job.images.labelled and len(self.learn) >= _MANY:
+        retrains = job.images.labelled and len(self.learn) >= _MANY and self.work.retrain_epochs
+        if retrains:
             start, kept = self._pruned(search)
             rows.append(pruned_row(kept, num_biases, job.measure(start)))
             search = self._search_of(start, "pruned-curvature")
@@ -200,7 +199,7 @@ class _Job:
             self._save(r + 1, price, found)
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
-        if self.work.tuning_steps:
+        if self.work.tuning_steps and not retrains:
             tuned = self._tuned(search, found, price)
             found = self._best([found, tuned], self.original, search, price)
             layers = search.compressed(found, price)
@@ -291,7 +290,7 @@ class _Job:
         recipe = retraining_recipe(
             base,
             "rd/prune",
-            epochs=self.work.prune_epochs,
+            epochs=self.work.retrain_epochs,
             learning_rate=base.learning_rate,
             weight_decay=base.weight_decay,
         )
