@@ -70,7 +70,8 @@ def compress(
     effort: Annotated[
         Literal["low", "medium", "high"] | None,
         Parameter(
-            help="rd: low and medium (the default) take minutes; high trains the levels, too."
+            help="rd: low and medium (the default) take minutes; high trains as well: with many "
+            "labelled images it prunes and retrains first, else it trains the levels."
         ),
     ] = None,
     divergence: Annotated[
