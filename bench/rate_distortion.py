@@ -6,7 +6,8 @@ compresses the authors' file at several settings of each, judges all on ``imagen
 writes a table, WORK/rate_distortion.json and the plot .png and .svg. Weights of all methods are
 judged in float32; files of rd in integers, too, as clients run them. NNCodec is installed into an
 environment of its own, WORK/nncodec-env (a C++ compiler is needed). A second call goes on where the
-first was stopped.
+first was stopped. Files of rd hold class names, preprocessing and scales of activations as well, of
+NNCodec weights alone; so their weights' section is told, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from typing import Any
 import numpy as np
 from commands import squeezenet
 from matplotlib.figure import Figure
+
+from squeezenet.codec.container import decode
+from squeezenet.codec.weights import encode_weights
 
 _DIVERGENCES = (0.006, 0.012, 0.025, 0.05, 0.08, 0.2)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)
@@ -154,6 +158,8 @@ def _judge(
     point = {"method": method, "setting": setting, "bytes": size}
     point |= _judged(file, options, "--float")
     if method == "rd":
+        layers = decode(file.read_bytes(), str(file)).layers
+        point["weight_bytes"] = len(encode_weights(layers))
         integers = _judged(file, options)
         point |= {f"{key}_int": value for key, value in integers.items()}
     return point
@@ -181,12 +187,19 @@ def _compare(points: list[dict[str, Any]]) -> None:
     for p in points:
         if p["method"] != "NNCodec":
             continue
-        said = [f"{key}: {_fewer(rd, p, key)}" for key in ("kl", "kl_int")]
-        print(f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd by {', by '.join(said)}")
+        said = [
+            f"{what} {_fewer(rd, p, key, size)}"
+            for what, key, size in (
+                ("file", "kl", "bytes"),
+                ("weights alone", "kl", "weight_bytes"),
+                ("file in integers", "kl_int", "bytes"),
+            )
+        ]
+        print(f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd: {'; '.join(said)}")
 
 
-def _fewer(rd: list[dict[str, Any]], other: dict[str, Any], key: str) -> str:
-    ours = sorted((p[key], p["bytes"]) for p in rd)
+def _fewer(rd: list[dict[str, Any]], other: dict[str, Any], key: str, counted: str) -> str:
+    ours = sorted((p[key], p[counted]) for p in rd)
     if not ours or not ours[0][0] <= other["kl"] <= ours[-1][0]:
         return "not measured"
     kl, sizes = zip(*ours, strict=True)
