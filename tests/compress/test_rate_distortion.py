@@ -272,7 +272,7 @@ def test_what_rounding_would_zero_is_pruned_first(
         passes=1,
         pass_images=500,
         tuning_steps=20,
-        retrain_epochs=2,
+        retrain_steps=40,
     )
     monkeypatch.setitem(rd.EFFORTS, "high", brief)
     few = run(model, tmp_path / "few.sqz", calib=False, effort="high", target_bytes=6000)

@@ -50,6 +50,7 @@ from squeezenet.compress.stage_table import (
     pruned_row,
 )
 from squeezenet.compress.tune import Tuning
+from squeezenet.data.loader import steps_per_epoch
 from squeezenet.errors import InterruptedRunError, QualityError, SpecError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
@@ -72,15 +73,16 @@ Effort = Literal["low", "medium", "high"]
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
-    each, then ``tuning_steps`` of training, or before it all ``retrain_epochs`` where labels teach;
-    the curvature is measured on ``curvature_images``, mirrored ones too where there are too few."""
+    each, then ``tuning_steps`` of training, or before it all ``retrain_steps`` where labels teach,
+    whole epochs of them; the curvature is measured on ``curvature_images``, mirrored ones too where
+    there are too few."""
 
     curvature_images: int
     paths: int
     passes: int
     pass_images: int
     tuning_steps: int
-    retrain_epochs: int = 0
+    retrain_steps: int = 0
 
 
 EFFORTS: Mapping[Effort, Work] = {
@@ -92,7 +94,7 @@ EFFORTS: Mapping[Effort, Work] = {
         passes=1,
         pass_images=4000,
         tuning_steps=6000,
-        retrain_epochs=20,
+        retrain_steps=4000,
     ),
 }
 _MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
@@ -104,6 +106,9 @@ _MANY = 10_000
 """Images that are enough to retrain a network with."""
 _PRUNED = 1.2
 """What pruning keeps, of what rounding alone would leave."""
+_MOST_EPOCHS = 20
+_UNNORMALISED_RATE = 0.1
+"""Of the recipe's rate, which is for networks with batch normalisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +182,11 @@ class _Job:
         num_biases = sum(conv.out_channels for conv in graph.convs)
         rows = [float_row(num_weights, num_biases, job.measure(self.original))]
         search = self._search_of(self.original, "curvature")
-        start = self.original
-        retrains = job.images.labelled and len(self.learn) >= _MANY and self.work.retrain_epochs
-        if retrains:
-            start, kept = self._pruned(search)
-            rows.append(pruned_row(kept, num_biases, job.measure(start)))
-            search = self._search_of(start, "pruned-curvature")
+        base = self.original
+        if self._retrains:
+            base, kept = self._pruned(search)
+            rows.append(pruned_row(kept, num_biases, job.measure(base)))
+            search = self._search_of(base, "pruned-curvature")
         saved = load_levels(job.work / "levels.npz")
         if saved is None:
             passes, (price, found) = 0, self._chosen(search, self.work.paths)
@@ -195,11 +199,11 @@ class _Job:
         if not passes:
             rows.append(self._row("rounded", layers))
         for r in range(passes, self.work.passes):
-            found = self._adjusted(start, search, found, price, r)
+            found = self._adjusted(base, search, found, price, r)
             self._save(r + 1, price, found)
         layers = search.compressed(found, price)
         rows.append(self._row("adjusted", layers))
-        if self.work.tuning_steps and not retrains:
+        if self.work.tuning_steps and not self._retrains:
             tuned = self._tuned(search, found, price)
             found = self._best([found, tuned], self.original, search, price)
             layers = search.compressed(found, price)
@@ -274,6 +278,12 @@ class _Job:
             save_curvatures(cache, found)
         return found
 
+    @property
+    def _retrains(self) -> bool:
+        """Whether labels teach at a training's rate, which a few images would only spoil."""
+        many = self.job.images.labelled and len(self.learn) >= _MANY
+        return many and self.work.retrain_steps > 0
+
     def _pruned(self, search: LevelSearch) -> tuple[LoadedModel, KeptWeights]:
         """The original pruned, retrained and folded, and which of its weights are kept."""
         job, graph = self.job, self.graph
@@ -286,12 +296,14 @@ class _Job:
         density = json.loads(cache.read_text(encoding="utf-8"))
         module = self.original.module
         masks = magnitude_masks(module, graph, layer_densities(module, graph, density, {}))
-        base = job.base_recipe
+        base, batch = job.base_recipe, job.base_recipe.batch_size
+        most_epochs = self.work.retrain_steps // steps_per_epoch(len(self.learn), batch)
+        normalised = job.model.record.spec.batch_norm
         recipe = retraining_recipe(
             base,
             "rd/prune",
-            epochs=self.work.retrain_epochs,
-            learning_rate=base.learning_rate,
+            epochs=max(1, min(_MOST_EPOCHS, most_epochs)),
+            learning_rate=base.learning_rate * (1.0 if normalised else _UNNORMALISED_RATE),
             weight_decay=base.weight_decay,
         )
         training = Retraining(
@@ -304,11 +316,11 @@ class _Job:
         folder = RunFolder(job.work / "prune")
         folder.open({"stage": "prune", "recipe": recipe, "density": density})
         self.progress.log(f"prune: {density:.1%} of the weights stay, {recipe.epochs} epochs")
-        found_model = pruned(
+        student = pruned(
             job.model, graph, masks, lambda module, hold: training.run(module, recipe, folder, hold)
         )
-        found_model.module.to(next(module.parameters()).device)
-        return found_model, [mask.cpu().numpy() for mask in masks.values()]
+        student.module.to(next(module.parameters()).device)
+        return student, [mask.cpu().numpy() for mask in masks.values()]
 
     def _chosen(self, search: LevelSearch, paths: int) -> tuple[float, NetworkLevels]:
         """The price, and the levels at it."""
@@ -360,13 +372,13 @@ class _Job:
 
     def _adjusted(
         self,
-        start: LoadedModel,
+        base: LoadedModel,
         search: LevelSearch,
         found: NetworkLevels,
         price: float,
         r: int,
     ) -> NetworkLevels:
-        """One pass of ``gains`` towards the network that was rounded, on other images than the pass
+        """One pass of ``gains`` towards ``base``, which was rounded, on other images than the pass
         before where there are enough."""
         order = np.random.default_rng([self.job.seed, 1]).permutation(len(self.learn))
         few = min(len(order), self.work.pass_images)
@@ -378,7 +390,7 @@ class _Job:
         ):
             gains = measure_gains(
                 student,
-                start,
+                base,
                 self.graph,
                 self._batches(self.learn.subset(chosen)),
                 seed=self.job.seed + r,
@@ -389,7 +401,7 @@ class _Job:
         if gains is None:
             return found
         moved = [gains.moved(found, damping) for damping in DAMPINGS]
-        return self._best([found, *moved], start, search, price)
+        return self._best([found, *moved], base, search, price)
 
     def _best(
         self,
