@@ -20,11 +20,11 @@ from squeezenet.compress import retrain
 from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.calibrate import calibrated
 from squeezenet.compress.curvature import measure_curvature
+from squeezenet.compress.effort import EFFORTS, RateDistortionSettings, Work
 from squeezenet.compress.gains import measure_gains
 from squeezenet.compress.images import open_compression_images
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
 from squeezenet.compress.part_rounded import PartRounded
-from squeezenet.compress.rate_distortion import RateDistortionSettings
 from squeezenet.compress.run import CompressionReport, compress_model
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import open_training_data
@@ -204,8 +204,8 @@ def test_whole_run(
     model: LoadedModel, tmp_path: Path, calib: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "x.sqz"
-    brief = rd.Work(curvature_images=2000, paths=1, passes=2, pass_images=1000, tuning_steps=40)
-    monkeypatch.setitem(rd.EFFORTS, "high", brief)
+    brief = Work(curvature_images=2000, paths=1, passes=2, pass_images=1000, tuning_steps=40)
+    monkeypatch.setitem(EFFORTS, "high", brief)
     report = run(model, out, calib=calib, effort="high")
     assert [row.stage for row in report.stages] == [
         "float32",
@@ -231,8 +231,8 @@ def test_whole_run(
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = rd.Work(curvature_images=2000, paths=1, passes=2, pass_images=1000, tuning_steps=80)
-    monkeypatch.setitem(rd.EFFORTS, "medium", brief)
+    brief = Work(curvature_images=2000, paths=1, passes=2, pass_images=1000, tuning_steps=80)
+    monkeypatch.setitem(EFFORTS, "medium", brief)
     run(model, tmp_path / "a.sqz", effort="medium")
     are_rounded: list[bool] = []
 
@@ -266,7 +266,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 def test_what_rounding_would_zero_is_pruned_first(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = rd.Work(
+    brief = Work(
         curvature_images=500,
         paths=1,
         passes=1,
@@ -274,7 +274,7 @@ def test_what_rounding_would_zero_is_pruned_first(
         tuning_steps=20,
         retrain_steps=40,
     )
-    monkeypatch.setitem(rd.EFFORTS, "high", brief)
+    monkeypatch.setitem(EFFORTS, "high", brief)
     few = run(model, tmp_path / "few.sqz", calib=False, effort="high", target_bytes=6000)
     assert "pruned" not in [row.stage for row in few.stages]
     monkeypatch.setattr(rd, "_MANY", 100)

@@ -180,7 +180,7 @@ def _settings(
         UsageError: an option of the other method was given, or one is out of its range.
     """
     from squeezenet.compress.deep_compression import DeepCompressionSettings
-    from squeezenet.compress.rate_distortion import RateDistortionSettings
+    from squeezenet.compress.effort import RateDistortionSettings
 
     rd = method == "rd"
     own, foreign = (of_rd, of_paper) if rd else (of_paper, of_rd)

@@ -14,11 +14,9 @@ interrupted call goes on from them.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -30,9 +28,11 @@ from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
 from squeezenet.compress.compressed_network import copy_of
 from squeezenet.compress.curvature import Curvature, measure_curvature
+from squeezenet.compress.effort import EFFORTS, RateDistortionSettings
 from squeezenet.compress.gains import DAMPINGS, measure_gains
 from squeezenet.compress.images import CompressionImages, some_of
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
+from squeezenet.compress.price_search import Judgement, choose_price
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
 from squeezenet.compress.saved import (
@@ -51,7 +51,7 @@ from squeezenet.compress.stage_table import (
 )
 from squeezenet.compress.tune import Tuning
 from squeezenet.data.loader import steps_per_epoch
-from squeezenet.errors import InterruptedRunError, QualityError, SpecError
+from squeezenet.errors import InterruptedRunError
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import Answers, Evaluation, answer, compare
@@ -67,39 +67,6 @@ from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.stop import StopSignals
 
-Effort = Literal["low", "medium", "high"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
-    each, then ``tuning_steps`` of training, or before it all ``retrain_steps`` where labels teach,
-    whole epochs of them; the curvature is measured on ``curvature_images``, mirrored ones too where
-    there are too few."""
-
-    curvature_images: int
-    paths: int
-    passes: int
-    pass_images: int
-    tuning_steps: int
-    retrain_steps: int = 0
-
-
-EFFORTS: Mapping[Effort, Work] = {
-    "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, paths=8, passes=1, pass_images=2000, tuning_steps=0),
-    "high": Work(
-        curvature_images=4000,
-        paths=16,
-        passes=1,
-        pass_images=4000,
-        tuning_steps=6000,
-        retrain_steps=4000,
-    ),
-}
-_MOST_DIVERGENCE, _LEAST_DIVERGENCE = 1.0, 1e-4
-_SEARCHES, _ROUGH_SEARCHES = 9, 5
-"""Rounding along one path tells the size within 0.2%, and takes a fraction of the time."""
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
 _MANY = 10_000
@@ -109,26 +76,6 @@ _PRUNED = 1.2
 _MOST_EPOCHS = 20
 _UNNORMALISED_RATE = 0.1
 """Of the recipe's rate, which is for networks with batch normalisation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RateDistortionSettings:
-    """``divergence``: about how many nats rounding may cost, before the rest of the work; with
-    ``target_bytes`` or ``max_drop`` it is searched for instead, ``target_bytes`` first."""
-
-    divergence: float = 0.05
-    effort: Effort = "medium"
-    target_bytes: int | None = None
-    max_drop: float | None = None
-
-    def __post_init__(self) -> None:
-        if not _LEAST_DIVERGENCE <= self.divergence <= _MOST_DIVERGENCE:
-            raise SpecError(
-                f"rd: divergence {self.divergence}, expected {_LEAST_DIVERGENCE} to "
-                f"{_MOST_DIVERGENCE} nats"
-            )
-        if self.effort not in EFFORTS:
-            raise SpecError(f"rd: effort {self.effort!r}, expected one of {', '.join(EFFORTS)}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -324,51 +271,18 @@ class _Job:
 
     def _chosen(self, search: LevelSearch, paths: int) -> tuple[float, NetworkLevels]:
         """The price, and the levels at it."""
-        settings = self.job.settings
-        if settings.target_bytes is None and settings.max_drop is None:
-            price = search.price_of(settings.divergence)
-            self.progress.log(f"round: {search.num_weights:,} weights")
-            return price, search.start(price, paths)
-        # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
-        low, high = _LEAST_DIVERGENCE, _MOST_DIVERGENCE
-        divergence, said = settings.divergence, ""
-        best: tuple[float, NetworkLevels | None] | None = None
-        for i in range(_SEARCHES):
-            price = search.price_of(divergence)
-            rough = i < _ROUGH_SEARCHES
-            found = search.start(price, 1 if rough else paths)
-            good, smaller, said = self._judged(search.compressed(found, price))
-            self.progress.log(f"search: {said}")
-            if good:
-                best = (price, None if rough else found)
-            if smaller:
-                low = divergence
-            else:
-                high = divergence
-            known = (low > _LEAST_DIVERGENCE, high < _MOST_DIVERGENCE)
-            if known == (True, True):
-                divergence = math.sqrt(low * high)
-            else:
-                divergence = min(high, divergence * 4) if known[0] else max(low, divergence / 4)
-        if best is None:
-            wanted = f"--target-bytes {settings.target_bytes}"
-            if settings.target_bytes is None:
-                wanted = f"--max-drop {settings.max_drop}"
-            raise QualityError(f"{wanted} cannot be reached: {said} is the nearest")
-        price, levels = best
-        return price, search.start(price, paths) if levels is None else levels
+        return choose_price(search, self.job.settings, self._judged, paths, self.progress)
 
-    def _judged(self, layers: tuple[CompressedLayer, ...]) -> tuple[bool, bool, str]:
-        """Whether layers are good, whether smaller ones may be better, and what was found."""
+    def _judged(self, layers: tuple[CompressedLayer, ...]) -> Judgement:
         settings = self.job.settings
         size = self.job.file_bytes(layers)
         if settings.target_bytes is not None:
             fits = size <= settings.target_bytes
-            return fits, not fits, f"{size:,} bytes"
+            return Judgement(good=fits, coarser=not fits, said=f"{size:,} bytes")
         assert settings.max_drop is not None
         drop = self.job.drop(self._as_model(layers))
         good = drop <= settings.max_drop
-        return good, good, f"{size:,} bytes, {drop:.2f} lost"
+        return Judgement(good=good, coarser=good, said=f"{size:,} bytes, {drop:.2f} lost")
 
     def _adjusted(
         self,

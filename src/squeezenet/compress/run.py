@@ -20,8 +20,9 @@ from squeezenet.codec.sizes import LayerSizes, layer_sizes
 from squeezenet.codec.types import CompressedModel, TensorScale
 from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
 from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
+from squeezenet.compress.effort import RateDistortionSettings
 from squeezenet.compress.images import CompressionImages, some_of
-from squeezenet.compress.rate_distortion import RateDistortion, RateDistortionSettings
+from squeezenet.compress.rate_distortion import RateDistortion
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
 from squeezenet.files import write_bytes_atomically

@@ -1,0 +1,61 @@
+"""What a job of method ``rd`` is asked for, and how much work goes into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from squeezenet.errors import SpecError
+
+Effort = Literal["low", "medium", "high"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
+    each, then ``tuning_steps`` of training, or before it all ``retrain_steps`` where labels teach,
+    whole epochs of them; the curvature is measured on ``curvature_images``, mirrored ones too where
+    there are too few."""
+
+    curvature_images: int
+    paths: int
+    passes: int
+    pass_images: int
+    tuning_steps: int
+    retrain_steps: int = 0
+
+
+EFFORTS: Mapping[Effort, Work] = {
+    "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
+    "medium": Work(curvature_images=2000, paths=8, passes=1, pass_images=2000, tuning_steps=0),
+    "high": Work(
+        curvature_images=4000,
+        paths=16,
+        passes=1,
+        pass_images=4000,
+        tuning_steps=6000,
+        retrain_steps=4000,
+    ),
+}
+MOST_DIVERGENCE, LEAST_DIVERGENCE = 1.0, 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateDistortionSettings:
+    """``divergence``: about how many nats rounding may cost, before the rest of the work; with
+    ``target_bytes`` or ``max_drop`` it is searched for instead, ``target_bytes`` first."""
+
+    divergence: float = 0.05
+    effort: Effort = "medium"
+    target_bytes: int | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if not LEAST_DIVERGENCE <= self.divergence <= MOST_DIVERGENCE:
+            raise SpecError(
+                f"rd: divergence {self.divergence}, expected {LEAST_DIVERGENCE} to "
+                f"{MOST_DIVERGENCE} nats"
+            )
+        if self.effort not in EFFORTS:
+            raise SpecError(f"rd: effort {self.effort!r}, expected one of {', '.join(EFFORTS)}")
