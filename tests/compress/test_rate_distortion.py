@@ -28,7 +28,7 @@ from squeezenet.compress.part_rounded import PartRounded
 from squeezenet.compress.run import CompressionReport, compress_model
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import open_training_data
-from squeezenet.errors import InterruptedRunError, QualityError, SpecError
+from squeezenet.errors import InterruptedRunError, QualityError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.evaluate import answer, compare
 from squeezenet.images.preprocess import from_pixels, normalise
@@ -321,10 +321,3 @@ def test_search_by_bytes_and_by_drop(model: LoadedModel, tmp_path: Path) -> None
     with pytest.raises(QualityError, match="--target-bytes 100 cannot be reached"):
         run(model, tmp_path / "e.sqz", target_bytes=100)
     assert not (tmp_path / "e.sqz").exists()
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(SpecError, match=r"divergence 5\.0, expected"):
-        RateDistortionSettings(divergence=5.0)
-    with pytest.raises(SpecError, match="effort 'some'"):
-        RateDistortionSettings(effort="some")  # type: ignore[arg-type]
