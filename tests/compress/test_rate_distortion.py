@@ -277,7 +277,7 @@ def test_what_rounding_would_zero_is_pruned_first(
     monkeypatch.setitem(EFFORTS, "high", brief)
     few = run(model, tmp_path / "few.sqz", calib=False, effort="high", target_bytes=6000)
     assert "pruned" not in [row.stage for row in few.stages]
-    monkeypatch.setattr(rd, "_MANY", 100)
+    monkeypatch.setattr(rd, "MANY_IMAGES", 100)
     out = tmp_path / "a.sqz"
     report = run(model, out, calib=False, effort="high", target_bytes=6000)
     stages = [row.stage for row in report.stages]

@@ -19,6 +19,8 @@ from squeezenet.images.sets import (
     with_model_labels,
 )
 
+MANY_IMAGES = 10_000
+"""From here on images are enough to train with as a training does."""
 _KEPT_ASIDE = 0.2
 """Share of the calibration images on which agreement is measured when there is no ``--val``."""
 

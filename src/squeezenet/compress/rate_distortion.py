@@ -30,7 +30,7 @@ from squeezenet.compress.compressed_network import copy_of
 from squeezenet.compress.curvature import Curvature, measure_curvature
 from squeezenet.compress.effort import EFFORTS, RateDistortionSettings
 from squeezenet.compress.gains import DAMPINGS, measure_gains
-from squeezenet.compress.images import CompressionImages, some_of
+from squeezenet.compress.images import MANY_IMAGES, CompressionImages, some_of
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
 from squeezenet.compress.price_search import Judgement, choose_price
 from squeezenet.compress.prune import layer_densities, magnitude_masks
@@ -69,13 +69,11 @@ from squeezenet.train.stop import StopSignals
 
 _TO_CHOOSE, _MOST_TO_CHOOSE = 0.2, 500
 """Share, and number, of the images by which is chosen what the others suggest."""
-_MANY = 10_000
-"""Images that are enough to retrain a network with."""
 _PRUNED = 1.2
 """What pruning keeps, of what rounding alone would leave."""
 _MOST_EPOCHS = 20
 _UNNORMALISED_RATE = 0.1
-"""Of the recipe's rate, which is for networks with batch normalisation."""
+"""Of the recipe's rate, which is for networks with batch normalisation. Not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,7 +134,8 @@ class _Job:
             search = self._search_of(base, "pruned-curvature")
         saved = load_levels(job.work / "levels.npz")
         if saved is None:
-            passes, (price, found) = 0, self._chosen(search, self.work.paths)
+            passes = 0
+            price, found = self._chosen(search, self.work.paths)
             self._activations = self._calibrated(search.compressed(found, price))
             self._save(passes, price, found)
         else:
@@ -228,7 +227,7 @@ class _Job:
     @property
     def _retrains(self) -> bool:
         """Whether labels teach at a training's rate, which a few images would only spoil."""
-        many = self.job.images.labelled and len(self.learn) >= _MANY
+        many = self.job.images.labelled and len(self.learn) >= MANY_IMAGES
         return many and self.work.retrain_steps > 0
 
     def _pruned(self, search: LevelSearch) -> tuple[LoadedModel, KeptWeights]:

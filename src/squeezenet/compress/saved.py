@@ -31,6 +31,7 @@ class SavedLevels:
 
 
 def save_levels(path: Path, saved: SavedLevels) -> None:
+    """Write them, or leave what was there: a kill never leaves half a file."""
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "passes": np.array(saved.passes),
         "price": np.array(saved.price),
@@ -73,6 +74,7 @@ def load_levels(path: Path) -> SavedLevels | None:
 
 
 def save_curvatures(path: Path, curvatures: Mapping[str, Curvature]) -> None:
+    """Write the layers' curvatures, as ``save_levels`` does."""
     _write(
         path,
         {

@@ -17,6 +17,7 @@ import numpy as np
 
 from squeezenet.arch.graph import Graph
 from squeezenet.compress.compressed_network import copy_of, teaching
+from squeezenet.compress.images import MANY_IMAGES
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels, Outputs
 from squeezenet.compress.part_rounded import PartRounded
 from squeezenet.images.sets import ImageSet
@@ -27,9 +28,8 @@ from squeezenet.train.run_folder import RunFolder
 
 _PARTS = ((0.5, 0.4), (0.75, 0.3), (0.9, 0.3))
 """Share of the outputs that are rounded, and of the steps that are then trained."""
-_MANY = 10_000
 _SETTINGS = {False: (32, 0.005), True: (128, 0.005)}
-"""Batch and Adam's rate, in levels a step; True: on ``_MANY`` images or more."""
+"""Batch and Adam's rate, in levels a step; True: on ``MANY_IMAGES`` or more."""
 _MOST_EPOCHS = {False: 15, True: 30}
 """Of 640 photographs, 15 epochs have helped on others, 30 have not. True: as above."""
 _TEMPERATURE = 3.0
@@ -131,7 +131,7 @@ class Tuning:
         return high, found
 
     def _recipe(self, part: float) -> Recipe:
-        many = len(self.images) >= _MANY
+        many = len(self.images) >= MANY_IMAGES
         batch_size, learning_rate = _SETTINGS[many]
         augmentation = self.base_recipe.augmentation
         if self.labelled is None:
