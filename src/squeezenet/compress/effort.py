@@ -35,7 +35,7 @@ EFFORTS: Mapping[Effort, Work] = {
         passes=1,
         pass_images=4000,
         tuning_steps=6000,
-        retrain_steps=4000,
+        retrain_steps=8000,
     ),
 }
 MOST_DIVERGENCE, LEAST_DIVERGENCE = 1.0, 1e-4
