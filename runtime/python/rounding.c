@@ -19,7 +19,7 @@
 #define STATES 8
 #define MOST_LIST 16
 #define MOST_PATHS (STATES * MOST_LIST)
-#define WINDOW 256 /* weights that paths may differ in; what is before is settled */
+#define WINDOW 512 /* weights that paths may differ in; what is before is settled */
 #define SETTLE 16  /* every so many weights it is looked which are */
 #define MOST_CODE 63 /* levels of a trellis are twice as large */
 #define SUMS 16
@@ -174,8 +174,9 @@ static size_t settle(const layer *l, workspace *w, front *f, past *h, size_t sta
     return start + same;
 }
 
-static void round_row(const layer *l, workspace *w, const double *weights, double gain,
-                      double step, const uint8_t *classes, int16_t *codes) {
+/* Returns what the cheapest path costs, in nats. */
+static double round_row(const layer *l, workspace *w, const double *weights, double gain,
+                        double step, const uint8_t *classes, int16_t *codes) {
     size_t start = 0;
     unsigned turn = 0, k = 0;
     front *now = &w->fronts[0];
@@ -226,19 +227,20 @@ static void round_row(const layer *l, workspace *w, const double *weights, doubl
     const past *h = &w->pasts[turn];
     unsigned best = best_path(&w->fronts[turn], l->list);
     memcpy(codes + start, h->codes[best], (l->num_inputs - start) * sizeof(int16_t));
+    return w->fronts[turn].cost[best];
 }
 
 enum { WEIGHTS, UPPER, COLUMNS, ZERO, NONZERO, MAGNITUDE, CLASSES_P, CODES, NUM_BUFFERS };
 
 /* (weight_P, upper_PP, columns_PP, zero, nonzero, magnitude, classes_P, codes_P, gain, step, size,
  * paths, trellis, price): float64 but for float32 columns, which are upper_PP transposed, uint8
- * classes and int16 codes, which are written. */
+ * classes and int16 codes, which are written. Returns what they cost. */
 PyObject *sqz_round_output(PyObject *self, PyObject *args) {
     PyObject *objects[NUM_BUFFERS];
     Py_buffer views[NUM_BUFFERS];
     unsigned size, list;
     int trellis;
-    double gain, step, price;
+    double gain, step, price, cost = 0;
     if (!PyArg_ParseTuple(args, "OOOOOOOOddIIpd", &objects[0], &objects[1], &objects[2],
                           &objects[3], &objects[4], &objects[5], &objects[6], &objects[7], &gain,
                           &step, &size, &list, &trellis, &price))
@@ -269,7 +271,7 @@ PyObject *sqz_round_output(PyObject *self, PyObject *args) {
                 PyErr_NoMemory();
             } else {
                 Py_BEGIN_ALLOW_THREADS
-                round_row(&l, w, views[WEIGHTS].buf, gain, step, classes, views[CODES].buf);
+                cost = round_row(&l, w, views[WEIGHTS].buf, gain, step, classes, views[CODES].buf);
                 Py_END_ALLOW_THREADS
             }
             free(w);
@@ -278,5 +280,5 @@ PyObject *sqz_round_output(PyObject *self, PyObject *args) {
     good &= held == NUM_BUFFERS;
     while (held-- > 0) PyBuffer_Release(&views[held]);
     if (!good) return NULL;
-    Py_RETURN_NONE;
+    return PyFloat_FromDouble(cost);
 }

@@ -21,6 +21,7 @@ from squeezenet.codec.types import (
     mantissa_bits,
     round_biases,
     round_scales,
+    scales_around,
 )
 from squeezenet.codec.weights import decode_weights, encode_weights, layer_bytes
 from squeezenet.errors import MalformedError, WeightsError
@@ -150,6 +151,9 @@ def test_rounding() -> None:
     scales_O = round_scales(np.geomspace(1e-6, 1e3, 200))
     assert mantissa_bits(scales_O) <= 5
     assert np.abs(scales_O / np.geomspace(1e-6, 1e3, 200) - 1).max() < 1 / 60
+    around = scales_around(0.99, 5)
+    np.testing.assert_array_equal(around, np.array([61, 62, 63, 64, 66], np.float32) / 64)
+    assert (scales_around(0.0, 3) > 0).all()
     bias_O = np.array([0.3, -7.77, 0.0])
     rounded = round_biases(bias_O, 0.01)
     assert bias_shift(rounded) <= 7

@@ -16,7 +16,7 @@ from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.codec.weights import encode_weights
 from squeezenet.compress.curvature import measure_curvature
 from squeezenet.compress.rates import Rates, activity_classes, context_places
-from squeezenet.compress.rounding import ErrorCost, feedback, round_layer
+from squeezenet.compress.rounding import Breadth, ErrorCost, feedback, round_layer
 from squeezenet.data.digits import load_digits
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -55,8 +55,11 @@ def test_rates_are_what_the_coder_spends() -> None:
         assert 0.96 < bits / 8 / len(encode_weights([layer])) < 1.02
 
 
+FOUR = Breadth(paths=4, steps=1)
+
+
 def rounded(
-    weight_OP: np.ndarray, hessian: np.ndarray, step: float, price: float, paths: int = 4
+    weight_OP: np.ndarray, hessian: np.ndarray, step: float, price: float, breadth: Breadth = FOUR
 ) -> tuple[np.ndarray, float]:
     """Levels of 3x3 kernels, and what they cost: distortion, and bits at ``price``."""
     shape = (len(weight_OP), len(hessian) // 9, 9)
@@ -67,8 +70,8 @@ def rounded(
         inputs_PP=hessian, inputs_feedback_PP=feedback(hessian), outputs_OO=np.eye(len(weight_OP))
     )
     steps_O = np.full(len(weight_OP), step)
-    codes_OP, _ = round_layer(
-        weight_OP, cost, steps_O, rates, classes, nats_a_bit=price, paths=paths
+    codes_OP, scales_O = round_layer(
+        weight_OP, cost, steps_O, rates, classes, nats_a_bit=price, breadth=breadth
     )
     sums, places = context_places(codes_OP.reshape(shape))
     bits = np.where(
@@ -79,7 +82,7 @@ def rounded(
     rows = codes_OP.tolist()
     for row in rows:
         to_levels(row)
-    error = np.array(rows) * step - weight_OP
+    error = np.array(rows) * scales_O[:, None] - weight_OP
     distortion = float(np.einsum("op,pq,oq->", error, hessian, error)) / 2
     return np.array(rows), distortion + price * float(bits)
 
@@ -115,8 +118,53 @@ def test_more_paths_cost_less() -> None:
     inputs = rng.normal(size=(4000, 360)) @ rng.normal(size=(360, 360)) / 19
     hessian = inputs.T @ inputs / 4000
     weight_OP = rng.laplace(size=(48, 360))
-    costs = [rounded(weight_OP, hessian, 0.5, 0.05, paths)[1] for paths in (1, 4, 16)]
+    costs = [
+        rounded(weight_OP, hessian, 0.5, 0.05, Breadth(paths=paths, steps=1))[1]
+        for paths in (1, 4, 16)
+    ]
     assert costs[0] > 1.01 * costs[1] > 1.01 * costs[2]
+
+
+def test_more_steps_to_choose_from_cost_less() -> None:
+    rng = np.random.default_rng(4)
+    inputs = rng.normal(size=(4000, 360)) @ rng.normal(size=(360, 360)) / 19
+    hessian = inputs.T @ inputs / 4000
+    weight_OP = rng.laplace(size=(48, 360))
+    costs = [
+        rounded(weight_OP, hessian, 0.5, 0.05, Breadth(paths=2, steps=steps))[1]
+        for steps in (1, 3, 9)
+    ]
+    assert costs[0] > 1.003 * costs[1] > 1.003 * costs[2]
+
+
+def test_what_a_way_is_said_to_cost_is_what_it_costs() -> None:
+    rng = np.random.default_rng(5)
+    inputs = rng.normal(size=(4000, 1080)) @ rng.normal(size=(1080, 1080)) / 33
+    hessian = inputs.T @ inputs / 4000
+    weight_P, upper_PP = rng.laplace(size=1080), np.ascontiguousarray(feedback(hessian))
+    codes_P = np.empty(1080, np.int16)
+    # Where zeros cost 1 bit, all others 3.
+    nats = _native.round_output(
+        weight_P,
+        upper_PP,
+        np.ascontiguousarray(upper_PP.T, np.float32),
+        np.full((16, 9, 16), 1.0),
+        np.full((16, 9, 16), 2.0),
+        np.full((16, 128), 1.0),
+        np.zeros(1080, np.uint8),
+        codes_P,
+        0.8,
+        0.5,
+        9,
+        8,
+        True,
+        0.02,
+    )
+    levels = codes_P.tolist()
+    to_levels(levels)
+    error_P = np.linalg.solve(upper_PP.T, weight_P - 0.5 * np.array(levels))
+    bits = 1080 + 2 * np.count_nonzero(codes_P)
+    assert abs(nats / (0.4 * float(error_P @ error_P) + 0.02 * bits) - 1) < 1e-3
 
 
 def test_what_is_too_large_stays_within_bytes() -> None:
@@ -143,7 +191,7 @@ def test_outputs_make_good_for_one_another() -> None:
     costs = []
     for cost in (alone, true):
         codes_OP, scales_O = round_layer(
-            weight_OP, cost, np.full(24, 0.25), rates, classes, nats_a_bit=0.0, paths=4
+            weight_OP, cost, np.full(24, 0.25), rates, classes, nats_a_bit=0.0, breadth=FOUR
         )
         rows = codes_OP.tolist()
         for row in rows:

@@ -197,6 +197,16 @@ def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
     return round_mantissa(scales_O, SCALE_MANTISSA_BITS)
 
 
+def scales_around(scale: float, count: int) -> Float32Array:
+    """Return ``count`` neighbouring scales that ``LevelWeights`` can have, an odd number, of which
+    the nearest to ``scale`` stands in the middle."""
+    unit = 1 << (23 - SCALE_MANTISSA_BITS)
+    middle = int(round_scales(np.array([scale])).view(np.uint32)[0]) // unit
+    first = max(1, middle - count // 2)
+    words = np.arange(first, first + count, dtype=np.uint32) * np.uint32(unit)
+    return words.view(np.float32)
+
+
 def round_step(step: float) -> float:
     """Return the nearest step that a ``TensorScale`` can have."""
     return float(round_mantissa(np.array([step]), STEP_MANTISSA_BITS)[0])

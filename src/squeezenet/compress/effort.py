@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from squeezenet.compress.rounding import Breadth
 from squeezenet.errors import SpecError
 
 Effort = Literal["low", "medium", "high"]
@@ -13,13 +14,13 @@ Effort = Literal["low", "medium", "high"]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """``paths`` that rounding follows in each state, ``passes`` of ``gains`` on ``pass_images``
-    each, then ``tuning_steps`` of training, or before it all ``retrain_steps`` where labels teach,
-    whole epochs of them; the curvature is measured on ``curvature_images``, mirrored ones too where
-    there are too few."""
+    """``breadth`` of rounding, ``passes`` of ``gains`` on ``pass_images`` each, then
+    ``tuning_steps`` of training, or before it all ``retrain_steps`` where labels teach, whole
+    epochs of them; the curvature is measured on ``curvature_images``, mirrored ones too where there
+    are too few."""
 
     curvature_images: int
-    paths: int
+    breadth: Breadth
     passes: int
     pass_images: int
     tuning_steps: int
@@ -27,11 +28,23 @@ class Work:
 
 
 EFFORTS: Mapping[Effort, Work] = {
-    "low": Work(curvature_images=2000, paths=1, passes=1, pass_images=1000, tuning_steps=0),
-    "medium": Work(curvature_images=2000, paths=8, passes=1, pass_images=2000, tuning_steps=0),
+    "low": Work(
+        curvature_images=2000,
+        breadth=Breadth(paths=1, steps=5),
+        passes=1,
+        pass_images=1000,
+        tuning_steps=0,
+    ),
+    "medium": Work(
+        curvature_images=2000,
+        breadth=Breadth(paths=8, steps=9),
+        passes=1,
+        pass_images=2000,
+        tuning_steps=0,
+    ),
     "high": Work(
         curvature_images=4000,
-        paths=16,
+        breadth=Breadth(paths=16, steps=9),
         passes=1,
         pass_images=4000,
         tuning_steps=6000,

@@ -30,9 +30,16 @@ from squeezenet.codec.types import (
 )
 from squeezenet.compress.curvature import Curvature
 from squeezenet.compress.rates import Levels, Rates, activity_classes, rates_of
-from squeezenet.compress.rounding import ErrorCost, Float64Array, feedback, round_layer
+from squeezenet.compress.rounding import (
+    NARROW,
+    Breadth,
+    ErrorCost,
+    Float64Array,
+    feedback,
+    round_layer,
+)
 
-_STEP = 0.58
+_STEP = 0.46
 """Of that length: a step on the trellis, and half a step without one."""
 _LARGEST_LEVEL = 115
 """Steps are at least this part of an output's largest weight."""
@@ -119,9 +126,9 @@ class LevelSearch:
         return LevelSearch(self._graph, weights, self._curvatures)
 
     def start(
-        self, price: float, paths: int, kept: tuple[NetworkLevels, Outputs] | None = None
+        self, price: float, breadth: Breadth, kept: tuple[NetworkLevels, Outputs] | None = None
     ) -> NetworkLevels:
-        """Choose steps, and round every layer; ``paths``: see ``round_layer``.
+        """Choose steps, and round every layer.
 
         ``kept``: levels, and the outputs that keep theirs; the weights there must be what these
         stand for.
@@ -138,8 +145,9 @@ class LevelSearch:
 
         keep()
         found: dict[str, LayerLevels] = {}
-        for _ in range(_ROUNDS):
-            found = self._rounded(codes, scales, price, paths, kept and kept[1])
+        # The first rounds only find rates and contexts, which narrow ones tell as well.
+        for each in (*[NARROW] * (_ROUNDS - 1), breadth):
+            found = self._rounded(codes, scales, price, each, kept and kept[1])
             codes = {name: layer.codes_OP for name, layer in found.items()}
         return found
 
@@ -148,7 +156,7 @@ class LevelSearch:
         codes: Mapping[str, Levels],
         scales: Mapping[str, Float32Array],
         price: float,
-        paths: int,
+        breadth: Breadth,
         kept: Outputs | None,
     ) -> dict[str, LayerLevels]:
         """Round every layer at the rates and contexts that the codes before make."""
@@ -161,7 +169,7 @@ class LevelSearch:
             kind = rates[codes_OIK.shape[2] == 1]
             start = (codes[name], scales[name])
             kept_O = np.zeros(len(codes_OIK), np.bool_) if kept is None else kept[name]
-            return layer.round(start, kept_O, kind, classes, price, paths)
+            return layer.round(start, kept_O, kind, classes, price, breadth)
 
         # The longest first, so that no thread is left alone with one in the end.
         names = sorted(shaped, key=lambda name: -shaped[name].size)
@@ -253,7 +261,7 @@ class _Layer:
         rates: Rates,
         classes_OIK: Levels,
         price: float,
-        paths: int,
+        breadth: Breadth,
     ) -> LayerLevels:
         """Round all outputs but those that are ``kept_O``, with codes and scales to start from."""
         codes_OP, scales_O = start[0].copy(), start[1].copy()
@@ -267,7 +275,7 @@ class _Layer:
                     rates,
                     classes_OIK[free],
                     nats_a_bit=price,
-                    paths=paths,
+                    breadth=breadth,
                     trellis=self.trellis,
                 )
         found = LayerLevels(

@@ -13,11 +13,11 @@ from squeezenet.compress.effort import (
     RateDistortionSettings,
 )
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
+from squeezenet.compress.rounding import NARROW, Breadth
 from squeezenet.errors import QualityError
 from squeezenet.progress import Progress
 
 _SEARCHES, _ROUGH_SEARCHES = 9, 5
-"""Rounding along one path tells the size within 0.2%, and takes a fraction of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ def choose_price(
     search: LevelSearch,
     settings: RateDistortionSettings,
     judge: Callable[[tuple[CompressedLayer, ...]], Judgement],
-    paths: int,
+    breadth: Breadth,
     progress: Progress,
 ) -> tuple[float, NetworkLevels]:
-    """Return the price, and the levels at it; ``paths``: see ``round_layer``.
+    """Return the price, and the levels at it.
 
     Raises:
         QualityError: what the settings ask for cannot be reached.
@@ -44,7 +44,7 @@ def choose_price(
     if settings.target_bytes is None and settings.max_drop is None:
         price = search.price_of(settings.divergence)
         progress.log(f"round: {search.num_weights:,} weights")
-        return price, search.start(price, paths)
+        return price, search.start(price, breadth)
     # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
     low, high = LEAST_DIVERGENCE, MOST_DIVERGENCE
     divergence, said = settings.divergence, ""
@@ -52,7 +52,7 @@ def choose_price(
     for i in range(_SEARCHES):
         price = search.price_of(divergence)
         rough = i < _ROUGH_SEARCHES
-        found = search.start(price, 1 if rough else paths)
+        found = search.start(price, NARROW if rough else breadth)
         judged = judge(search.compressed(found, price))
         said = judged.said
         progress.log(f"search: {said}")
@@ -73,4 +73,4 @@ def choose_price(
             wanted = f"--max-drop {settings.max_drop}"
         raise QualityError(f"{wanted} cannot be reached: {said} is the nearest")
     price, levels = best
-    return price, search.start(price, paths) if levels is None else levels
+    return price, search.start(price, breadth) if levels is None else levels

@@ -35,6 +35,7 @@ from squeezenet.compress.level_search import LevelSearch, NetworkLevels
 from squeezenet.compress.price_search import Judgement, choose_price
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
+from squeezenet.compress.rounding import NARROW, Breadth
 from squeezenet.compress.saved import (
     SavedLevels,
     load_curvatures,
@@ -133,7 +134,7 @@ class _Job:
         saved = load_levels(job.work / "levels.npz")
         if saved is None:
             passes = 0
-            price, found = self._chosen(search, self.work.paths)
+            price, found = self._chosen(search, self.work.breadth)
             self._activations = self._calibrated(search.compressed(found, price))
             self._save(passes, price, found)
         else:
@@ -233,7 +234,7 @@ class _Job:
         job, graph = self.job, self.graph
         cache = job.work / "density.json"
         if not cache.is_file():
-            _, found = self._chosen(search, 1)
+            _, found = self._chosen(search, NARROW)
             codes = np.concatenate([layer.codes_OP.reshape(-1) for layer in found.values()])
             density = np.count_nonzero(codes) / len(codes)
             write_bytes_atomically(cache, json.dumps(density).encode())
@@ -266,9 +267,9 @@ class _Job:
         student.module.to(next(module.parameters()).device)
         return student, [mask.cpu().numpy() for mask in masks.values()]
 
-    def _chosen(self, search: LevelSearch, paths: int) -> tuple[float, NetworkLevels]:
+    def _chosen(self, search: LevelSearch, breadth: Breadth) -> tuple[float, NetworkLevels]:
         """The price, and the levels at it."""
-        return choose_price(search, self.job.settings, self._judged, paths, self.progress)
+        return choose_price(search, self.job.settings, self._judged, breadth, self.progress)
 
     def _judged(self, layers: tuple[CompressedLayer, ...]) -> Judgement:
         settings = self.job.settings
@@ -364,7 +365,7 @@ class _Job:
             labelled=job.images.retrain if job.images.labelled else None,
             base_recipe=job.base_recipe,
             steps=self.work.tuning_steps,
-            paths=self.work.paths,
+            breadth=self.work.breadth,
             size=size,
             folder=lambda name: RunFolder(job.work / name),
             seed=job.seed,

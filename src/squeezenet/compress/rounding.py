@@ -4,7 +4,8 @@ One weight after another is rounded, and the error of each is made good by the w
 come: within an output channel, as in GPTQ (arXiv 2210.17323), and from one output channel to those
 after it, as in YAQA (arXiv 2505.22988). As levels are on a trellis (``codec.trellis``), not one way
 of rounding an output goes on but the cheapest few in each of its states: list Viterbi, in C
-(``runtime/python/rounding.c``). What a way costs is exact, so that more of them are always better.
+(``runtime/python/rounding.c``). What a way costs is exact, so that more of them are always better,
+and so are more steps to choose from: neighbouring ones round quite differently.
 
 Legend: O output channels, I input channels of a group, K kernel positions, P = I x K.
 """
@@ -12,6 +13,7 @@ Legend: O output channels, I input channels of a group, K kernel positions, P = 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +22,7 @@ import numpy.typing as npt
 
 from squeezenet._native import round_output
 from squeezenet.codec.trellis import to_levels
-from squeezenet.codec.types import Float32Array, round_scales
+from squeezenet.codec.types import Float32Array, round_scales, scales_around
 from squeezenet.compress.rates import NUM_CLASSES, Levels, Rates
 
 Float64Array = npt.NDArray[np.float64]
@@ -78,6 +80,19 @@ class ErrorCost:
         return parts_O
 
 
+@dataclass(frozen=True, kw_only=True)
+class Breadth:
+    """How many ways of rounding are tried: ``paths`` go on in each state of the trellis, 1 to 16,
+    and of ``steps`` neighbouring ones, an odd number, each output gets the cheapest."""
+
+    paths: int
+    steps: int
+
+
+NARROW = Breadth(paths=1, steps=1)
+"""Tells sizes within 0.5% in a fraction of the time."""
+
+
 def round_layer(
     weight_OP: Float64Array,
     cost: ErrorCost,
@@ -86,15 +101,14 @@ def round_layer(
     classes_OIK: Levels,
     *,
     nats_a_bit: float,
-    paths: int,
+    breadth: Breadth,
     trellis: bool = True,
 ) -> tuple[Levels, Float32Array]:
     """Return codes (O, P) and scales (O,); a code's level times its output's scale stands for a
     weight. ``trellis`` False: codes are levels.
 
     ``steps_O``: what codes are chosen for, of which scales differ by what mends their outputs;
-    ``classes_OIK``: the contexts' activity classes, from codes tried before; ``paths``: how many
-    go on in each state, 1 to 16.
+    ``classes_OIK``: the contexts' activity classes, from codes tried before.
     """
     num_out, _, size = classes_OIK.shape
     upper_PP = np.ascontiguousarray(cost.inputs_feedback_PP)
@@ -108,18 +122,23 @@ def round_layer(
         np.ascontiguousarray(rates.magnitude_CM),
     )
     classes_OP = np.ascontiguousarray(classes_OIK.reshape(num_out, -1), np.uint8)
-    codes_OP = np.empty(weight_OP.shape, np.int16)
-    scales_O = round_scales(steps_O)
+    codes_OP, codes_P = np.empty(weight_OP.shape, np.int16), np.empty(len(upper_PP), np.int16)
+    scales_O = np.empty(num_out, np.float32)
     left_OP = np.array(weight_OP, np.float64)
     for start in range(0, num_out, _BLOCK):
         stop = min(start + _BLOCK, num_out)
         errors_BP = np.empty((stop - start, weight_OP.shape[1]))
         for o in range(start, stop):
             left_OP[o] -= between_OO[start:o, o] @ errors_BP[: o - start]
-            round_output(
-                left_OP[o], upper_PP, columns_PP, *tables, classes_OP[o], codes_OP[o],
-                between_OO[o, o] ** -2.0, float(steps_O[o]), size, paths, trellis, nats_a_bit,
-            )  # fmt: skip
+            least = math.inf
+            for step in scales_around(float(steps_O[o]), breadth.steps).tolist():
+                nats = round_output(
+                    left_OP[o], upper_PP, columns_PP, *tables, classes_OP[o], codes_P,
+                    between_OO[o, o] ** -2.0, step, size, breadth.paths, trellis, nats_a_bit,
+                )  # fmt: skip
+                if nats < least:
+                    least, scales_O[o] = nats, step
+                    codes_OP[o] = codes_P
             levels = codes_OP[o].tolist()
             if trellis:
                 to_levels(levels)

@@ -20,6 +20,7 @@ from squeezenet.compress.compressed_network import copy_of, teaching
 from squeezenet.compress.images import MANY_IMAGES
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels, Outputs
 from squeezenet.compress.part_rounded import PartRounded
+from squeezenet.compress.rounding import NARROW, Breadth
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.fit import Fit, FitOptions
@@ -43,8 +44,8 @@ _SEARCHES, _WIDEST = 5, 0.3
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tuning:
     """One job. ``labelled`` is the set that ``images`` are of, if labels teach beside the original.
-    ``size`` tells what levels take as a file; ``steps`` are the most; ``paths`` as in
-    ``round_layer``."""
+    ``size`` tells what levels take as a file; ``steps`` are the most; ``breadth`` is that
+    of rounding."""
 
     original: LoadedModel
     graph: Graph
@@ -52,7 +53,7 @@ class Tuning:
     labelled: ImageSet | None
     base_recipe: Recipe
     steps: int
-    paths: int
+    breadth: Breadth
     size: Callable[[NetworkLevels], int]
     folder: Callable[[str], RunFolder]
     seed: int
@@ -120,14 +121,14 @@ class Tuning:
         low, high = price * math.exp(-_WIDEST), price * math.exp(_WIDEST)
         for _ in range(_SEARCHES):
             middle = math.sqrt(low * high)
-            if self.size(search.start(middle, 1, kept)) > most_bytes:
+            if self.size(search.start(middle, NARROW, kept)) > most_bytes:
                 low = middle
             else:
                 high = middle
-        found = search.start(high, self.paths, kept)
+        found = search.start(high, self.breadth, kept)
         while self.size(found) > most_bytes and high < 10 * price:
             high *= 1.01
-            found = search.start(high, self.paths, kept)
+            found = search.start(high, self.breadth, kept)
         return high, found
 
     def _recipe(self, part: float) -> Recipe:
