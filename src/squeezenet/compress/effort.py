@@ -30,21 +30,21 @@ class Work:
 EFFORTS: Mapping[Effort, Work] = {
     "low": Work(
         curvature_images=2000,
-        breadth=Breadth(paths=1, steps=5),
+        breadth=Breadth(paths=1, steps=9),
         passes=1,
         pass_images=1000,
         tuning_steps=0,
     ),
     "medium": Work(
         curvature_images=2000,
-        breadth=Breadth(paths=8, steps=9),
+        breadth=Breadth(paths=8, steps=17),
         passes=1,
         pass_images=2000,
         tuning_steps=0,
     ),
     "high": Work(
         curvature_images=4000,
-        breadth=Breadth(paths=16, steps=9),
+        breadth=Breadth(paths=16, steps=17),
         passes=1,
         pass_images=4000,
         tuning_steps=6000,

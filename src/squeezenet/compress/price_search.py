@@ -17,7 +17,8 @@ from squeezenet.compress.rounding import NARROW, Breadth
 from squeezenet.errors import QualityError
 from squeezenet.progress import Progress
 
-_SEARCHES, _ROUGH_SEARCHES = 9, 5
+_SEARCHES, _ROUGH_SEARCHES = 9, 6
+_FURTHER = 1.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +46,23 @@ def choose_price(
         price = search.price_of(settings.divergence)
         progress.log(f"round: {search.num_weights:,} weights")
         return price, search.start(price, breadth)
+
+    def tried(divergence: float, each: Breadth) -> tuple[float, NetworkLevels, Judgement]:
+        price = search.price_of(divergence)
+        found = search.start(price, each)
+        judged = judge(search.compressed(found, price))
+        progress.log(f"search: {judged.said}")
+        return price, found, judged
+
     # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
     low, high = LEAST_DIVERGENCE, MOST_DIVERGENCE
-    divergence, said = settings.divergence, ""
-    best: tuple[float, NetworkLevels | None] | None = None
+    divergence, best, reached = settings.divergence, None, False
     for i in range(_SEARCHES):
-        price = search.price_of(divergence)
-        rough = i < _ROUGH_SEARCHES
-        found = search.start(price, NARROW if rough else breadth)
-        judged = judge(search.compressed(found, price))
-        said = judged.said
-        progress.log(f"search: {said}")
-        if judged.good:
-            best = (price, None if rough else found)
+        each = NARROW if i < _ROUGH_SEARCHES else breadth
+        price, found, judged = tried(divergence, each)
+        reached |= judged.good
+        if judged.good and each == breadth:
+            best = price, found
         if judged.coarser:
             low = divergence
         else:
@@ -67,10 +72,15 @@ def choose_price(
             divergence = math.sqrt(low * high)
         else:
             divergence = min(high, divergence * 4) if known[0] else max(low, divergence / 4)
+    # What was good when rounded narrowly may be a little too large, or too bad, by all ways.
+    while best is None and reached and LEAST_DIVERGENCE < divergence < MOST_DIVERGENCE:
+        divergence *= _FURTHER if judged.coarser else 1 / _FURTHER
+        price, found, judged = tried(divergence, breadth)
+        if judged.good:
+            best = price, found
     if best is None:
         wanted = f"--target-bytes {settings.target_bytes}"
         if settings.target_bytes is None:
             wanted = f"--max-drop {settings.max_drop}"
-        raise QualityError(f"{wanted} cannot be reached: {said} is the nearest")
-    price, levels = best
-    return price, search.start(price, breadth) if levels is None else levels
+        raise QualityError(f"{wanted} cannot be reached: {judged.said} is the nearest")
+    return best
