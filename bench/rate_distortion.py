@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from squeezenet.codec.container import decode
 from squeezenet.codec.weights import encode_weights
 
-_DIVERGENCES = (0.006, 0.012, 0.025, 0.05, 0.08, 0.2)
+_DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)
 _DENSITIES = ((0.4, 6), (0.33, 5), (0.25, 4))
 
