@@ -25,6 +25,7 @@ from squeezenet.compress.gains import measure_gains
 from squeezenet.compress.images import open_compression_images
 from squeezenet.compress.level_search import LevelSearch, NetworkLevels
 from squeezenet.compress.part_rounded import PartRounded
+from squeezenet.compress.rounding import NARROW, Breadth
 from squeezenet.compress.run import CompressionReport, compress_model
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import open_training_data
@@ -44,6 +45,7 @@ from squeezenet.train.recipe import recipe_named
 from squeezenet.train.run import NetworkChoice, new_model, train_run
 
 OPTIONS = FitOptions(hardware=Hardware(device=torch.device("cpu"), bfloat16=False))
+TWO = Breadth(paths=2, steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def divergence(folded: LoadedModel, search: LevelSearch, found: NetworkLevels) -
 
 def test_finer_levels_diverge_less_and_gains_mend(model: LoadedModel) -> None:
     folded, search = search_of(model)
-    coarse, fine = (search.start(search.price_of(d), 2) for d in (0.3, 0.003))
+    coarse, fine = (search.start(search.price_of(d), TWO) for d in (0.3, 0.003))
     assert search.divergence(fine) < search.divergence(coarse) / 20
     before = divergence(folded, search, coarse)
     assert divergence(folded, search, fine) < before / 10
@@ -111,7 +113,7 @@ def test_a_network_that_is_rounded_in_part(model: LoadedModel) -> None:
     folded, search = search_of(model)
     graph = build_graph(folded.record.spec)
     price = search.price_of(0.05)
-    found = search.start(price, 2)
+    found = search.start(price, TWO)
     layers = search.compressed(found, price)
     rounded = from_compressed(CompressedModel(record=folded.record, layers=layers))
     x_NCHW = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -139,7 +141,7 @@ def test_a_network_that_is_rounded_in_part(model: LoadedModel) -> None:
         free_OP = weight_OP[~half[conv.name]]
         assert not free_OP[:, ::3].any()
         assert free_OP[:, 1::3].all() and free_OP[:, 2::3].all()
-    again = search.of_weights(weights).start(1.1 * price, 2, (found, half))
+    again = search.of_weights(weights).start(1.1 * price, TWO, (found, half))
     for name, outputs in half.items():
         assert (again[name].codes_OP[outputs] == found[name].codes_OP[outputs]).all()
         assert (again[name].scales_O[outputs] == found[name].scales_O[outputs]).all()
@@ -151,7 +153,7 @@ def test_rounded_activations(model: LoadedModel) -> None:
     on, what one byte differs by is another noise of the same size."""
     folded, search = search_of(model)
     price = search.price_of(0.01)
-    layers = search.compressed(search.start(price, 2), price)
+    layers = search.compressed(search.start(price, TWO), price)
     batches = EvalBatches(load_digits()["test"], folded.record.preprocessing, workers=0)
     file = calibrated(CompressedModel(record=folded.record, layers=layers), batches)
     assert file.activations is not None
@@ -204,7 +206,7 @@ def test_whole_run(
     model: LoadedModel, tmp_path: Path, calib: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "x.sqz"
-    brief = Work(curvature_images=2000, paths=1, passes=2, pass_images=1000, tuning_steps=40)
+    brief = Work(curvature_images=2000, breadth=NARROW, passes=2, pass_images=1000, tuning_steps=40)
     monkeypatch.setitem(EFFORTS, "high", brief)
     report = run(model, out, calib=calib, effort="high")
     assert [row.stage for row in report.stages] == [
@@ -231,7 +233,7 @@ def test_whole_run(
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = Work(curvature_images=2000, paths=1, passes=2, pass_images=1000, tuning_steps=80)
+    brief = Work(curvature_images=2000, breadth=NARROW, passes=2, pass_images=1000, tuning_steps=80)
     monkeypatch.setitem(EFFORTS, "medium", brief)
     run(model, tmp_path / "a.sqz", effort="medium")
     are_rounded: list[bool] = []
@@ -268,7 +270,7 @@ def test_what_rounding_would_zero_is_pruned_first(
 ) -> None:
     brief = Work(
         curvature_images=500,
-        paths=1,
+        breadth=NARROW,
         passes=1,
         pass_images=500,
         tuning_steps=20,

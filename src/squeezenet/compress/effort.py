@@ -56,10 +56,11 @@ MOST_DIVERGENCE, LEAST_DIVERGENCE = 1.0, 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class RateDistortionSettings:
-    """``divergence``: about how many nats rounding may cost, before the rest of the work; with
-    ``target_bytes`` or ``max_drop`` it is searched for instead, ``target_bytes`` first."""
+    """``divergence``: how many nats fine rounding would cost at the price of a bit that is taken,
+    of which less than half comes true; with ``target_bytes`` or ``max_drop`` the price is searched
+    for instead, ``target_bytes`` first."""
 
-    divergence: float = 0.05
+    divergence: float = 0.07
     effort: Effort = "medium"
     target_bytes: int | None = None
     max_drop: float | None = None

@@ -17,6 +17,7 @@ from squeezenet.compress.rounding import NARROW, Breadth
 from squeezenet.errors import QualityError
 from squeezenet.progress import Progress
 
+_FIRST = 0.05
 _SEARCHES, _ROUGH_SEARCHES = 9, 6
 _FURTHER = 1.005
 
@@ -56,7 +57,7 @@ def choose_price(
 
     # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
     low, high = LEAST_DIVERGENCE, MOST_DIVERGENCE
-    divergence, best, reached = settings.divergence, None, False
+    divergence, best, reached = _FIRST, None, False
     for i in range(_SEARCHES):
         each = NARROW if i < _ROUGH_SEARCHES else breadth
         price, found, judged = tried(divergence, each)
