@@ -90,7 +90,7 @@ class Breadth:
 
 
 NARROW = Breadth(paths=1, steps=1)
-"""Tells sizes within 0.5% in a fraction of the time."""
+"""Tells sizes in a fraction of the time: within 0.2% on v1.0, up to 3% too large on CIFAR-10."""
 
 
 def round_layer(
