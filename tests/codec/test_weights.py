@@ -154,6 +154,7 @@ def test_rounding() -> None:
     around = scales_around(0.99, 5)
     np.testing.assert_array_equal(around, np.array([61, 62, 63, 64, 66], np.float32) / 64)
     assert (scales_around(0.0, 3) > 0).all()
+    assert np.isfinite(scales_around(3e38, 17)).all()
     bias_O = np.array([0.3, -7.77, 0.0])
     rounded = round_biases(bias_O, 0.01)
     assert bias_shift(rounded) <= 7

@@ -199,10 +199,11 @@ def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
 
 def scales_around(scale: float, count: int) -> Float32Array:
     """Return ``count`` neighbouring scales that ``LevelWeights`` can have, an odd number, of which
-    the nearest to ``scale`` stands in the middle."""
+    the nearest to ``scale`` stands in the middle unless there are not as many on both sides."""
     unit = 1 << (23 - SCALE_MANTISSA_BITS)
     middle = int(round_scales(np.array([scale])).view(np.uint32)[0]) // unit
-    first = max(1, middle - count // 2)
+    most = 0x7F800000 // unit  # infinity
+    first = min(max(1, middle - count // 2), most - count)
     words = np.arange(first, first + count, dtype=np.uint32) * np.uint32(unit)
     return words.view(np.float32)
 
