@@ -48,7 +48,7 @@ def test_a_target_is_kept_and_used(more: float, target: int) -> None:
     sizes = Sizes(more)
     size = found_size(sizes, target)
     assert (0.99 if 0.999 < more < 1.01 else 0.98) * target < size <= target
-    assert sizes.wide <= 4 if more < 1.001 else 40
+    assert sizes.wide <= (4 if more < 1.001 else 40)
 
 
 def test_narrow_rounding_can_be_all() -> None:

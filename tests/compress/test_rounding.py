@@ -87,6 +87,13 @@ def rounded(
     return np.array(rows), distortion + price * float(bits)
 
 
+def correlated_layer(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(48, 360) weights, and the inputs' matrix."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.normal(size=(4000, 360)) @ rng.normal(size=(360, 360)) / 19
+    return rng.laplace(size=(48, 360)), inputs.T @ inputs / 4000
+
+
 def test_a_trellis_gains_its_decibel() -> None:
     """Every other level of a grid is as coarse as two steps, on a trellis 1 dB finer."""
     weight_OP = np.random.default_rng(0).uniform(-4, 4, size=(64, 576))
@@ -114,10 +121,7 @@ def test_feedback_helps_and_a_price_saves_bits() -> None:
 
 
 def test_more_paths_cost_less() -> None:
-    rng = np.random.default_rng(2)
-    inputs = rng.normal(size=(4000, 360)) @ rng.normal(size=(360, 360)) / 19
-    hessian = inputs.T @ inputs / 4000
-    weight_OP = rng.laplace(size=(48, 360))
+    weight_OP, hessian = correlated_layer(2)
     costs = [
         rounded(weight_OP, hessian, 0.5, 0.05, Breadth(paths=paths, steps=1))[1]
         for paths in (1, 4, 16)
@@ -126,10 +130,7 @@ def test_more_paths_cost_less() -> None:
 
 
 def test_more_steps_to_choose_from_cost_less() -> None:
-    rng = np.random.default_rng(4)
-    inputs = rng.normal(size=(4000, 360)) @ rng.normal(size=(360, 360)) / 19
-    hessian = inputs.T @ inputs / 4000
-    weight_OP = rng.laplace(size=(48, 360))
+    weight_OP, hessian = correlated_layer(4)
     costs = [
         rounded(weight_OP, hessian, 0.5, 0.05, Breadth(paths=2, steps=steps))[1]
         for steps in (1, 3, 9)

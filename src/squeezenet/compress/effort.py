@@ -19,34 +19,21 @@ class Work:
     epochs of them; the curvature is measured on ``curvature_images``, mirrored ones too where there
     are too few."""
 
-    curvature_images: int
     breadth: Breadth
-    passes: int
     pass_images: int
-    tuning_steps: int
+    curvature_images: int = 2000
+    passes: int = 1
+    tuning_steps: int = 0
     retrain_steps: int = 0
 
 
 EFFORTS: Mapping[Effort, Work] = {
-    "low": Work(
-        curvature_images=2000,
-        breadth=Breadth(paths=1, steps=9),
-        passes=1,
-        pass_images=1000,
-        tuning_steps=0,
-    ),
-    "medium": Work(
-        curvature_images=2000,
-        breadth=Breadth(paths=8, steps=17),
-        passes=1,
-        pass_images=2000,
-        tuning_steps=0,
-    ),
+    "low": Work(breadth=Breadth(paths=1, steps=9), pass_images=1000),
+    "medium": Work(breadth=Breadth(paths=8, steps=17), pass_images=2000),
     "high": Work(
-        curvature_images=4000,
         breadth=Breadth(paths=16, steps=17),
-        passes=1,
         pass_images=4000,
+        curvature_images=4000,
         tuning_steps=6000,
         retrain_steps=8000,
     ),

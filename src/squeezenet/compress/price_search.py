@@ -18,8 +18,10 @@ from squeezenet.errors import QualityError
 from squeezenet.progress import Progress
 
 _FIRST = 0.05
+"""The divergence that is tried first."""
 _SEARCHES, _ROUGH_SEARCHES = 9, 6
 _FURTHER = 1.005
+"""From one divergence to the next where none of those searches found one that is good."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,8 +107,8 @@ def round_layer(
     """Return codes (O, P) and scales (O,); a code's level times its output's scale stands for a
     weight. ``trellis`` False: codes are levels.
 
-    ``steps_O``: what codes are chosen for, of which scales differ by what mends their outputs;
-    ``classes_OIK``: the contexts' activity classes, from codes tried before.
+    ``steps_O``: the middle ones of the steps that are tried; scales differ from the step that was
+    chosen by what mends the output. ``classes_OIK``: the contexts' activity classes, from codes tried before.
     """
     num_out, _, size = classes_OIK.shape
     upper_PP = np.ascontiguousarray(cost.inputs_feedback_PP)
@@ -122,8 +122,8 @@ def round_layer(
         np.ascontiguousarray(rates.magnitude_CM),
     )
     classes_OP = np.ascontiguousarray(classes_OIK.reshape(num_out, -1), np.uint8)
-    codes_OP, codes_P = np.empty(weight_OP.shape, np.int16), np.empty(len(upper_PP), np.int16)
-    scales_O = np.empty(num_out, np.float32)
+    codes_OP, codes_P = np.zeros(weight_OP.shape, np.int16), np.empty(len(upper_PP), np.int16)
+    scales_O = round_scales(steps_O)
     left_OP = np.array(weight_OP, np.float64)
     for start in range(0, num_out, _BLOCK):
         stop = min(start + _BLOCK, num_out)
