@@ -108,7 +108,8 @@ def round_layer(
     weight. ``trellis`` False: codes are levels.
 
     ``steps_O``: the middle ones of the steps that are tried; scales differ from the step that was
-    chosen by what mends the output. ``classes_OIK``: the contexts' activity classes, from codes tried before.
+    chosen by what mends the output. ``classes_OIK``: the contexts' activity classes, from codes
+    tried before.
     """
     num_out, _, size = classes_OIK.shape
     upper_PP = np.ascontiguousarray(cost.inputs_feedback_PP)
