@@ -126,6 +126,8 @@ def compress(
     require_workers(workers)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
+    if target_bytes is not None and target_bytes < 1:
+        raise UsageError(f"--target-bytes {target_bytes}, expected 1 or more")
     settings = _settings(
         method,
         {"target_bytes": target_bytes},

@@ -20,17 +20,34 @@ from squeezenet.progress import Progress
 _FIRST = 0.05
 """The divergence that is tried first."""
 _SEARCHES, _ROUGH_SEARCHES = 9, 6
-_FURTHER = 1.005
-"""From one divergence to the next where none of those searches found one that is good."""
+"""Along one way: where that is all, and where it only tells the others where to begin."""
+_WIDE_SEARCHES = 3
+"""As wide as the file is rounded; more only where none of them is good."""
+_MARGIN = 0.0005
+"""Share of the bytes, or of the images, by which to stay on the good side."""
+_FLATTEST = 0.01
+_FARTHEST = 0.25
+"""Least slope against the divergence's logarithm, and the most that this moves by at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Whether layers may be taken, whether coarser ones are to be tried, and what was found."""
+    """Whether layers may be taken, whether coarser ones are to be tried, and what was found.
+    ``beyond`` tells by how much the divergence is too large, as a share of the bytes or of the
+    images; it is negative where the divergence is too small."""
 
     good: bool
     coarser: bool
+    beyond: float
     said: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Try:
+    divergence: float
+    price: float
+    found: NetworkLevels
+    judged: Judgement
 
 
 def choose_price(
@@ -50,23 +67,44 @@ def choose_price(
         progress.log(f"round: {search.num_weights:,} weights")
         return price, search.start(price, breadth)
 
-    def tried(divergence: float, each: Breadth) -> tuple[float, NetworkLevels, Judgement]:
+    def attempt(divergence: float, each: Breadth) -> _Try:
         price = search.price_of(divergence)
         found = search.start(price, each)
         judged = judge(search.compressed(found, price))
         progress.log(f"search: {judged.said}")
-        return price, found, judged
+        return _Try(divergence=divergence, price=price, found=found, judged=judged)
 
-    # Of the larger divergence more fits and more is lost; between the two, halve the ratio.
+    narrow = breadth == NARROW
+    tries = _halved(lambda d: attempt(d, NARROW), _SEARCHES if narrow else _ROUGH_SEARCHES)
+    good = [each for each in tries if each.judged.good]
+    if good and not narrow:
+        tries = _corrected(lambda d: attempt(d, breadth), tries, settings)
+        good = [each for each in tries if each.judged.good]
+    if not good:
+        wanted = f"--target-bytes {settings.target_bytes}"
+        if settings.target_bytes is None:
+            wanted = f"--max-drop {settings.max_drop}"
+        nearest = tries[-1].judged.said
+        raise QualityError(f"{wanted} cannot be reached: {nearest} is the nearest")
+    best = _last(good, settings)
+    return best.price, best.found
+
+
+def _last(good: list[_Try], settings: RateDistortionSettings) -> _Try:
+    """The nearest to what is no longer good: a size is too large where the divergence is too
+    small, and a drop where it is too large."""
+    nearest = min if settings.target_bytes is not None else max
+    return nearest(good, key=lambda each: each.divergence)
+
+
+def _halved(attempt: Callable[[float], _Try], searches: int) -> list[_Try]:
+    """Tries between a divergence of which too little fits and one of which too much is lost: in
+    the middle of their logarithms."""
     low, high = LEAST_DIVERGENCE, MOST_DIVERGENCE
-    divergence, best, reached = _FIRST, None, False
-    for i in range(_SEARCHES):
-        each = NARROW if i < _ROUGH_SEARCHES else breadth
-        price, found, judged = tried(divergence, each)
-        reached |= judged.good
-        if judged.good and each == breadth:
-            best = price, found
-        if judged.coarser:
+    divergence, tries = _FIRST, []
+    for _ in range(searches):
+        tries.append(attempt(divergence))
+        if tries[-1].judged.coarser:
             low = divergence
         else:
             high = divergence
@@ -75,15 +113,34 @@ def choose_price(
             divergence = math.sqrt(low * high)
         else:
             divergence = min(high, divergence * 4) if known[0] else max(low, divergence / 4)
-    # What was good when rounded narrowly may be a little too large, or too bad, by all ways.
-    while best is None and reached and LEAST_DIVERGENCE < divergence < MOST_DIVERGENCE:
-        divergence *= _FURTHER if judged.coarser else 1 / _FURTHER
-        price, found, judged = tried(divergence, breadth)
-        if judged.good:
-            best = price, found
-    if best is None:
-        wanted = f"--target-bytes {settings.target_bytes}"
-        if settings.target_bytes is None:
-            wanted = f"--max-drop {settings.max_drop}"
-        raise QualityError(f"{wanted} cannot be reached: {judged.said} is the nearest")
-    return best
+    return tries
+
+
+def _corrected(
+    attempt: Callable[[float], _Try], rough: list[_Try], settings: RateDistortionSettings
+) -> list[_Try]:
+    """Tries from the best of the rough ones on, which are all off by nearly the same share: each
+    goes on from the one before by what that was off, along the slope of the rough ones."""
+    last = _last([each for each in rough if each.judged.good], settings)
+    bad = [each for each in rough if not each.judged.good]
+    slope = _FLATTEST
+    if bad:
+        other = min(bad, key=lambda each: abs(math.log(each.divergence / last.divergence)))
+        rise = other.judged.beyond - last.judged.beyond
+        slope = max(slope, rise / math.log(other.divergence / last.divergence))
+    margin = _MARGIN if settings.target_bytes is not None else -_MARGIN
+    tries: list[_Try] = []
+    while len(tries) < _WIDE_SEARCHES or not any(each.judged.good for each in tries):
+        move = (margin - last.judged.beyond) / slope
+        move = math.copysign(min(abs(move), _FARTHEST), move)
+        divergence = last.divergence * math.exp(move)
+        divergence = min(max(divergence, LEAST_DIVERGENCE), MOST_DIVERGENCE)
+        if tries and divergence == last.divergence:
+            break
+        last = attempt(divergence)
+        tries.append(last)
+        if last.judged.good and abs(last.judged.beyond) <= 2 * abs(margin):
+            break
+        if len(tries) >= _WIDE_SEARCHES:
+            margin *= 2
+    return tries

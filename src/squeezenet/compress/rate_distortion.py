@@ -14,6 +14,7 @@ interrupted call goes on from them.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,11 +277,14 @@ class _Job:
         size = self.job.file_bytes(layers)
         if settings.target_bytes is not None:
             fits = size <= settings.target_bytes
-            return Judgement(good=fits, coarser=not fits, said=f"{size:,} bytes")
+            beyond = math.log(settings.target_bytes / size)
+            return Judgement(good=fits, coarser=not fits, beyond=beyond, said=f"{size:,} bytes")
         assert settings.max_drop is not None
         drop = self.job.drop(self._as_model(layers))
         good = drop <= settings.max_drop
-        return Judgement(good=good, coarser=good, said=f"{size:,} bytes, {drop:.2f} lost")
+        beyond = (drop - settings.max_drop) / 100
+        said = f"{size:,} bytes, {drop:.2f} lost"
+        return Judgement(good=good, coarser=good, beyond=beyond, said=said)
 
     def _adjusted(
         self,
