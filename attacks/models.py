@@ -54,7 +54,7 @@ def _sqz() -> list[Attack]:
         Attack(
             name="sqz: two networks",
             wants="to show people one network and run another",
-            why="readers derive the graph from the record and compare",
+            why="whoever shows the network derives the graph from the record and compares",
             make=_vector("record_spec"),
             message="GRAPH",
         ),

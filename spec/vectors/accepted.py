@@ -69,6 +69,7 @@ def accepted() -> dict[str, Accepted]:
         "folded": _file(_folded()),
         "raw": _raw(),
         "huffman": _huffman(),
+        "huffman_codebook": _huffman_codebook(),
         "optional": _optional(),
         "labels_listed": _file(_labels_listed()),
         "labels_ilsvrc": _file(_labels_ilsvrc()),
@@ -81,7 +82,7 @@ def accepted() -> dict[str, Accepted]:
         body = stream.File.of(file.data).section(stream.WEIGHTS).body
         raw = {1} if name == "raw" else set()
         layers = [numbers_of(layer, raw=i in raw) for i, layer in enumerate(file.model.layers)]
-        assert name == "huffman" or body == b"\1" + stream.weights(layers), name
+        assert name.startswith("huffman") or body == b"\1" + stream.weights(layers), name
     return made
 
 
@@ -274,6 +275,23 @@ def _raw() -> Accepted:
 def _huffman() -> Accepted:
     """Entropy coder 0, which clients may refuse."""
     model = least()
+    return Accepted(data=encode(model, "huffman"), model=model, c="unsupported version")
+
+
+def _huffman_codebook() -> Accepted:
+    """Entropy coder 0 with codebooks, and with gaps, some of them of more than 63 zeros."""
+    book = np.array([0.0, 0.25, -0.1, 1 / 3], np.float32)
+
+    def layer(conv: Conv, i: int) -> CompressedLayer:
+        place = np.arange(conv.num_weights)
+        codes = np.where(place % 97 == i, 1 + place // 97 % 3, 0)
+        weights = CodebookWeights(
+            codes_OIHW=codes.astype(np.uint8).reshape(conv.weight_shape), codebook=book
+        )
+        bias_O = np.array([0.3 - 0.1 * (o % 5) for o in range(conv.out_channels)], np.float32)
+        return CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O)
+
+    model = _model(_small("huffman_codebook", classes=2, channels=64), layer)
     return Accepted(data=encode(model, "huffman"), model=model, c="unsupported version")
 
 

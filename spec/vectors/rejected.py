@@ -3,6 +3,7 @@ and the texts. ``rejected_network.py`` has the graph and the weights."""
 
 from __future__ import annotations
 
+import json
 import struct
 
 import rejected_network
@@ -96,6 +97,15 @@ def _sections(cases: Cases) -> None:
         d.file.section(RECORD).flags = 1
     with cases.case("section_twice", MALFORMED, "two sections INPUT") as d:
         d.file.sections.append(Section(kind=INPUT, body=d.body(INPUT)))
+    for name, copies, flags, why in (
+        ("twice", 2, 0, "two sections ACTIVATIONS"),
+        ("mandatory", 1, 1, "ACTIVATIONS with the flag mandatory"),
+    ):
+        with cases.case(f"activations_{name}", MALFORMED, why, model=smallest) as d:
+            body = 3 * struct.pack("<HB", 0x3F80, 0)
+            d.file.sections += [
+                Section(kind=ACTIVATIONS, body=body, flags=flags) for _ in range(copies)
+            ]
     for name, kind in (
         ("graph", GRAPH), ("input", INPUT), ("weights", WEIGHTS), ("labels", LABELS),
         ("record", RECORD),
@@ -142,6 +152,10 @@ def _labels(cases: Cases) -> None:
         ("direction", 0, "0\n\u202e1".encode(), "a name that turns the direction of writing"),
         ("same_names", 0, b"0\n0", "equal names without ids"),
         ("same_ids", 2, b"0\n1\na\na", "equal ids"),
+        ("empty_id", 2, b"0\n1\na\n", "an id of no characters"),
+        ("long_id", 2, b"0\n1\na\n" + b"b" * 257, "an id of 257 characters"),
+        ("control_id", 2, b"0\n1\na\n\x1b[31m", "an id with a terminal escape"),
+        ("ilsvrc", 1, names, "the ids of 1,000 classes for two"),
         ("utf8", 0, b"0\n\xff", "not UTF-8"),
         ("utf8_surrogate", 0, b"0\n\xed\xa0\x80", "a surrogate, which UTF-8 does not have"),
     ):
@@ -173,6 +187,20 @@ def _record(cases: Cases) -> None:
         d.record["preprocessing"]["mean"] = [9]
     with cases.case("record_provenance", MALFORMED, "a terminal escape in it", c=None) as d:
         d.record["provenance"] = {"method": "\x1b[2J"}
+    with cases.case("record_member", MALFORMED, "a member that there is not", c=None) as d:
+        d.record["author"] = "x"
+    with cases.case("record_twice", MALFORMED, "a member that stands twice", c=None) as d:
+        text = json.dumps(d.record).encode()
+        d.file.section(RECORD).body = stream.text(text[:-1] + b', "provenance":{},"provenance":{}}')
+    with cases.case("record_resize", MALFORMED, "a short side of 4,097 pixels", c=None) as d:
+        d.input[1] = d.record["preprocessing"]["resize"] = 4097
+    with cases.case("record_values", MALFORMED, "provenance of over 10,000 values", c=None) as d:
+        d.record["provenance"] = {"x": [0] * 9_998}
+    with cases.case("record_deep", MALFORMED, "provenance of 33 levels", c=None) as d:
+        deep: object = 0
+        for _ in range(32):
+            deep = [deep]
+        d.record["provenance"] = {"x": deep}
     with cases.case("limit_record", LIMIT, "a text of 4,294,967,295 bytes") as d:
         d.file.section(RECORD).body = struct.pack("<I", (1 << 32) - 1) + bytes(8)
 
@@ -185,6 +213,14 @@ def _activations(cases: Cases) -> None:
         ("few", 2 * one, "two scales for three tensors", smallest),
         ("many", 4 * one, "four scales for three tensors", smallest),
         ("step_0", struct.pack("<HB", 0, 0) + 2 * one, "a step of 0", smallest),
+        ("step_negative", struct.pack("<HB", 0xBF80, 0) + 2 * one, "a step below 0", smallest),
+        (
+            "step_small",
+            struct.pack("<HB", 0x0040, 0) + 2 * one,
+            "a step below the normal",
+            smallest,
+        ),
+        ("step_nan", struct.pack("<HB", 0x7FC0, 0) + 2 * one, "a step that is no number", smallest),
         ("step_infinite", struct.pack("<HB", 0x7F80, 0) + 2 * one, "an infinite step", smallest),
     ):
         with cases.case(f"activations_{name}", MALFORMED, why, c=None, model=model) as d:

@@ -231,7 +231,13 @@ def huffman(cases: Cases) -> None:
         ("way", "way 2", lambda a, b: _conv(way=2) + b),
         ("lengths", "code lengths that make no code", lambda a, b: _conv(lengths=0x21) + b),
         ("padding", "a one behind the last code", lambda a, b: _conv(codes=b"\1") + b),
+        ("representation", "representation 2", lambda a, b: _conv(representation=2) + b),
         ("scale", "a scale below 0", lambda a, b: _conv(scale=-1.0) + b),
+        (
+            "scale_fine",
+            "a scale with six bits behind the first",
+            lambda a, b: _conv(scale=65 / 64) + b,
+        ),
         ("bias", "an infinite bias", lambda a, b: _conv(bias=float("inf")) + b),
         ("level", "a level of -128", lambda a, b: _conv(symbol=128) + b),
     ):
@@ -245,7 +251,7 @@ def huffman(cases: Cases) -> None:
 def _conv(
     *, inputs: int = 1, outputs: int = 1, way: int = 0, count: int | None = None,
     lengths: int = 1, symbol: int = 0, codes: bytes | None = None, scale: float = 1.0,
-    bias: float = 0.0,
+    bias: float = 0.0, representation: int = 1,
 ) -> bytes:  # fmt: skip
     """Return a layer of levels that are all ``symbol``, which has a code of one bit, 0."""
     num = inputs * outputs
@@ -253,7 +259,7 @@ def _conv(
     nibbles[symbol // 2] = lengths << 4 * (symbol % 2) if lengths < 16 else lengths
     codes = bytes((num + 7) // 8) if codes is None else codes
     return _head(
-        b"\1"
+        bytes([representation])
         + struct.pack("<f", scale) * outputs
         + struct.pack("<f", bias) * outputs
         + struct.pack("<BI", way, num if count is None else count)

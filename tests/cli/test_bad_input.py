@@ -98,6 +98,7 @@ def test_no_image_can_be_read(capsys: Capture, tmp_path: Path, sqz: Path) -> Non
     bad.write_bytes(b"")
     assert "none of the images could be read" in failure(capsys, 1, "predict", sqz, bad)
     assert "no such file" not in failure(capsys, 2, "predict", sqz)
+    assert "absent.jpg: no such file" in failure(capsys, 2, "predict", tmp_path / "absent.jpg")
     assert "no file matches" in failure(capsys, 2, "predict", sqz, tmp_path / "*.gif")
 
 

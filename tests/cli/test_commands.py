@@ -19,6 +19,7 @@ from PIL import Image
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli import demo as demo_module
 from squeezenet.cli.app import run as cli
+from squeezenet.cli.models import DEFAULT_MODEL
 from squeezenet.codec import container
 from squeezenet.codec.han import read_net
 from squeezenet.model.load import from_compressed, load_model
@@ -207,6 +208,20 @@ def test_run_folder_as_a_model(
     assert as_json(capsys, "info", run)["parameters"] == 16_058
     folder = image_folder(c0=2, c9=3)
     assert as_json(capsys, "eval", run / "best.safetensors", folder)["images"] == 5
+
+
+def test_huffman_codes_of_integer_files(
+    capsys: Capture, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    """They run in float32, since integer clients may refuse them."""
+    sqz, folder = tmp_path / "h.sqz", image_folder(airplane=1, cat=1)
+    found = as_json(capsys, "convert", "default", sqz, "--coder", "huffman")
+    assert found["file_bytes"] > DEFAULT_MODEL.stat().st_size
+    assert "client" not in as_json(capsys, "info", sqz)
+    assert as_json(capsys, "eval", sqz, folder)["arithmetic"] == "float32"
+    assert output(capsys, "predict", sqz, folder)
+    assert as_json(capsys, "convert", sqz, tmp_path / "back.sqz")["file_bytes"]
+    assert as_json(capsys, "eval", tmp_path / "back.sqz", folder)["arithmetic"] == "integer"
 
 
 def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,8 +199,15 @@ def test_wrong_use(tmp_path: Path, tiny_record: ModelRecord) -> None:
     data = encode(random_network(0))
     with pytest.raises(FloatOnlyError, match="float32 alone"):
         Classifier(encode(random_model(tiny_record)))
+    with pytest.raises(FloatOnlyError, match="Huffman codes"):
+        Classifier(encode(random_network(0), "huffman"))
     with pytest.raises(UsageError, match="no such file"):
         Classifier(tmp_path / "absent.sqz")
+    with (tmp_path / "sparse.sqz").open("wb") as file:
+        file.write(data)
+        file.truncate(1 << 40)
+    with pytest.raises(LimitError, match="expected at most 268435456"):
+        Classifier(tmp_path / "sparse.sqz")
     with pytest.raises(UsageError, match="kernels"):
         Classifier(data, kernels="abacus")
     with pytest.raises(UsageError, match="threads"):

@@ -48,6 +48,8 @@ def answer_images(
 ) -> None:
     """Print the classes of images; arguments as those of the command."""
     model, images = _parted(model_and_images)
+    if not images and not model.exists():
+        raise UsageError(f"{model}: no such file or folder")
     if not images:
         raise UsageError("no image given; expected files, folders, globs, or - for stdin")
     if not 0 <= min_probability <= 1 or top < 1:

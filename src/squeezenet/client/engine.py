@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from squeezenet._native import STACK_BYTES, Network, kernels
 from squeezenet.arch.labels import check_labels
 from squeezenet.codec.labels import split_labels
+from squeezenet.codec.magic import read_file
 from squeezenet.errors import (
     ChecksumError,
     FloatOnlyError,
@@ -58,7 +59,7 @@ class Engine:
     ``crop_shape``: rows, columns and channels of the pixels that it takes.
 
     Raises:
-        FloatOnlyError: a model for float32 alone.
+        FloatOnlyError: a model for float32 alone, or one by Huffman codes.
         FormatError: the file is not what it should be.
         UsageError: there is no such file, or not so many threads.
     """
@@ -78,7 +79,7 @@ class Engine:
             raise UsageError(
                 f"no kernels {kernels!r} here, expected one of {', '.join(available_kernels())}"
             )
-        self._data = model if isinstance(model, bytes) else _read(Path(model))
+        self._data = model if isinstance(model, bytes) else read_file(Path(model))
         try:
             self._network = Network(
                 self._data, threads=threads, streamed=streamed, kernels=kernels or ""
@@ -175,15 +176,14 @@ class Engine:
                 decode(self._data, self._where)
             except FormatError as told:
                 return told
+            if kind is UnsupportedVersionError:  # a good file that the runtime does not read
+                return FloatOnlyError(
+                    f"{self._where}: Huffman codes, which integer clients do not read; "
+                    "`squeezenet convert FILE.sqz OUT.sqz` writes it anew without"
+                )
         return kind(f"{self._where}: {text}")
 
 
 def available_kernels() -> list[str]:
     """Return the names of the inner loops that run on this machine, the fastest first."""
     return kernels()
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    return path.read_bytes()

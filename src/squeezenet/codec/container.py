@@ -17,7 +17,7 @@ from squeezenet.arch.graph import MAX_WEIGHTS, Graph, build_graph
 from squeezenet.arch.plan import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.labels import label_bytes, split_labels
-from squeezenet.codec.magic import MAGIC
+from squeezenet.codec.magic import MAGIC, MAX_FILE_BYTES, read_file
 from squeezenet.codec.plan_bytes import (
     activation_bytes,
     graph_bytes,
@@ -48,8 +48,6 @@ from squeezenet.errors import (
 
 VERSION = 2
 """The last there is; files that need no more than version 1 are of that."""
-MAX_FILE_BYTES = 1 << 28
-"""What a reader may have to hold; the most weights take 151 MB raw."""
 EntropyCoder = Literal["range", "huffman"]
 
 _HEADER = struct.Struct("<8sBBHIIII")
@@ -189,9 +187,7 @@ def _decode_record(data: bytes, where: str) -> tuple[ModelRecord, Graph, dict[Se
 
 def read_sqz(path: Path) -> CompressedModel:
     """Read a ``.sqz`` file; errors as ``decode``'s."""
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise LimitError(f"{path}: over {MAX_FILE_BYTES} bytes, too many for a .sqz file")
-    return decode(path.read_bytes(), str(path))
+    return decode(read_file(path), str(path))
 
 
 def section_sizes(data: bytes, where: str = "file") -> dict[str, int]:
