@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from squeezenet.client import STACK_BYTES
-from tests.targets import firmware, programs
+from tests.targets import firmware, programs, reader
 from tests.targets.cases import LARGE, PRESETS, SEEDS, Case, case, given_case
 from tests.targets.tools import TargetError
 
@@ -26,7 +26,8 @@ NUM_FIRMWARE_SEEDS = 5
 
 
 def main() -> None:
-    targets = {each.name: each for each in (*programs.PROGRAMS, *firmware.BOARDS)}
+    all_targets = (*programs.PROGRAMS, reader.Reader(), *firmware.BOARDS)
+    targets = {each.name: each for each in all_targets}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=targets, default=[*targets])
     parser.add_argument("--model", type=Path, help="a .sqz file to run as well")
@@ -48,6 +49,8 @@ def main() -> None:
         try:
             if isinstance(target, programs.Program):
                 run_program(target, work, given)
+            elif isinstance(target, reader.Reader):
+                print("  " + "\n  ".join(reader.measure(work)))
             else:
                 run_firmware(target, work, given)
         except TargetError as error:
