@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from squeezenet import _native
 from squeezenet.codec import coder as oracle
+from squeezenet.codec.text import encode_text
 
 SLOT = oracle.NUMBERS
 numbers = st.integers(-oracle.MAX_NUMBER, oracle.MAX_NUMBER)
@@ -78,6 +79,13 @@ class Counting(oracle.Encoder):
         self.bits -= math.log2(chance if bit else 1 - chance)
         return super().bit(context, bit)
 
+    def cost_of(self, before: int, byte: int) -> float:
+        """Bits that the byte would take now."""
+        trial = Counting()
+        trial._chance, trial._seen = list(self._chance), list(self._seen)
+        trial.byte(before, byte)
+        return trial.bits
+
 
 def test_bytes_are_within_a_percent_of_the_models_entropy() -> None:
     rng = np.random.default_rng(0)
@@ -86,6 +94,18 @@ def test_bytes_are_within_a_percent_of_the_models_entropy() -> None:
     data = encoded(counting, [], levels)
     assert data == encoded(_native.Encoder(), [], levels)
     assert counting.bits / 8 - 1 < len(data) < 1.01 * counting.bits / 8 + 4
+
+
+def test_the_worst_of_texts_is_bounded() -> None:
+    """Even one of which each byte is what the coder expects least, of all that can be printed."""
+    adversary, text = Counting(), bytearray(b" ")
+    for _ in range(400):
+        before = text[-1]
+        text.append(max(range(32, 127), key=lambda byte: adversary.cost_of(before, byte)))
+        adversary.byte(before, text[-1])
+    pairs = "".join(chr(a) + chr(b) for a in range(32, 127) for b in range(32, 127))
+    for worst in (text.decode(), pairs):
+        assert len(encode_text(worst)) < 4 / 3 * len(worst) + 8
 
 
 def test_the_coder_is_pinned() -> None:
