@@ -89,7 +89,7 @@ def _deep_compression(options: argparse.Namespace) -> list[tuple[str, Path, int]
             squeezenet(
                 "compress", _start(options), "--calib", options.shared / "imagenet-train1k",
                 "--method", "deep-compression", "--density", density, "--bits", bits,
-                "--prune-epochs", 3, "--share-epochs", 1, "--out", out,
+                "--prune-epochs", 20, "--share-epochs", 8, "--out", out,
             )  # fmt: skip
         found.append((f"density {density}, {bits} bits", out, out.stat().st_size))
     return found
