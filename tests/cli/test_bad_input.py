@@ -273,6 +273,7 @@ def test_numbers_that_make_no_sense(capsys: Capture, sqz: Path, tmp_path: Path) 
     for option in (
         [*paper, "--bits", "9"], [*paper, "--scan-budget", "nan"], ["--max-drop", "nan"],
         ["--divergence", "nan"], ["--effort", "some"], ["--target-bytes", "0"],
+        ["--checkpoint-every", "-1"],
     ):  # fmt: skip
         failure(capsys, 2, *compress, *option)
     line = failure(capsys, 2, *compress, "--layer-density", "conv1=0.5")

@@ -21,6 +21,7 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
+    require_checkpoint_every,
     require_seed,
     require_workers,
     set_threads,
@@ -124,6 +125,7 @@ def compress(
     require_output(out, model, (".sqz",))
     require_seed(seed)
     require_workers(workers)
+    require_checkpoint_every(checkpoint_every)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
     if target_bytes is not None and target_bytes < 1:

@@ -79,6 +79,16 @@ def require_seed(seed: int) -> None:
         raise UsageError(f"--seed {seed}, expected 0 to {2**32 - 1}")
 
 
+def require_checkpoint_every(seconds: float) -> None:
+    """Refuse checkpoints at times that there are not.
+
+    Raises:
+        UsageError: the seconds are negative, or no number.
+    """
+    if not seconds >= 0:
+        raise UsageError(f"--checkpoint-every {seconds}, expected 0 or more seconds")
+
+
 def require_workers(workers: int | None) -> None:
     """Refuse a number of processes that makes no sense.
 

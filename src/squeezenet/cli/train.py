@@ -19,6 +19,7 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
+    require_checkpoint_every,
     require_seed,
     require_workers,
     set_threads,
@@ -94,12 +95,11 @@ def train(
         raise UsageError(f"--val-fraction {val_fraction}, expected between 0 and 1")
     require_seed(seed)
     require_workers(workers)
+    require_checkpoint_every(checkpoint_every)
     if input_size is not None and not 1 <= input_size <= MAX_INPUT_SIZE:
         raise UsageError(f"--input-size {input_size}, expected 1 to {MAX_INPUT_SIZE}")
     if input_channels not in (None, 1, 3):
         raise UsageError(f"--input-channels {input_channels}, expected 1 (grey) or 3 (colour)")
-    if not checkpoint_every >= 0:
-        raise UsageError(f"--checkpoint-every {checkpoint_every}, expected 0 or more seconds")
     if epochs is not None and max_steps is not None:
         raise UsageError("give --epochs or --max-steps, not both")
     if new_head and from_ is None:
