@@ -30,9 +30,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # which a full disk does not tell
         raise
     sync_folder(path.parent)
 
@@ -73,10 +75,6 @@ def require_output(path: Path, model: Path, suffixes: tuple[str, ...]) -> None:
         raise UsageError(f"{path}: ending {path.suffix!r}, expected {' or '.join(suffixes)}")
     if path.exists() and model.exists() and path.samefile(model):
         raise UsageError(f"{path}: is the model itself; choose another name to write")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, expected the name of a file to write")
 
 
 def _umask() -> int:
