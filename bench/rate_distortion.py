@@ -29,7 +29,7 @@ from squeezenet.codec.weights import encode_weights
 
 _DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)
-_DENSITIES = ((0.4, 6), (0.33, 5), (0.25, 4))
+_DENSITIES = ((0.4, 8), (0.4, 6), (0.33, 5), (0.25, 4))
 
 
 def main() -> None:
