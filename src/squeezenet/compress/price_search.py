@@ -86,12 +86,12 @@ def choose_price(
             wanted = f"--max-drop {settings.max_drop}"
         nearest = tries[-1].judged.said
         raise QualityError(f"{wanted} cannot be reached: {nearest} is the nearest")
-    best = _last(good, settings)
+    best = _best(good, settings)
     return best.price, best.found
 
 
-def _last(good: list[_Try], settings: RateDistortionSettings) -> _Try:
-    """The nearest to what is no longer good: a size is too large where the divergence is too
+def _best(good: list[_Try], settings: RateDistortionSettings) -> _Try:
+    """The one next to what is no longer good: a size is too large where the divergence is too
     small, and a drop where it is too large."""
     nearest = min if settings.target_bytes is not None else max
     return nearest(good, key=lambda each: each.divergence)
@@ -121,7 +121,7 @@ def _corrected(
 ) -> list[_Try]:
     """Tries from the best of the rough ones on, which are all off by nearly the same share: each
     goes on from the one before by what that was off, along the slope of the rough ones."""
-    last = _last([each for each in rough if each.judged.good], settings)
+    last = _best([each for each in rough if each.judged.good], settings)
     bad = [each for each in rough if not each.judged.good]
     slope = _FLATTEST
     if bad:
