@@ -113,7 +113,7 @@ def test_the_network_that_comes_with_the_package(capsys: Capture, tmp_path: Path
     [prediction] = as_json(capsys, "predict", picture)["predictions"]
     assert prediction["label"] in {"airplane", "bird", "ship"}
     info = as_json(capsys, "info", "default")
-    assert info["parameters"] == 673_226 and info["file_bytes"] == 122_320
+    assert info["parameters"] == 673_226 and info["file_bytes"] == 89_981
     assert as_json(capsys, "predict", "default", picture)["predictions"] == [prediction]
 
 
