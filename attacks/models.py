@@ -54,7 +54,8 @@ def _sqz() -> list[Attack]:
         Attack(
             name="sqz: two networks",
             wants="to show people one network and run another",
-            why="whoever shows the network derives the graph from the record and compares",
+            why="whoever shows the network derives the graph from the record and compares; "
+            "`predict`, which shows names alone, runs the graph",
             make=_vector("record_spec"),
             message="GRAPH",
         ),
