@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from squeezenet.codec.container import decode
 from squeezenet.codec.weights import encode_weights
 
-_DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28)
+_DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28, 0.6, 1.0)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)
 _DENSITIES = ((0.4, 8), (0.4, 6), (0.33, 5), (0.25, 4))
 
@@ -200,9 +200,11 @@ def _compare(points: list[dict[str, Any]]) -> None:
 
 def _fewer(rd: list[dict[str, Any]], other: dict[str, Any], key: str, counted: str) -> str:
     ours = sorted((p[key], p[counted]) for p in rd)
-    if not ours or not ours[0][0] <= other["kl"] <= ours[-1][0]:
+    if not ours or other["kl"] < ours[0][0]:
         return "not measured"
     kl, sizes = zip(*ours, strict=True)
+    if other["kl"] > kl[-1]:  # ours is smaller still
+        return f"under {sizes[-1]:,} (over {100 * (1 - sizes[-1] / other['bytes']):.1f}% fewer)"
     size = float(np.exp(np.interp(np.log(other["kl"]), np.log(kl), np.log(sizes))))
     return f"{size:,.0f} ({100 * (1 - size / other['bytes']):.1f}% fewer)"
 
