@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from commands import squeezenet
+from commands import compile_program, squeezenet
 
 from squeezenet.codec.container import read_sqz
 
@@ -40,8 +40,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     program = options.work / "decode"
     sources = [Path(__file__).with_suffix(".c"), *(RUNTIME / "src" / name for name in READER)]
-    compiler = ["cc", "-O2", f"-I{RUNTIME}", "-o", program, *sources]
-    subprocess.run([str(part) for part in compiler], check=True)
+    compile_program(program, *sources, options=("-O2", f"-I{RUNTIME}"))
     authors = options.work / "authors.sqz"
     if not authors.is_file():
         squeezenet("convert", options.shared / "compressed_SqueezeNet.net", authors)

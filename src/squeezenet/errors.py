@@ -112,4 +112,5 @@ class LimitError(FormatError):
 
 
 class FloatOnlyError(FormatError):
-    """A file for float32 alone was given to a client that computes in integers."""
+    """A good file was given to an integer client that it is not for: one for float32 alone, or by
+    Huffman codes."""

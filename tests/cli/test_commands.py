@@ -219,9 +219,13 @@ def test_huffman_codes_of_integer_files(
     assert found["file_bytes"] > DEFAULT_MODEL.stat().st_size
     assert "client" not in as_json(capsys, "info", sqz)
     assert as_json(capsys, "eval", sqz, folder)["arithmetic"] == "float32"
-    assert output(capsys, "predict", sqz, folder)
-    assert as_json(capsys, "convert", sqz, tmp_path / "back.sqz")["file_bytes"]
-    assert as_json(capsys, "eval", tmp_path / "back.sqz", folder)["arithmetic"] == "integer"
+    back = tmp_path / "back.sqz"
+    as_json(capsys, "convert", sqz, back)
+    in_float, again, before = (
+        as_json(capsys, "predict", model, folder)["predictions"] for model in (sqz, back, "default")
+    )
+    assert again == before
+    assert [each["label"] for each in in_float] == [each["label"] for each in before]
 
 
 def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
