@@ -25,7 +25,7 @@ from commands import squeezenet
 from matplotlib.figure import Figure
 
 from squeezenet.codec.container import decode
-from squeezenet.codec.weights import encode_weights
+from squeezenet.codec.range_weights import encode_weights
 
 _DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28, 0.6, 1.0)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)

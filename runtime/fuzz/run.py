@@ -20,24 +20,23 @@ from pathlib import Path
 import numpy as np
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.preprocessing import default_preprocessing
 from squeezenet.arch.presets import squeezenet_tiny
+from squeezenet.arch.quantized_tensors import scaled_tensors
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, FireSpec, PoolSpec, SqueezeNetSpec
+from squeezenet.codec.client_sections import graph_bytes
 from squeezenet.codec.container import Needs, encode
-from squeezenet.codec.plan_bytes import graph_bytes
+from squeezenet.codec.numerics import round_biases, round_scales
+from squeezenet.codec.range_weights import encode_weights
 from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import (
+    ActivationScale,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
-    TensorScale,
     exact_codebook,
-    round_biases,
-    round_scales,
 )
-from squeezenet.codec.weights import encode_weights
 
 HERE = Path(__file__).parent
 VECTORS = HERE.parents[1] / "spec" / "vectors"
@@ -199,7 +198,7 @@ def small_model(*, levels: bool, spec: SqueezeNetSpec | None = None) -> Compress
         codes = exact_codebook(whole.astype(np.float32))
         assert codes is not None
         layers.append(CompressedLayer(name=conv.name, weights=codes, bias_O=bias_O))
-    scale = TensorScale(step=0.0625, zero=0)
+    scale = ActivationScale(scale=0.0625, zero_point=0)
     activations = dict.fromkeys(scaled_tensors(build_graph(spec)), scale) if levels else None
     return CompressedModel(record=record, layers=tuple(layers), activations=activations)
 

@@ -17,8 +17,8 @@ from forward import logits, pixel
 
 from squeezenet.arch.graph import Conv, MaxPool, build_graph
 from squeezenet.arch.imagenet import imagenet_classes
-from squeezenet.arch.integer import scaled_tensors
 from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.arch.quantized_tensors import scaled_tensors
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import (
     AlexNetSpec,
@@ -31,18 +31,20 @@ from squeezenet.arch.spec import (
     small_input,
 )
 from squeezenet.codec.container import encode
+from squeezenet.codec.numerics import (
+    bias_shift,
+    mantissa_bits,
+    round_activation_scale,
+    round_biases,
+    round_scales,
+)
 from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import (
+    ActivationScale,
     CodebookWeights,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
-    TensorScale,
-    bias_shift,
-    mantissa_bits,
-    round_biases,
-    round_scales,
-    round_step,
 )
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
 
@@ -212,12 +214,12 @@ def _scaled(model: CompressedModel) -> CompressedModel:
     for i, name in enumerate(scaled_tensors(graph)):
         writers = [op for op in graph.operations if op.target == name]
         steps[name] = max(
-            round_step(3 * steps[op.source] * scales[op.name]) if isinstance(op, Conv)
-            else round_step(steps[op.source] / 1.5)
+            round_activation_scale(3 * steps[op.source] * scales[op.name]) if isinstance(op, Conv)
+            else round_activation_scale(steps[op.source] / 1.5)
             for op in writers
         )  # fmt: skip
         signed = any(isinstance(op, Conv) and not op.relu for op in writers)
-        activations[name] = TensorScale(step=steps[name], zero=100 + i if signed else 0)
+        activations[name] = ActivationScale(scale=steps[name], zero_point=100 + i if signed else 0)
         for op in graph.operations:
             if isinstance(op, MaxPool) and op.source == name:
                 steps[op.target] = steps[name]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import stream
 from accepted import least, numbers_of
 
-from squeezenet.arch.plain import to_plain
+from squeezenet.arch.serialization import to_plain
 from squeezenet.codec.container import decode, encode
 from squeezenet.codec.types import CompressedModel
 

@@ -15,8 +15,8 @@ from accepted import accepted
 from stream import CRC_BYTES, ENTRY_BYTES, HEADER_BYTES
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.codec.coder import Decoder
 from squeezenet.codec.container import Section
+from squeezenet.codec.range_coder import Decoder
 
 _CODES = {1: "convolution", 2: "max pool", 3: "addition", 4: "global average pool"}
 _HEADER = (

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from squeezenet.codec.coder import NUMBERS, SLOT_CONTEXTS, Encoder
+from squeezenet.codec.range_coder import NUMBERS, SLOT_CONTEXTS, Encoder
 
 MAGIC = b"\x89SQZ\r\n\x1a\n"
 HEADER_BYTES, ENTRY_BYTES, CRC_BYTES = 28, 12, 4

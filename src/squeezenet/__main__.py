@@ -21,14 +21,14 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
-    from squeezenet.cli.failures import with_errors_told
+    from squeezenet.cli.failures import report_errors
 
     if arguments[:1] == ["predict"]:
         from squeezenet.cli.plain_predict import plain_predict
 
         call = plain_predict(arguments[1:])
         if call is not None:
-            return with_errors_told(call)
+            return report_errors(call)
     from squeezenet.cli.app import run
 
     return run(arguments)

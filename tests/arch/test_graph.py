@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.plan import lifetimes, peak_activation_bytes
+from squeezenet.arch.liveness import lifetimes, peak_activation_bytes
 from squeezenet.arch.presets import PRESETS, preset
 from squeezenet.model.network import build_module
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from squeezenet.api.model_argument import DEFAULT_MODEL
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli import demo as demo_module
 from squeezenet.cli.app import run as cli
-from squeezenet.cli.models import DEFAULT_MODEL
 from squeezenet.codec import container
 from squeezenet.codec.han import read_net
 from squeezenet.model.load import from_compressed, load_model

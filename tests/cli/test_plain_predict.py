@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from squeezenet.api.model_argument import DEFAULT_MODEL
 
 from squeezenet.cli.app import run as cli
-from squeezenet.cli.failures import with_errors_told
-from squeezenet.cli.models import DEFAULT_MODEL
+from squeezenet.cli.failures import report_errors
 from squeezenet.cli.plain_predict import plain_predict
 
 Capture = pytest.CaptureFixture[str]
@@ -35,7 +35,7 @@ def test_equals_the_parser(
     arguments = [str(DEFAULT_MODEL), *options.split(), str(image_folder(a=1))]
     call = plain_predict(arguments)
     assert call is not None
-    plain = with_errors_told(call), capsys.readouterr()
+    plain = report_errors(call), capsys.readouterr()
     assert (cli(["predict", *arguments]), capsys.readouterr()) == plain
 
 

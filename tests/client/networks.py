@@ -5,19 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from squeezenet.arch.graph import Add, Conv, build_graph
-from squeezenet.arch.integer import find_head, scaled_tensors, source_of_scale
 from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.arch.quantized_tensors import find_head, scaled_tensors, source_of_scale
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, FireSpec, HeadSpec, PoolSpec, SqueezeNetSpec
-from squeezenet.codec.types import (
-    CompressedLayer,
-    CompressedModel,
-    LevelWeights,
-    TensorScale,
-    round_biases,
-    round_scales,
-    round_step,
-)
+from squeezenet.codec.numerics import round_activation_scale, round_biases, round_scales
+from squeezenet.codec.types import ActivationScale, CompressedLayer, CompressedModel, LevelWeights
 from squeezenet.errors import SpecError
 
 
@@ -57,17 +50,17 @@ def network_of(record: ModelRecord, rng: np.random.Generator) -> CompressedModel
                 continue
             sources = (op.source, op.other) if isinstance(op, Add) else (op.source,)
             steps = [
-                activations[own[s]].step if own[s] in activations else input_step for s in sources
+                activations[own[s]].scale if own[s] in activations else input_step for s in sources
             ]
             if isinstance(op, Conv) and op is not head:
                 least = max(least, 1.01 * steps[0] * scales_of[op.name])
                 signed |= not op.relu
             elif isinstance(op, Add):
                 least = max(least, max(steps) / 4)
-        step = round_step(max(1.01 * least, float(rng.uniform(0.5, 4)) / 255))
+        step = round_activation_scale(max(1.01 * least, float(rng.uniform(0.5, 4)) / 255))
         # A zero above 0 behind a ReLU as well, which no calibration makes, but a file may have.
         zero = int(rng.integers(256)) if signed else 23 * (len(activations) % 2)
-        activations[name] = TensorScale(step=step, zero=zero)
+        activations[name] = ActivationScale(scale=step, zero_point=zero)
     return CompressedModel(record=record, layers=tuple(layers), activations=activations)
 
 

@@ -19,7 +19,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, PoolSpec
 from squeezenet.client import Classifier, available_kernels
 from squeezenet.codec.container import Section, decode, encode
-from squeezenet.codec.text import encode_text
+from squeezenet.codec.range_text import encode_text
 from squeezenet.errors import (
     ChecksumError,
     FloatOnlyError,
@@ -93,7 +93,7 @@ def test_the_networks_are_of_all_kinds() -> None:
     assert any(fire.bypass == "identity" for spec in specs for fire in spec.fires)
     assert any(fire.bypass == "conv" for spec in specs for fire in spec.fires)
     assert any(min(spec.input_size) == 1 for spec in specs)
-    assert any(scale.zero for model in models for scale in model.activations.values())
+    assert any(scale.zero_point for model in models for scale in model.activations.values())
     logits = [
         IntegerInterpreter(m).integer_logits(_pixels(Classifier(encode(m)), 2)) for m in models[:9]
     ]

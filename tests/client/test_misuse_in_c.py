@@ -16,10 +16,10 @@ import pytest
 
 from squeezenet._native import Network
 from squeezenet.arch.graph import Graph, MaxPool, build_graph
-from squeezenet.arch.integer import find_head
+from squeezenet.arch.quantized_tensors import find_head
 from squeezenet.client import Classifier
+from squeezenet.codec.client_sections import graph_bytes
 from squeezenet.codec.container import Needs, Section, encode
-from squeezenet.codec.plan_bytes import graph_bytes
 from squeezenet.errors import UsageError
 from tests.client.networks import random_network
 from tests.codec.conftest import FLAGS, RUNTIME, runtime_sources

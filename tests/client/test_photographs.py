@@ -10,13 +10,8 @@ import pytest
 from squeezenet.client import Classifier, available_kernels
 from squeezenet.codec.container import decode, encode
 from squeezenet.codec.han import read_net
-from squeezenet.codec.types import (
-    CompressedLayer,
-    CompressedModel,
-    LevelWeights,
-    round_biases,
-    round_scales,
-)
+from squeezenet.codec.numerics import round_biases, round_scales
+from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
 from squeezenet.compress.calibrate import calibrated
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.decode import read_image

@@ -16,15 +16,14 @@ from squeezenet._native import Encoder
 from squeezenet.arch.imagenet import imagenet_classes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec import container
-from squeezenet.codec.text import encode_text
+from squeezenet.codec.numerics import round_biases, round_scales
+from squeezenet.codec.range_text import encode_text
 from squeezenet.codec.types import (
     CodebookWeights,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
     exact_codebook,
-    round_biases,
-    round_scales,
 )
 from squeezenet.errors import (
     ChecksumError,

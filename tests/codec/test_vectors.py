@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from squeezenet.client import Classifier
-from squeezenet.codec import coder, container, text, weights
+from squeezenet.codec import container, range_coder, range_text, range_weights
 from squeezenet.codec.types import CompressedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
@@ -89,8 +89,8 @@ def test_accepted(path: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> No
         pixels_NHWC = pixels(model).transpose(1, 2, 0)[None]
         for client in (IntegerInterpreter(model), Classifier(path)):
             assert client.integer_logits(pixels_NHWC)[0].tolist() == expected["integer_logits"]
-    monkeypatch.setattr(weights, "Decoder", coder.Decoder)
-    monkeypatch.setattr(text, "Decoder", coder.Decoder)
+    monkeypatch.setattr(range_weights, "Decoder", range_coder.Decoder)
+    monkeypatch.setattr(range_text, "Decoder", range_coder.Decoder)
     oracle = container.decode(data)
     require(oracle, expected)
     assert oracle.record == model.record

@@ -15,10 +15,18 @@ from squeezenet.arch.preprocessing import torchvision_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import ClassCountError, DataError, ImageError, UsageError
+from squeezenet.evaluation.metrics import (
+    compare,
+    kl_divergence,
+    num_in_top_k,
+    require_same_classes,
+    softmax,
+    top_k,
+)
+from squeezenet.evaluation.predict import evaluate, predict
 from squeezenet.images import sets
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import answer, compare, evaluate, require_same_classes
 from squeezenet.images.sets import (
     KeptImages,
     is_small_set,
@@ -27,7 +35,6 @@ from squeezenet.images.sets import (
     read_unlabelled,
     with_model_labels,
 )
-from squeezenet.images.topk import kl_divergence, num_in_top_k, softmax, top_k
 from tests.conftest import record_of
 
 MakeFolder = Callable[..., Path]
@@ -135,7 +142,7 @@ def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
 
     batches = EvalBatches(images, record.preprocessing, workers=0)
     assert evaluate(by_colour, record, batches).top1 == 100.0
-    first, right = (answer(network, record, batches) for network in (always_first, by_colour))
+    first, right = (predict(network, record, batches) for network in (always_first, by_colour))
     result = compare(first, right)
     assert result.agreement == pytest.approx(100 / 3)
     assert result.top1_difference == pytest.approx(-200 / 3)

@@ -12,7 +12,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.cli.app import run as cli
 from squeezenet.codec.container import encode
-from squeezenet.images.evaluate import Answers
+from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.images.sets import ArrayImages
 from squeezenet.report.card import Measured, model_card
 from squeezenet.report.mistakes import (
@@ -31,7 +31,7 @@ LOGITS = np.log(
         np.float32,
     )
 )
-ANSWERS = Answers(
+ANSWERS = LabelledLogits(
     logits_NK=LOGITS, labels=np.array([0, 1, 0, 2, 2]), indices=np.array([0, 1, 3, 4, 5]), skipped=1
 )
 
@@ -39,13 +39,14 @@ ANSWERS = Answers(
 def test_confusion() -> None:
     matrix = confusion_matrix(ANSWERS)
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
-    pairs = [(pair.label, pair.answer, pair.count, pair.total) for pair in most_confused(matrix, 9)]
+    confused = most_confused(matrix, 9)
+    pairs = [(pair.label, pair.predicted, pair.count, pair.total) for pair in confused]
     assert pairs == [(0, 1, 1, 2), (2, 0, 1, 2)]
 
 
 def test_worst_mistakes_come_first_and_name_the_place_in_the_set() -> None:
     worst = worst_mistakes(ANSWERS, 5)
-    assert [(m.index, m.label, m.answer) for m in worst] == [(3, 0, 1), (4, 2, 0)]
+    assert [(m.index, m.label, m.predicted) for m in worst] == [(3, 0, 1), (4, 2, 0)]
     assert worst[0].probability == pytest.approx(0.9)
     assert len(worst_mistakes(ANSWERS, 1)) == 1
 
@@ -63,10 +64,10 @@ def test_wilson_interval() -> None:
     assert (low + high) / 2 == pytest.approx(50.0) and high - low == pytest.approx(19.2, abs=0.1)
 
 
-def measured(record: ModelRecord, answers: Answers = ANSWERS) -> Measured:
+def measured(record: ModelRecord, answers: LabelledLogits = ANSWERS) -> Measured:
     return Measured(
         record=record,
-        answers=answers,
+        predicted=answers,
         file_bytes=1234,
         data="from a|folder",
         chose_weights=False,
@@ -116,7 +117,7 @@ def test_any_number_of_classes_is_drawn(
 ) -> None:
     record = small_record(tiny_spec, *(f"class {i}" for i in range(num_classes)))
     right = np.eye(num_classes, dtype=np.float32) * 9
-    answers = Answers(
+    answers = LabelledLogits(
         logits_NK=right, labels=np.arange(num_classes), indices=np.arange(num_classes), skipped=0
     )
     pixels = np.zeros((num_classes, 4, 4, 3), np.uint8)

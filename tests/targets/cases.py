@@ -18,13 +18,8 @@ from squeezenet.arch.preprocessing import default_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.container import decode, encode
-from squeezenet.codec.types import (
-    CompressedLayer,
-    CompressedModel,
-    LevelWeights,
-    round_biases,
-    round_scales,
-)
+from squeezenet.codec.numerics import round_biases, round_scales
+from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
 from squeezenet.compress.calibrate import calibrated
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.decode import Pixels, read_image

@@ -9,8 +9,8 @@ import pytest
 
 from squeezenet.arch.presets import alexnet, preset
 from squeezenet.arch.spec import HeadSpec, NetworkSpec, SqueezeNetSpec
+from squeezenet.evaluation.predict import evaluate
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import evaluate
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ArrayImages
 from squeezenet.model.init import initialise

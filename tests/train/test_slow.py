@@ -10,8 +10,8 @@ import pytest
 from squeezenet.cli.app import run as cli
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import open_training_data
+from squeezenet.evaluation.predict import evaluate
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import evaluate
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.load import load_model
 from squeezenet.train.recipe import recipe_named

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squeezenet.arch.labels import check_labels
-from squeezenet.arch.plain import canonical_json, from_plain, to_plain
 from squeezenet.arch.preprocessing import Preprocessing
+from squeezenet.arch.serialization import canonical_json, from_plain, to_plain
 from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
 from squeezenet.errors import SpecError
 

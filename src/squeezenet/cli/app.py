@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from squeezenet import __version__
-from squeezenet.cli.failures import with_errors_told
+from squeezenet.cli.failures import report_errors
 from squeezenet.errors import UsageError
 
 app = App(
@@ -49,4 +49,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except CycloptsError as error:
             raise UsageError(f"{' '.join(str(error).split())}; see squeezenet --help") from None
 
-    return with_errors_told(call)
+    return report_errors(call)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.cli.models import bad_images, tell_skipped
 from squeezenet.cli.options import (
     ArchOption,
     CheckpointOption,
@@ -26,8 +24,14 @@ from squeezenet.cli.options import (
     require_workers,
     set_threads,
 )
-from squeezenet.cli.words import make_progress, plain, print_json, print_table
-from squeezenet.codec.kinds import ModelKind, model_kind
+from squeezenet.cli.output import (
+    bad_images,
+    make_progress,
+    plain,
+    print_json,
+    print_table,
+    report_skipped,
+)
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output
@@ -146,7 +150,7 @@ def compress(
     )
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
-    from squeezenet.model.load import BEST_WEIGHTS, load_model
+    from squeezenet.model.load import load_model
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
 
@@ -155,14 +159,12 @@ def compress(
     loaded = load_model(model, arch)
     images = open_compression_images(loaded.record, data=data, calib=calib, val=val, seed=seed)
     bad = bad_images(progress, strict=strict)
-    source = model / BEST_WEIGHTS if model_kind(model) is ModelKind.RUN_FOLDER else model
     report = compress_model(
         loaded,
         images,
         out,
         settings,
         _base_recipe(loaded.record, data or calib or "", recipe),
-        source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
         seed=seed,
         max_drop=max_drop,
         options=FitOptions(
@@ -173,7 +175,7 @@ def compress(
             progress=progress,
         ),
     )
-    tell_skipped(bad, progress)
+    report_skipped(bad, progress)
     show_report(report, out, as_json=json, skipped=bad.count)
     report.require_quality()
 
@@ -186,8 +188,8 @@ def _settings(
     Raises:
         UsageError: an option of the other method was given, or one is out of its range.
     """
-    from squeezenet.compress.deep_compression import DeepCompressionSettings
-    from squeezenet.compress.effort import RateDistortionSettings
+    from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
+    from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 
     rd = method == "rd"
     own, foreign = (of_rd, of_paper) if rd else (of_paper, of_rd)
@@ -240,8 +242,8 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped:
             (
                 row.stage,
                 row.density,
-                row.bits_a_weight,
-                row.bits_a_gap,
+                row.bits_per_weight,
+                row.bits_per_gap,
                 row.bytes,
                 f"{before.bytes / row.bytes:.1f}x",
                 row.top1,

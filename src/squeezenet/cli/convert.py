@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.cli.options import ArchOption, JsonOption, ModelArgument
-from squeezenet.cli.words import print_json
+from squeezenet.cli.output import print_json
 from squeezenet.codec.container import EntropyCoder, encode
-from squeezenet.codec.kinds import model_kind, read_compressed
+from squeezenet.codec.model_kinds import find_model, read_compressed
 from squeezenet.codec.types import CompressedModel
 from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
@@ -41,10 +41,10 @@ def convert(
         raise UsageError(f"--half is for .safetensors; {out.name} has integers and codebooks")
     if coder is not None and out.suffix != ".sqz":
         raise UsageError(f"--coder is for .sqz; {out.name} is not coded")
-    kind = model_kind(model)
+    source = find_model(model)
     if out.suffix == ".sqz":
         compressed = (
-            read_compressed(model, kind) if kind.is_compressed else _with_codebooks(model, arch)
+            read_compressed(source) if source.kind.is_compressed else _with_codebooks(model, arch)
         )
         write_bytes_atomically(out, encode(compressed, coder or "range"))
     else:
@@ -57,7 +57,9 @@ def convert(
         save_safetensors(out, loaded.record, with_half_weights(state) if half else state)
     file_bytes = out.stat().st_size
     if json:
-        print_json({"out": str(out), "file_bytes": file_bytes, "source_kind": kind.value})
+        print_json(
+            {"out": str(out), "file_bytes": file_bytes, "source_kind": source.argument.value}
+        )
     else:
         print(f"{out}: {file_bytes:,} bytes")
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from squeezenet.api.open_model import open_model
 from squeezenet.cli.compress import show_report
-from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import (
     DIGITS,
     JsonOption,
@@ -18,12 +17,12 @@ from squeezenet.cli.options import (
     open_eval_images,
     require_seed,
 )
+from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.predict import predict
-from squeezenet.cli.words import make_progress, plain, print_json
 from squeezenet.errors import QualityError
+from squeezenet.evaluation.predict import evaluate
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import evaluate
 from squeezenet.images.preprocess import from_pixels
 
 REQUIRED_TOP1 = 97.0
@@ -41,7 +40,7 @@ def demo(
     require_seed(seed)
     from PIL import Image
 
-    from squeezenet.compress.deep_compression import DeepCompressionSettings
+    from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.data.digits import load_digits
@@ -75,7 +74,6 @@ def demo(
         file,
         DeepCompressionSettings(),
         recipe,
-        source_sha256=hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest(),
         seed=seed,
         options=options,
     )

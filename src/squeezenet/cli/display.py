@@ -1,6 +1,6 @@
 """How results and progress look on a terminal: tables and live bars with rate and time left.
 
-``NO_COLOR`` is honoured (rich does). What is not for a terminal is in ``words``, without rich.
+``NO_COLOR`` is honoured (rich does). What is not for a terminal is in ``output``, without rich.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rich.progress import Task as RichTask
 from rich.table import Column, Table
 from rich.text import Text
 
-from squeezenet.cli.words import amount, duration, one_line
+from squeezenet.cli.text import amount, duration, one_line
 
 
 def show_table(

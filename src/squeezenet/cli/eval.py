@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.models import bad_images, tell_skipped
-from squeezenet.cli.opened import open_model
+from squeezenet.api.open_model import open_model
 from squeezenet.cli.options import (
     ArchOption,
     JsonOption,
@@ -20,9 +19,10 @@ from squeezenet.cli.options import (
     open_eval_images,
     require_workers,
 )
-from squeezenet.cli.words import make_progress, plain, print_json
+from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.evaluation.metrics import compare, require_same_classes, score
+from squeezenet.evaluation.predict import predict
 from squeezenet.images.batches import EvalBatches, default_workers
-from squeezenet.images.evaluate import answer, compare, require_same_classes, score
 
 
 def eval_command(
@@ -61,18 +61,18 @@ def eval_command(
     images = open_eval_images(data, opened.record, split)
     bad = bad_images(progress, strict=strict)
     batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
-    answers = answer(opened.network, opened.record, batches, progress=progress)
-    measured = score(answers)
+    predicted = predict(opened.network, opened.record, batches, progress=progress)
+    measured = score(predicted)
     result = dataclasses.asdict(measured) | {
         "file_bytes": opened.file_bytes,
         "arithmetic": opened.arithmetic,
     }
     if other is not None:
         other_batches = EvalBatches(images, other.record.preprocessing, workers=workers)
-        others = answer(other.network, other.record, other_batches, progress=progress)
-        comparison = compare(answers, others)
+        reference = predict(other.network, other.record, other_batches, progress=progress)
+        comparison = compare(predicted, reference)
         result |= dataclasses.asdict(comparison)
-    tell_skipped(bad, progress)
+    report_skipped(bad, progress)
     if json:
         print_json(plain(result))
         return

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from squeezenet.cli.options import JsonOption, ModelArgument
-from squeezenet.cli.words import print_json
-from squeezenet.codec.kinds import ModelKind, model_kind
+from squeezenet.cli.output import print_json
+from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
 from squeezenet.export.c import c_project
 from squeezenet.files import write_bytes_atomically

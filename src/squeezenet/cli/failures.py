@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from squeezenet.cli.words import one_line
+from squeezenet.cli.text import one_line
 from squeezenet.errors import SqueezeNetError
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
-def with_errors_told(command: Callable[[], None]) -> int:
+def report_errors(command: Callable[[], None]) -> int:
     """Run a command and return its exit code."""
     try:
         command()

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.cli.options import JsonOption
-from squeezenet.cli.words import make_progress, print_json, print_table
+from squeezenet.cli.output import make_progress, print_json, print_table
 from squeezenet.model.published import PUBLISHED, published
 from squeezenet.model.published import fetch as fetch_published
 

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from squeezenet.api.model_argument import DEFAULT, model_path
+from squeezenet.api.open_model import open_model
 from squeezenet.arch.counts import NetworkCounts, count
 from squeezenet.arch.graph import Graph, build_graph
-from squeezenet.arch.plan import peak_activation_bytes
+from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
-from squeezenet.cli.models import DEFAULT, model_path
-from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import ArchOption, JsonOption
-from squeezenet.cli.words import plain, print_json, print_table
+from squeezenet.cli.output import plain, print_json, print_table
 from squeezenet.client import STACK_BYTES, Classifier
-from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
+from squeezenet.codec.model_kinds import ModelKind, find_model, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import FloatOnlyError, UsageError
 
@@ -79,24 +79,24 @@ def info(
 
 def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
     """Density and bits of each layer of a compressed file."""
-    kind = model_kind(path)
-    if not kind.is_compressed:
+    source = find_model(path)
+    if not source.kind.is_compressed:
         return {}
     return {
         row.layer: {
             "density": row.density,
-            "bits_a_weight": row.bits_a_weight,
+            "bits_per_weight": row.bits_per_weight,
             "bytes": row.bytes,
             "huffman_bytes": row.huffman_bytes,
         }
-        for row in layer_sizes(read_compressed(path, kind).layers)
+        for row in layer_sizes(read_compressed(source).layers)
     }
 
 
 def _client_needs(path: Path) -> dict[str, int] | None:
     """Bytes that the C runtime asks for, with plain kernels and one thread; on 32-bit machines a
     little less. None: the file is not for integer clients."""
-    if model_kind(path) is not ModelKind.SQZ:
+    if find_model(path).kind is not ModelKind.SQZ:
         return None
     needs = {"flash": path.stat().st_size, "stack": STACK_BYTES}
     try:
@@ -147,7 +147,7 @@ def _show(
         ]
         if stored:
             own = stored.get(layer.name, {})
-            row += [own.get("density"), own.get("bits_a_weight"), own.get("bytes")]
+            row += [own.get("density"), own.get("bits_per_weight"), own.get("bytes")]
         rows.append(row)
     spec = graph.spec
     print_table(f"{spec.name}, {spec.num_classes} classes", columns, rows)

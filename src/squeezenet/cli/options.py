@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
 
+from squeezenet.api.model_argument import model_path
 from squeezenet.arch.record import ModelRecord
-from squeezenet.cli.models import model_path
 from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels

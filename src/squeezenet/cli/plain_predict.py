@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from squeezenet.cli.answers import Format, answer_images
+from squeezenet.cli.predict_images import Format, predict_images
 
-_DEFAULTS: dict[str, Any] = answer_images.__kwdefaults__ or {}
-"""The options of ``predict`` are the keywords of ``answer_images``."""
+_DEFAULTS: dict[str, Any] = predict_images.__kwdefaults__ or {}
+"""The options of ``predict`` are the keywords of ``predict_images``."""
 
 
 def plain_predict(arguments: Sequence[str]) -> Callable[[], None] | None:
@@ -33,7 +33,7 @@ def plain_predict(arguments: Sequence[str]) -> Callable[[], None] | None:
             options[key] = _value(key, given if equals else next(left, ""))
         if options[key] is None:
             return None
-    return partial(answer_images, tuple(words), **options) if words else None
+    return partial(predict_images, tuple(words), **options) if words else None
 
 
 def _value(key: str, text: str) -> object | None:

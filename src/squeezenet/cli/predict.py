@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.answers import Format, answer_images
 from squeezenet.cli.options import ArchOption, JsonOption, StrictOption
+from squeezenet.cli.predict_images import Format, predict_images
 
 
 def predict(
@@ -30,7 +30,7 @@ def predict(
     json: JsonOption = False,
 ) -> None:
     """Name the class of each image, with probabilities."""
-    answer_images(
+    predict_images(
         model_and_images,
         top=top,
         min_probability=min_probability,

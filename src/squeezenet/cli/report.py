@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from squeezenet.cli.models import bad_images, tell_skipped
-from squeezenet.cli.opened import OpenModel, open_model
+from squeezenet.api.open_model import OpenModel, open_model
 from squeezenet.cli.options import (
     DIGITS,
     ArchOption,
@@ -20,13 +19,14 @@ from squeezenet.cli.options import (
     open_eval_images,
     require_workers,
 )
-from squeezenet.cli.words import make_progress, plain, print_json
-from squeezenet.codec.kinds import ModelKind, model_kind
+from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
+from squeezenet.evaluation.metrics import Evaluation, score
+from squeezenet.evaluation.predict import predict
 from squeezenet.extras import require_extra
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import Evaluation, answer, score
 from squeezenet.images.sets import ImageSet, eval_split
 from squeezenet.progress import Progress
 
@@ -64,7 +64,7 @@ def report(
     measured, paths = draw_report(
         opened, images, out, about, run=model, workers=workers, bad=bad, progress=progress
     )
-    tell_skipped(bad, progress)
+    report_skipped(bad, progress)
     if json:
         print_json(plain({**vars(measured), "files": [str(path) for path in paths]}))
         return
@@ -91,7 +91,7 @@ def draw_report(
     from squeezenet.report.write import read_metrics, write_report
 
     batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
-    answers = answer(opened.network, opened.record, batches, progress=progress)
+    predicted = predict(opened.network, opened.record, batches, progress=progress)
     metrics: list[dict[str, Any]] = []
     result: dict[str, Any] = {}
     if model_kind(run) is ModelKind.RUN_FOLDER:
@@ -101,10 +101,10 @@ def draw_report(
         metrics, result = read_metrics(folder.metrics), folder.read_result() or {}
     measured = Measured(
         record=opened.record,
-        answers=answers,
+        predicted=predicted,
         file_bytes=opened.file_bytes,
         data=about,
         chose_weights=chose_weights,
         result=result,
     )
-    return score(answers), write_report(out, measured, images, metrics)
+    return score(predicted), write_report(out, measured, images, metrics)

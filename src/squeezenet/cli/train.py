@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from squeezenet.api.open_model import open_model
 from squeezenet.arch.spec import MAX_INPUT_SIZE
-from squeezenet.cli.models import bad_images, tell_skipped
-from squeezenet.cli.opened import open_model
 from squeezenet.cli.options import (
     CheckpointOption,
     DeviceOption,
@@ -24,8 +23,8 @@ from squeezenet.cli.options import (
     require_workers,
     set_threads,
 )
+from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
 from squeezenet.cli.report import draw_report
-from squeezenet.cli.words import make_progress, plain, print_json
 from squeezenet.errors import SpecError, SqueezeNetError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.bad import BadImages
@@ -188,7 +187,7 @@ def train(
     )
     report = out / REPORT
     _draw(out, report, images.val, Path(data).resolve().name, workers, bad, progress)
-    tell_skipped(bad, progress)
+    report_skipped(bad, progress)
     if json:
         print_json(plain({"out": str(out), **result, "skipped": bad.count}))
         return

@@ -6,12 +6,12 @@ Out: classes with probabilities, or logits; bit for bit what spec/INTEGER.md say
 
 from typing import TYPE_CHECKING, Any
 
-from squeezenet.client.engine import STACK_BYTES, Answer, Engine, available_kernels
+from squeezenet.client.engine import STACK_BYTES, Engine, Prediction, available_kernels
 
 if TYPE_CHECKING:
     from squeezenet.client.classifier import Classifier
 
-__all__ = ["STACK_BYTES", "Answer", "Classifier", "Engine", "available_kernels"]
+__all__ = ["STACK_BYTES", "Classifier", "Engine", "Prediction", "available_kernels"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.client.engine import LOGIT_UNIT, Answer, Engine
+from squeezenet.client.engine import LOGIT_UNIT, Engine, Prediction
 from squeezenet.codec.container import decode_record
 from squeezenet.errors import ImageError
 from squeezenet.images.decode import Pixels, read_image
@@ -31,7 +31,7 @@ class Classifier(Engine):
         """
         return decode_record(self._data, self._where)
 
-    def __call__(self, image: Any, top: int = 5) -> list[Answer]:
+    def __call__(self, image: Any, top: int = 5) -> list[Prediction]:
         """Return the ``top`` best classes of a picture, the best first.
 
         ``image``: a file's name, a Pillow image, or RGB pixels, uint8 (rows, columns, 3).
@@ -41,7 +41,7 @@ class Classifier(Engine):
         """
         pixels_HWC = _pixels(image)
         height, width, _ = pixels_HWC.shape
-        return self.answer_bytes(pixels_HWC, height, width, top)
+        return self.predict_bytes(pixels_HWC, height, width, top)
 
     def crop(self, pixels_HWC: Pixels) -> Pixels:
         """Resize and crop RGB pixels as the model's record says: uint8 of ``crop_shape``."""

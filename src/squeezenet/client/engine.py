@@ -36,13 +36,13 @@ _ERRORS: dict[int, type[FormatError]] = {
     7: FloatOnlyError,
 }
 """What the runtime's error codes mean; others are wrong use of the runtime."""
-__all__ = ["STACK_BYTES", "Answer", "Engine", "available_kernels"]
+__all__ = ["STACK_BYTES", "Engine", "Prediction", "available_kernels"]
 LOGIT_UNIT = 1 / 65536
 """What 1 in an integer logit stands for."""
 MAX_THREADS = 64
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """A class, its id where the model has ids, and its probability."""
 
     label: str
@@ -139,7 +139,7 @@ class Engine:
         except ValueError as error:
             raise self._refusal(error) from None
 
-    def answer_bytes(self, rgb: Any, height: int, width: int, top: int) -> list[Answer]:
+    def predict_bytes(self, rgb: Any, height: int, width: int, top: int) -> list[Prediction]:
         """Return the ``top`` best classes of RGB bytes (height, width, 3), the best first.
 
         Raises:
@@ -157,7 +157,7 @@ class Engine:
         total = math.fsum(shares)
         best = sorted(range(self.num_classes), key=lambda k: -logits[k])[:top]
         return [
-            Answer(
+            Prediction(
                 label=self.class_names[k],
                 id=self.class_ids[k] if self.class_ids else None,
                 probability=shares[k] / total,

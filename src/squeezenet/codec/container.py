@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Literal
 
 from squeezenet.arch.graph import MAX_WEIGHTS, Graph, build_graph
-from squeezenet.arch.plan import peak_activation_bytes
+from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
-from squeezenet.codec.labels import label_bytes, split_labels
-from squeezenet.codec.magic import MAGIC, MAX_FILE_BYTES, read_file
-from squeezenet.codec.plan_bytes import (
+from squeezenet.codec.client_sections import (
     activation_bytes,
     graph_bytes,
     input_bytes,
     read_activations,
     require_counts,
 )
-from squeezenet.codec.reader import ByteReader
-from squeezenet.codec.text import decode_text, encode_text
-from squeezenet.codec.types import CompressedLayer, CompressedModel
-from squeezenet.codec.weights import (
-    MAX_WEIGHTS_A_BYTE,
+from squeezenet.codec.labels import label_bytes, split_labels
+from squeezenet.codec.magic import MAGIC, MAX_FILE_BYTES, read_file
+from squeezenet.codec.range_text import decode_text, encode_text
+from squeezenet.codec.range_weights import (
+    MAX_WEIGHTS_PER_BYTE,
     decode_weights,
     encode_weights,
     has_trellis,
 )
+from squeezenet.codec.reader import ByteReader
+from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.errors import (
     ChecksumError,
     LimitError,
@@ -256,7 +256,7 @@ def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
     if missing:
         raise MalformedError(f"{where}: no section {missing[0]}")
     claimed = Needs(num_weights=needs[0], largest_channel=needs[1], peak_activations=needs[2])
-    most = min(MAX_WEIGHTS, MAX_WEIGHTS_A_BYTE * len(sections[Section.WEIGHTS]))
+    most = min(MAX_WEIGHTS, MAX_WEIGHTS_PER_BYTE * len(sections[Section.WEIGHTS]))
     if claimed.num_weights > most:
         raise LimitError(
             f"{where}: {claimed.num_weights} weights, expected at most {most} in a file of its size"

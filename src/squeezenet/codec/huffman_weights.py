@@ -12,17 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from squeezenet.arch.graph import Conv
-from squeezenet.codec.entropy import StreamSizes, decode_symbols, encode_symbols
+from squeezenet.codec.huffman_streams import StreamSizes, decode_symbols, encode_symbols
+from squeezenet.codec.numerics import SCALE_MANTISSA_BITS, Float32Array, mantissa_bits
 from squeezenet.codec.reader import ByteReader
-from squeezenet.codec.types import (
-    MAX_CODEBOOK,
-    SCALE_MANTISSA_BITS,
-    CodebookWeights,
-    CompressedLayer,
-    Float32Array,
-    LevelWeights,
-    mantissa_bits,
-)
+from squeezenet.codec.types import MAX_CODEBOOK, CodebookWeights, CompressedLayer, LevelWeights
 from squeezenet.errors import MalformedError
 
 _CODEBOOK, _LEVELS = 0, 1

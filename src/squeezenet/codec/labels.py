@@ -10,7 +10,7 @@ _NO_IDS, _IMAGENET_IDS, _LISTED_IDS = range(3)
 
 def label_bytes(names: tuple[str, ...], ids: tuple[str, ...]) -> bytes:
     """Return the section."""
-    from squeezenet.codec.text import encode_text
+    from squeezenet.codec.range_text import encode_text
 
     if not ids:
         return bytes([_NO_IDS]) + encode_text("\n".join(names))

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from squeezenet.codec.huffman_weights import encode_layer
+from squeezenet.codec.range_weights import layer_bytes
 from squeezenet.codec.trellis import to_codes
 from squeezenet.codec.types import CompressedLayer, LevelWeights
-from squeezenet.codec.weights import layer_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSizes:
     """One layer: ``density`` in percent, ``bytes`` with bias and codebook or scales, and
-    ``bits_a_weight``, these bytes' bits for each weight that is not zero. ``huffman_bytes`` is
+    ``bits_per_weight``, these bytes' bits for each weight that is not zero. ``huffman_bytes`` is
     what Huffman codes take instead; ``symbol_bits`` and ``gap_bits`` of those are codes and gaps
     (where zeros are coded among the codes there are no gaps)."""
 
@@ -24,7 +24,7 @@ class LayerSizes:
     weights: int
     kept: int
     density: float
-    bits_a_weight: float
+    bits_per_weight: float
     float_bytes: int
     bytes: int
     huffman_bytes: int
@@ -44,7 +44,7 @@ def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
                 weights=layer.num_weights,
                 kept=kept,
                 density=100 * kept / layer.num_weights,
-                bits_a_weight=8 * num_bytes / max(1, kept),
+                bits_per_weight=8 * num_bytes / max(1, kept),
                 float_bytes=4 * (layer.num_weights + len(layer.bias_O)),
                 bytes=num_bytes,
                 huffman_bytes=len(payload),

@@ -5,29 +5,26 @@ Legend: O output channels, I input channels of a group, H W kernel height and wi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.integer import scaled_tensors
+from squeezenet.arch.quantized_tensors import scaled_tensors
 from squeezenet.arch.record import ModelRecord
+from squeezenet.codec.numerics import (
+    ACTIVATION_SCALE_MANTISSA_BITS,
+    SCALE_MANTISSA_BITS,
+    Float32Array,
+    Int8Array,
+    UInt8Array,
+    mantissa_bits,
+)
 from squeezenet.errors import WeightsError
 
-Float32Array: TypeAlias = npt.NDArray[np.float32]
-UInt8Array: TypeAlias = npt.NDArray[np.uint8]
-Int8Array: TypeAlias = npt.NDArray[np.int8]
-
 MAX_CODEBOOK = 256
-SCALE_MANTISSA_BITS = 5
-"""Scales are float32 with so many bits of mantissa: steps of two to three percent."""
-STEP_MANTISSA_BITS = 7
-MAX_BIAS_SHIFT = 30
-MAX_BIAS = 1 << 24
+"""Entries of a codebook, zero among them: a code is one byte."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,20 +113,21 @@ class CompressedLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorScale:
-    """A byte q of an activation stands for (q - ``zero``) * ``step``: spec/INTEGER.md.
+class ActivationScale:
+    """A byte q of an activation stands for (q - ``zero_point``) * ``scale``: spec/INTEGER.md.
 
-    ``step`` is a float32 above 0 with 7 bits of mantissa (``round_step``), ``zero`` 0 to 255.
+    ``scale`` is a positive normal float32 with 7 bits of mantissa (``round_activation_scale``);
+    ``zero_point`` is 0 to 255.
     """
 
-    step: float
-    zero: int
+    scale: float
+    zero_point: int
 
     def __post_init__(self) -> None:
-        step = np.array([self.step], np.float32)
-        assert step[0] == self.step and 0 <= self.zero <= 255
-        assert mantissa_bits(step) <= STEP_MANTISSA_BITS
-        assert np.finfo(np.float32).tiny <= self.step < np.inf
+        scale = np.array([self.scale], np.float32)
+        assert scale[0] == self.scale and 0 <= self.zero_point <= 255
+        assert mantissa_bits(scale) <= ACTIVATION_SCALE_MANTISSA_BITS
+        assert np.finfo(np.float32).tiny <= self.scale < np.inf
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,7 +143,7 @@ class CompressedModel:
 
     record: ModelRecord
     layers: tuple[CompressedLayer, ...]
-    activations: Mapping[str, TensorScale] | None = None
+    activations: Mapping[str, ActivationScale] | None = None
 
     def __post_init__(self) -> None:
         graph = build_graph(self.record.spec)
@@ -175,66 +173,6 @@ class CompressedModel:
         """Whether integer clients run it."""
         levels = all(isinstance(layer.weights, LevelWeights) for layer in self.layers)
         return levels and self.activations is not None
-
-
-def mantissa_bits(values: Float32Array) -> int:
-    """Return how many bits of the mantissa, from its highest, any of the values has set."""
-    together = int(np.bitwise_or.reduce(values.view(np.uint32) & 0x7FFFFF, initial=0))
-    return 23 - ((together & -together).bit_length() - 1) if together else 0
-
-
-def round_mantissa(values: npt.NDArray[np.floating[Any]], bits: int) -> Float32Array:
-    """Return the nearest float32 values with so many bits of mantissa: those that a file holds
-    in fewer bits."""
-    drop = 23 - bits
-    words: npt.NDArray[np.uint32] = values.astype(np.float32).view(np.uint32)
-    words = ((words + np.uint32((1 << drop) >> 1)) >> np.uint32(drop)) << np.uint32(drop)
-    return words.view(np.float32)
-
-
-def round_scales(scales_O: npt.NDArray[np.floating[Any]]) -> Float32Array:
-    """Return the nearest scales that ``LevelWeights`` can have."""
-    return round_mantissa(scales_O, SCALE_MANTISSA_BITS)
-
-
-def scales_around(scale: float, count: int) -> Float32Array:
-    """Return ``count`` neighbouring scales that ``LevelWeights`` can have, an odd number, of which
-    the nearest to ``scale`` stands in the middle unless there are not as many on both sides."""
-    unit = 1 << (23 - SCALE_MANTISSA_BITS)
-    middle = int(round_scales(np.array([scale])).view(np.uint32)[0]) // unit
-    most = 0x7F800000 // unit  # infinity
-    first = min(max(1, middle - count // 2), most - count)
-    words = np.arange(first, first + count, dtype=np.uint32) * np.uint32(unit)
-    return words.view(np.float32)
-
-
-def round_step(step: float) -> float:
-    """Return the nearest step that a ``TensorScale`` can have."""
-    return float(round_mantissa(np.array([step]), STEP_MANTISSA_BITS)[0])
-
-
-def bias_shift(bias_O: Float32Array) -> int:
-    """Return the least s for which bias * 2^s is whole for all biases.
-
-    Raises:
-        WeightsError: there is none up to 30, or a bias is then beyond 2^24.
-    """
-    for shift in range(MAX_BIAS_SHIFT + 1):
-        scaled = np.ldexp(bias_O.astype(np.float64), shift)
-        if (scaled == np.rint(scaled)).all() and np.abs(scaled).max(initial=0) <= MAX_BIAS:
-            return shift
-    raise WeightsError(
-        "biases beside levels must be whole multiples of a power of two, at most 2^24 of it; "
-        "use round_biases"
-    )
-
-
-def round_biases(bias_O: npt.NDArray[np.floating[Any]], step: float) -> Float32Array:
-    """Return biases rounded to a power of two, at most ``step``, as a file holds them."""
-    shift = min(max(0, math.ceil(-math.log2(step))), MAX_BIAS_SHIFT)
-    whole = np.rint(np.ldexp(bias_O.astype(np.float64), shift)).clip(-MAX_BIAS, MAX_BIAS)
-    rounded: Float32Array = np.ldexp(whole, -shift).astype(np.float32) + np.float32(0)  # no -0
-    return rounded
 
 
 def exact_codebook(weight_OIHW: Float32Array) -> CodebookWeights | None:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezenet.arch.graph import Add, Conv, Graph, build_graph
-from squeezenet.arch.integer import scaled_tensors, source_of_scale
-from squeezenet.codec.types import CompressedModel, LevelWeights, TensorScale, round_step
+from squeezenet.arch.quantized_tensors import scaled_tensors, source_of_scale
+from squeezenet.codec.numerics import round_activation_scale
+from squeezenet.codec.types import ActivationScale, CompressedModel, LevelWeights
 from squeezenet.images.batches import EvalBatches
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
@@ -45,14 +46,14 @@ def calibrated(
         for batch in batches:
             interpreter.logits(batch.pixels_NHWC)
             task.advance(len(batch.pixels_NHWC))
-    activations: dict[str, TensorScale] = {}
+    activations: dict[str, ActivationScale] = {}
     for name, values in samples.items():
         least = _least_step(name, model, graph, activations)
         activations[name] = best_scale(np.concatenate(values), least)
     return dataclasses.replace(model, activations=activations)
 
 
-def best_scale(values: npt.NDArray[np.float32], least_step: float = 0.0) -> TensorScale:
+def best_scale(values: npt.NDArray[np.float32], least_step: float = 0.0) -> ActivationScale:
     """Return the scale, its step at least ``least_step``, that keeps values best."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     return min(
@@ -61,21 +62,21 @@ def best_scale(values: npt.NDArray[np.float32], least_step: float = 0.0) -> Tens
     )
 
 
-def _scale(low: float, high: float, least_step: float) -> TensorScale:
+def _scale(low: float, high: float, least_step: float) -> ActivationScale:
     tiny = float(np.finfo(np.float32).tiny)
-    step = round_step(max((high - low) / 255, least_step, 2 * tiny))
+    step = round_activation_scale(max((high - low) / 255, least_step, 2 * tiny))
     if step < least_step:
-        step = round_step(step * (1 + 1 / 128))
-    return TensorScale(step=step, zero=min(255, max(0, round(-low / step))))
+        step = round_activation_scale(step * (1 + 1 / 128))
+    return ActivationScale(scale=step, zero_point=min(255, max(0, round(-low / step))))
 
 
-def _error(values: npt.NDArray[np.float32], scale: TensorScale) -> float:
-    q = (np.rint(values / scale.step) + scale.zero).clip(0, 255)
-    return float(np.square((q - scale.zero) * scale.step - values).mean(dtype=np.float64))
+def _error(values: npt.NDArray[np.float32], scale: ActivationScale) -> float:
+    q = (np.rint(values / scale.scale) + scale.zero_point).clip(0, 255)
+    return float(np.square((q - scale.zero_point) * scale.scale - values).mean(dtype=np.float64))
 
 
 def _least_step(
-    target: str, model: CompressedModel, graph: Graph, known: dict[str, TensorScale]
+    target: str, model: CompressedModel, graph: Graph, known: dict[str, ActivationScale]
 ) -> float:
     """A convolution's unit must be below its target's step, an addition's sources not far above."""
     own = source_of_scale(graph)
@@ -86,7 +87,7 @@ def _least_step(
         if op.target != target:
             continue
         sources = (op.source, op.other) if isinstance(op, Add) else (op.source,)
-        steps = [known[own[name]].step if own[name] in known else input_step for name in sources]
+        steps = [known[own[name]].scale if own[name] in known else input_step for name in sources]
         if isinstance(op, Conv):
             weights = scales[op.name]
             assert isinstance(weights, LevelWeights)

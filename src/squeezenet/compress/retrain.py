@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from squeezenet.arch.graph import Graph
-from squeezenet.compress.compressed_network import copy_of, teaching
+from squeezenet.compress.distill import teaching
 from squeezenet.compress.prune import Masks, mask_holder
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
-from squeezenet.model.loaded import LoadedModel
+from squeezenet.model.loaded import LoadedModel, copy_model
 from squeezenet.train.fit import Fit, FitOptions
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
@@ -51,7 +51,7 @@ class Retraining:
             recipe=recipe,
             preprocessing=self.teacher.record.preprocessing,
             images=self.images,
-            loss=teaching(copy_of(self.teacher), recipe, _TEMPERATURE, labelled=self.labelled),
+            loss=teaching(copy_model(self.teacher), recipe, _TEMPERATURE, labelled=self.labelled),
             folder=folder,
             seed=self.seed,
             after_step=hold,
@@ -70,7 +70,7 @@ def pruned(
     What to prune is chosen on folded weights, as batch normalisation scales the filters; it is kept
     while retraining, since it helps there too.
     """
-    student = copy_of(model)
+    student = copy_model(model)
     hold = mask_holder(graph, masks)
     hold(student.module)
     retrain(student.module, hold)

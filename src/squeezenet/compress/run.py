@@ -11,31 +11,26 @@ from typing import Any, TypeAlias
 
 from squeezenet import __version__
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.integer import scaled_tensors
-from squeezenet.arch.plain import to_plain
+from squeezenet.arch.quantized_tensors import scaled_tensors
 from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.serialization import to_plain
 from squeezenet.client import Classifier
 from squeezenet.codec.container import decode, encode
+from squeezenet.codec.model_kinds import SourceFile
 from squeezenet.codec.sizes import LayerSizes, layer_sizes
-from squeezenet.codec.types import CompressedModel, TensorScale
+from squeezenet.codec.types import ActivationScale, CompressedModel
 from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
-from squeezenet.compress.deep_compression import DeepCompression, DeepCompressionSettings
-from squeezenet.compress.effort import RateDistortionSettings
+from squeezenet.compress.deep_compression.job import DeepCompression
+from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.images import CompressionImages, some_of
-from squeezenet.compress.rate_distortion import RateDistortion
+from squeezenet.compress.rate_distortion.job import RateDistortion
+from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
+from squeezenet.evaluation.metrics import Comparison, Evaluation, compare, score
+from squeezenet.evaluation.predict import LabelledLogits, LogitsFn, predict
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches, default_workers
-from squeezenet.images.evaluate import (
-    Answers,
-    Comparison,
-    Evaluation,
-    Network,
-    answer,
-    compare,
-    score,
-)
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
@@ -86,7 +81,7 @@ class CompressionReport:
 
     @property
     def drop(self) -> float:
-        """Points of top-1 lost; without labels, percent of answers that changed."""
+        """Points of top-1 lost; without labels, percent of predicted that changed."""
         return _drop(self.comparison, labelled=self.measured_labelled)
 
     def require_quality(self) -> None:
@@ -118,7 +113,6 @@ def compress_model(
     settings: Settings,
     base_recipe: Recipe,
     *,
-    source_sha256: str,
     seed: int = 0,
     max_drop: float | None = None,
     options: FitOptions | None = None,
@@ -137,7 +131,7 @@ def compress_model(
     work.open(
         {
             "architecture": model.record.spec.name,
-            "source": source_sha256,
+            "source": model.source.sha256 if model.source else None,
             "method": _method(settings),
             "settings": settings,
             "recipe": base_recipe,
@@ -153,24 +147,24 @@ def compress_model(
         bad=options.bad,
     )
 
-    def ask(network: Network) -> Answers:
-        return answer(network, model.record, batches, progress=options.progress)
+    def predict_measured(network: LogitsFn) -> LabelledLogits:
+        return predict(network, model.record, batches, progress=options.progress)
 
-    def ask_float(stage: LoadedModel) -> Answers:
-        return ask(from_pixels(stage.logits, stage.record.preprocessing))
+    def predict_float(stage: LoadedModel) -> LabelledLogits:
+        return predict_measured(from_pixels(stage.logits, stage.record.preprocessing))
 
     def measure(stage: LoadedModel) -> Evaluation | None:
-        return score(ask_float(stage)) if images.measure_labelled else None
+        return score(predict_float(stage)) if images.measure_labelled else None
 
-    originals = functools.cache(lambda: ask_float(model))
+    originals = functools.cache(lambda: predict_float(model))
     folded = fold_batch_norm(model).record
-    record = _record(folded, source_sha256, settings, seed)
+    record = _record(folded, model.source, settings, seed)
     # As long as the measured record will be, give or take a few compressed digits.
     placeholder = _with_measured(record, len(images.measure), _WORST, _WORST_COMPARISON)
     names = scaled_tensors(build_graph(record.spec))
     if isinstance(settings, DeepCompressionSettings):
         names = ()  # codebooks are for float32
-    any_activations = {name: TensorScale(step=1.0, zero=0) for name in names} or None
+    any_activations = {name: ActivationScale(scale=1.0, zero_point=0) for name in names} or None
     common: dict[str, Any] = {
         "model": model,
         "images": images,
@@ -190,7 +184,7 @@ def compress_model(
         job = RateDistortion(
             settings=settings,
             drop=lambda stage: _drop(
-                compare(ask_float(stage), originals()), labelled=images.measure_labelled
+                compare(predict_float(stage), originals()), labelled=images.measure_labelled
             ),
             **common,
         )
@@ -212,10 +206,10 @@ def compress_model(
     # From here on the file speaks, run as clients run it. It is written with what it measured,
     # which changes the record and no layer.
     data = encode(dataclasses.replace(compressed, record=record))
-    answers = ask(_as_a_client(data, str(out), is_integer=compressed.is_integer))
-    measured = score(answers) if images.measure_labelled else None
-    comparison = compare(answers, originals())
-    num_measured = len(answers.labels)
+    predicted = predict_measured(_as_a_client(data, str(out), is_integer=compressed.is_integer))
+    measured = score(predicted) if images.measure_labelled else None
+    comparison = compare(predicted, originals())
+    num_measured = len(predicted.labels)
     record = _with_measured(record, num_measured, measured, comparison)
     data = encode(dataclasses.replace(compressed, record=record))
     write_bytes_atomically(out, data)
@@ -239,7 +233,7 @@ def compress_model(
     )
 
 
-def _as_a_client(data: bytes, where: str, *, is_integer: bool) -> Network:
+def _as_a_client(data: bytes, where: str, *, is_integer: bool) -> LogitsFn:
     if is_integer:
         return Classifier(data, threads=default_workers()).logits
     return FloatInterpreter(decode(data, where)).logits
@@ -250,20 +244,23 @@ def _method(settings: Settings) -> str:
 
 
 def _drop(comparison: Comparison, *, labelled: bool) -> float:
-    """Points of top-1 lost; without labels, percent of answers that changed."""
+    """Points of top-1 lost; without labels, percent of predicted that changed."""
     return -comparison.top1_difference if labelled else 100 - comparison.agreement
 
 
-def _record(folded: ModelRecord, source_sha256: str, settings: Settings, seed: int) -> ModelRecord:
+def _record(
+    folded: ModelRecord, source: SourceFile | None, settings: Settings, seed: int
+) -> ModelRecord:
     """The record of the file: that of the folded network, and where it comes from."""
     provenance = {
         "method": _method(settings),
         "made_by": f"squeezenet {__version__}",
         "settings": to_plain(settings),
         "source": folded.provenance,
-        "source_sha256": source_sha256,
         "seed": seed,
     }
+    if source is not None:
+        provenance["source_sha256"] = source.sha256
     return dataclasses.replace(folded, provenance=provenance)
 
 

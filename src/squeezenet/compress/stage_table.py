@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from squeezenet.codec.sizes import LayerSizes
 from squeezenet.codec.types import CodebookWeights, CompressedLayer
-from squeezenet.images.evaluate import Evaluation
+from squeezenet.evaluation.metrics import Evaluation
 
 GAP_BITS = 4
 """Bits of a gap before Huffman coding, as in the authors' released file."""
@@ -29,8 +29,8 @@ class StageRow:
 
     stage: str
     density: float
-    bits_a_weight: float
-    bits_a_gap: float
+    bits_per_weight: float
+    bits_per_gap: float
     bytes: int
     top1: float | None
     top5: float | None
@@ -91,8 +91,8 @@ def _row(
     return StageRow(
         stage=stage,
         density=density,
-        bits_a_weight=weight,
-        bits_a_gap=gap,
+        bits_per_weight=weight,
+        bits_per_gap=gap,
         bytes=size,
         top1=measured.top1 if measured else None,
         top5=measured.top5 if measured else None,

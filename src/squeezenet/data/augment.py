@@ -63,32 +63,37 @@ class Augmentation:
 
 
 def random_crop(
-    pixels_HWC: Pixels, augmentation: Augmentation, record: Preprocessing, rng: np.random.Generator
+    pixels_HWC: Pixels,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    rng: np.random.Generator,
 ) -> Pixels:
     """Cut a random piece of RGB pixels to the record's crop size and channels: uint8 (H, W, C).
 
     Mirroring is left to the caller, who knows the epoch.
     """
     if augmentation.crop == "random_resized":
-        top, left, height, width = _random_rectangle(pixels_HWC.shape, augmentation, record, rng)
+        top, left, height, width = _random_rectangle(
+            pixels_HWC.shape, augmentation, preprocessing, rng
+        )
         piece = pixels_HWC[top : top + height, left : left + width]
-        return order_channels(resize(piece, *record.crop), record)
+        return order_channels(resize(piece, *preprocessing.crop), preprocessing)
     rows, columns = pixels_HWC.shape[:2]
-    scale = max(record.crop[0] / rows, record.crop[1] / columns) * augmentation.zoom
-    height = max(record.crop[0], round(rows * scale))
-    width = max(record.crop[1], round(columns * scale))
+    scale = max(preprocessing.crop[0] / rows, preprocessing.crop[1] / columns) * augmentation.zoom
+    height = max(preprocessing.crop[0], round(rows * scale))
+    width = max(preprocessing.crop[1], round(columns * scale))
     # The piece's place in the resized image; with padding it may begin or end outside.
     pad = augmentation.padding
-    top = int(rng.integers(-pad, height + pad - record.crop[0] + 1))
-    left = int(rng.integers(-pad, width + pad - record.crop[1] + 1))
+    top = int(rng.integers(-pad, height + pad - preprocessing.crop[0] + 1))
+    left = int(rng.integers(-pad, width + pad - preprocessing.crop[1] + 1))
     inner_top, inner_left = max(0, top), max(0, left)
-    rows_inside = min(height, top + record.crop[0]) - inner_top
-    columns_inside = min(width, left + record.crop[1]) - inner_left
-    out = np.empty((*record.crop, record.num_channels), np.uint8)
-    out[:] = np.round(record.mean)
+    rows_inside = min(height, top + preprocessing.crop[0]) - inner_top
+    columns_inside = min(width, left + preprocessing.crop[1]) - inner_left
+    out = np.empty((*preprocessing.crop, preprocessing.num_channels), np.uint8)
+    out[:] = np.round(preprocessing.mean)
     if rows_inside > 0 and columns_inside > 0:
         window = (inner_top, inner_left, rows_inside, columns_inside)
-        image = order_channels(resize(pixels_HWC, height, width, window), record)
+        image = order_channels(resize(pixels_HWC, height, width, window), preprocessing)
         place = (
             slice(inner_top - top, inner_top - top + rows_inside),
             slice(inner_left - left, inner_left - left + columns_inside),
@@ -98,12 +103,12 @@ def random_crop(
 
 
 def _random_rectangle(
-    shape: tuple[int, ...], augmentation: Augmentation, record: Preprocessing,
+    shape: tuple[int, ...], augmentation: Augmentation, preprocessing: Preprocessing,
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Top, left, height, width of a random piece; the largest central one when luck runs out."""
     rows, columns = shape[:2]
-    target = record.crop[1] / record.crop[0]
+    target = preprocessing.crop[1] / preprocessing.crop[0]
     spread = math.log(augmentation.max_aspect)
     for _ in range(10):
         area = rows * columns * rng.uniform(augmentation.min_area, 1.0)
@@ -119,7 +124,7 @@ def _random_rectangle(
 
 
 def augment_batch(
-    pixels_NHWC: torch.Tensor, augmentation: Augmentation, record: Preprocessing, seed: int
+    pixels_NHWC: torch.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: int
 ) -> torch.Tensor:
     """Change colours, cut out and normalise: uint8 (N, H, W, C) -> float32 (N, C, H, W).
 
@@ -143,8 +148,8 @@ def augment_batch(
             grey = x.mean(dim=3, keepdim=True)
             x = grey + (x - grey) * draw(low, high)
         x = x.clamp(0, 255)
-    mean = torch.tensor(record.mean, device=device)
-    std = torch.tensor(record.std, device=device)
+    mean = torch.tensor(preprocessing.mean, device=device)
+    std = torch.tensor(preprocessing.std, device=device)
     x = (x - mean) / std
     if augmentation.cutout:
         half = augmentation.cutout / 2

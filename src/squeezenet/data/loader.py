@@ -38,7 +38,7 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
 
 def iter_train_batches(
     images: ImageSet,
-    record: Preprocessing,
+    preprocessing: Preprocessing,
     augmentation: Augmentation,
     *,
     batch_size: int,
@@ -56,7 +56,7 @@ def iter_train_batches(
     """
     sampler = _StepSampler(len(images), batch_size, seed, first_step, last_step)
     loader: DataLoader[_Item] = DataLoader(
-        _Crops(images, record, augmentation, seed),
+        _Crops(images, preprocessing, augmentation, seed),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=list,
@@ -77,7 +77,7 @@ def iter_train_batches(
                 num_bad_in_a_row = 0
         if num_bad_in_a_row >= len(images):
             raise DataError(f"none of the {len(images)} training images could be read")
-        empty = np.zeros((0, *record.crop, record.num_channels), np.uint8)
+        empty = np.zeros((0, *preprocessing.crop, preprocessing.num_channels), np.uint8)
         yield TrainBatch(
             step=step,
             pixels_NHWC=torch.from_numpy(np.stack(good) if good else empty),
@@ -98,10 +98,10 @@ class _Crops(Dataset[_Item]):
     """Randomly cropped images; the index is (epoch, place in the set)."""
 
     def __init__(
-        self, images: ImageSet, record: Preprocessing, augmentation: Augmentation, seed: int
+        self, images: ImageSet, preprocessing: Preprocessing, augmentation: Augmentation, seed: int
     ) -> None:
         self._images = images
-        self._record = record
+        self._preprocessing = preprocessing
         self._augmentation = augmentation
         self._seed = seed
         self._mirrored_first = np.random.default_rng([seed]).integers(0, 2, len(images))
@@ -114,7 +114,7 @@ class _Crops(Dataset[_Item]):
         except ImageError as error:
             return _Item(label=label, error=str(error))
         rng = np.random.default_rng([self._seed, epoch, place])
-        piece_HWC = random_crop(pixels, self._augmentation, self._record, rng)
+        piece_HWC = random_crop(pixels, self._augmentation, self._preprocessing, rng)
         if self._augmentation.flip and (epoch + self._mirrored_first[place]) % 2:
             piece_HWC = piece_HWC[:, ::-1]
         return _Item(label=label, pixels_HWC=piece_HWC)

@@ -52,7 +52,7 @@ class EvalBatches:
     def __init__(
         self,
         images: ImageSet,
-        record: Preprocessing,
+        preprocessing: Preprocessing,
         *,
         workers: int | None,
         batch_size: int = 32,
@@ -60,7 +60,7 @@ class EvalBatches:
     ) -> None:
         self.images = images
         self.bad = bad if bad is not None else BadImages()
-        self._record = record
+        self._preprocessing = preprocessing
         if workers is None:
             workers = 0 if isinstance(images, ArrayImages) else default_workers()
         self._workers = workers
@@ -80,7 +80,11 @@ class EvalBatches:
         if self._cache is not None:
             yield from self._cache
             return
-        image_bytes = self._record.num_channels * self._record.crop[0] * self._record.crop[1]
+        image_bytes = (
+            self._preprocessing.num_channels
+            * self._preprocessing.crop[0]
+            * self._preprocessing.crop[1]
+        )
         cache: list[Batch] | None = []
         if image_bytes * len(self.images) > CACHE_BYTES:
             cache = None
@@ -98,7 +102,7 @@ class EvalBatches:
 
     def _decode(self) -> Iterator[Batch]:
         for indices, results in _decoded(
-            self.images, self._record, self._batch_size, self._workers
+            self.images, self._preprocessing, self._batch_size, self._workers
         ):
             good = []
             for index, result in zip(indices, results, strict=True):
@@ -116,7 +120,7 @@ class EvalBatches:
 
 
 def _decoded(
-    images: ImageSet, record: Preprocessing, batch_size: int, workers: int
+    images: ImageSet, preprocessing: Preprocessing, batch_size: int, workers: int
 ) -> Iterator[tuple[range, list[Pixels | str]]]:
     chunks = [
         range(start, min(start + batch_size, len(images)))
@@ -124,11 +128,11 @@ def _decoded(
     ]
     if workers == 0 or len(images) < _MIN_IMAGES_FOR_WORKERS:
         for chunk in chunks:
-            yield chunk, _decode_chunk(images, record, chunk)
+            yield chunk, _decode_chunk(images, preprocessing, chunk)
         return
     # "spawn": a forked child of a process with BLAS or torch threads may hang.
     with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (images, record)
+        workers, multiprocessing.get_context("spawn"), _start_worker, (images, preprocessing)
     ) as pool:
         pending: deque[tuple[range, Future[list[Pixels | str]]]] = deque()
         try:
@@ -144,12 +148,14 @@ def _decoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _decode_chunk(images: ImageSet, record: Preprocessing, chunk: range) -> list[Pixels | str]:
+def _decode_chunk(
+    images: ImageSet, preprocessing: Preprocessing, chunk: range
+) -> list[Pixels | str]:
     """Pixels of each image, or the message of its error."""
     results: list[Pixels | str] = []
     for index in chunk:
         try:
-            results.append(crop_pixels(images.pixels(index), record))
+            results.append(crop_pixels(images.pixels(index), preprocessing))
         except ImageError as error:
             results.append(str(error))
     return results
@@ -179,10 +185,10 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-def _start_worker(images: ImageSet, record: Preprocessing) -> None:
+def _start_worker(images: ImageSet, preprocessing: Preprocessing) -> None:
     become_a_worker()
     global _worker_state
-    _worker_state = (images, record)
+    _worker_state = (images, preprocessing)
 
 
 def _work(chunk: range) -> list[Pixels | str]:

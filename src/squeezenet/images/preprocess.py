@@ -18,39 +18,41 @@ from squeezenet.images.resize import resize
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 
-def crop_pixels(pixels_HWC: Pixels, record: Preprocessing) -> Pixels:
+def crop_pixels(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Resize the short side of RGB pixels, cut the middle, order the channels: uint8 (H, W, C).
 
     The long side becomes round(long * resize / short), halves up.
     """
     rows, columns = pixels_HWC.shape[:2]
     short = min(rows, columns)
-    height, width = ((2 * side * record.resize + short) // (2 * short) for side in (rows, columns))
-    top, left = (height - record.crop[0]) // 2, (width - record.crop[1]) // 2
-    cut = resize(pixels_HWC, height, width, (top, left, *record.crop))
-    return np.ascontiguousarray(order_channels(cut, record))
+    height, width = (
+        (2 * side * preprocessing.resize + short) // (2 * short) for side in (rows, columns)
+    )
+    top, left = (height - preprocessing.crop[0]) // 2, (width - preprocessing.crop[1]) // 2
+    cut = resize(pixels_HWC, height, width, (top, left, *preprocessing.crop))
+    return np.ascontiguousarray(order_channels(cut, preprocessing))
 
 
-def order_channels(pixels_HWC: Pixels, record: Preprocessing) -> Pixels:
+def order_channels(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
     """RGB -> the record's channels. Luma is (19595 R + 38470 G + 7471 B + 2^15) >> 16."""
-    if record.channels == "RGB":
+    if preprocessing.channels == "RGB":
         return pixels_HWC
-    if record.channels == "BGR":
+    if preprocessing.channels == "BGR":
         return pixels_HWC[..., ::-1]
     luma = pixels_HWC.astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
     return ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
 
 
-def normalise(pixels_NHWC: Pixels, record: Preprocessing) -> Float32Array:
+def normalise(pixels_NHWC: Pixels, preprocessing: Preprocessing) -> Float32Array:
     """Cropped uint8 pixels (N, H, W, C) -> float32 input (N, C, H, W)."""
-    mean = np.array(record.mean, np.float32)
-    std = np.array(record.std, np.float32)
+    mean = np.array(preprocessing.mean, np.float32)
+    std = np.array(preprocessing.std, np.float32)
     x_NHWC = (pixels_NHWC.astype(np.float32) - mean) / std
     return np.ascontiguousarray(x_NHWC.transpose(0, 3, 1, 2))
 
 
 def from_pixels(
-    network: Callable[[Float32Array], Float32Array], record: Preprocessing
+    network: Callable[[Float32Array], Float32Array], preprocessing: Preprocessing
 ) -> Callable[[Pixels], Float32Array]:
     """Return a network of normalised input (N, C, H, W) as one of cropped pixels (N, H, W, C)."""
-    return lambda pixels_NHWC: network(normalise(pixels_NHWC, record))
+    return lambda pixels_NHWC: network(normalise(pixels_NHWC, preprocessing))

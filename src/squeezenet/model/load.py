@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.codec.kinds import ModelKind, model_kind, read_compressed
+from squeezenet.codec.model_kinds import ModelKind, SourceFile, find_model, read_compressed
 from squeezenet.codec.types import MAX_CODEBOOK, CompressedLayer, CompressedModel, exact_codebook
-from squeezenet.errors import LossyConversionError, MalformedError, SpecError, UsageError
+from squeezenet.errors import LossyConversionError, MalformedError, SpecError
 from squeezenet.model.loaded import LoadedModel, from_state
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.model.torchvision_pth import load_pth
-
-BEST_WEIGHTS = "best.safetensors"
-LAST_WEIGHTS = "last.safetensors"
-"""The weights of a run folder."""
 
 
 def load_model(path: Path, arch: str | None = None) -> LoadedModel:
     """Read a run folder (its best weights), ``.safetensors``, ``.pth``, ``.sqz`` or ``.net``.
 
-    ``arch`` matters for a ``.pth`` alone.
+    ``arch`` names the architecture of a ``.pth``; by default its shapes decide.
 
     Raises:
-        SqueezeNetError: of the kind that fits; see the readers.
+        SqueezeNetError: the readers' errors, each of its kind.
     """
-    kind = model_kind(path)
+    source = find_model(path)
     try:
-        return _read(path, kind, arch)
+        return dataclasses.replace(_read(source, arch), source=source)
     except SpecError as error:
-        raise MalformedError(f"{path}: {error}") from None
+        raise MalformedError(f"{source.path}: {error}") from None
 
 
-def _read(path: Path, kind: ModelKind, arch: str | None) -> LoadedModel:
-    if kind is ModelKind.RUN_FOLDER:
-        best = path / BEST_WEIGHTS
-        if not best.is_file():
-            raise UsageError(f"{path}: no {BEST_WEIGHTS} inside; expected the folder of a run")
-        return _read(best, model_kind(best), arch)
-    if kind is ModelKind.SAFETENSORS:
-        return load_safetensors(path)
-    if kind is ModelKind.TORCH_PTH:
-        return load_pth(path, arch)
-    return from_compressed(read_compressed(path, kind))
+def _read(source: SourceFile, arch: str | None) -> LoadedModel:
+    if source.kind is ModelKind.SAFETENSORS:
+        return load_safetensors(source.path)
+    if source.kind is ModelKind.TORCH_PTH:
+        return load_pth(source.path, arch)
+    return from_compressed(read_compressed(source))
 
 
 def from_compressed(model: CompressedModel) -> LoadedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import nn
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.codec.model_kinds import SourceFile
 from squeezenet.errors import ClassCountError, WeightsError
 from squeezenet.model.init import initialise_head
 from squeezenet.model.network import build_module
@@ -24,10 +26,14 @@ _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.in
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
-    """``module`` computes what ``record.spec`` describes."""
+    """``module`` computes what ``record.spec`` describes.
+
+    ``source`` is the file that it was read from; None for a model made in memory.
+    """
 
     record: ModelRecord
     module: nn.Module
+    source: SourceFile | None = None
 
     def logits(self, x_NCHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Run NumPy input through the module as inference does: (N, C, H, W) -> (N, K)."""
@@ -88,6 +94,11 @@ def from_state(
             raise WeightsError(f"{where}: {readable(key)} holds values that are not finite")
     module.load_state_dict(dict(state))
     return LoadedModel(record=record, module=module)
+
+
+def copy_model(model: LoadedModel) -> LoadedModel:
+    """Return the model with its own copy of the weights."""
+    return dataclasses.replace(model, module=copy.deepcopy(model.module))
 
 
 def with_classes(

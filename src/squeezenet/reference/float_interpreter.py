@@ -23,7 +23,7 @@ from squeezenet.arch.graph import (
     Tensor,
     build_graph,
 )
-from squeezenet.arch.plan import lifetimes
+from squeezenet.arch.liveness import lifetimes
 from squeezenet.codec.types import CompressedModel
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import normalise

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from squeezenet.arch.graph import Add, Conv, build_graph
-from squeezenet.arch.integer import find_head, source_of_scale
-from squeezenet.codec.plan_bytes import FIXED_POINT
-from squeezenet.codec.types import CompressedModel, LevelWeights, TensorScale
+from squeezenet.arch.quantized_tensors import find_head, source_of_scale
+from squeezenet.codec.client_sections import FIXED_POINT
+from squeezenet.codec.types import ActivationScale, CompressedModel, LevelWeights
 from squeezenet.errors import FloatOnlyError, LimitError
 
 MAX_ACCUMULATOR = 1 << 30
@@ -111,14 +111,14 @@ def integer_parameters(model: CompressedModel) -> IntegerParameters:
     padding: dict[str, tuple[int, ...]] = {graph.input: entry.padding_C}
     for name, scale in scales.items():
         if scale is not None:
-            padding[name] = (scale.zero,)
+            padding[name] = (scale.zero_point,)
     return IntegerParameters(input=entry, convs=convs, adds=adds, padding=padding)
 
 
 def _input(model: CompressedModel) -> InputParameters:
-    record = model.record.preprocessing
-    deviations = [round(std * FIXED_POINT) for std in record.std]
-    means = [round(mean * FIXED_POINT) for mean in record.mean]
+    preprocessing = model.record.preprocessing
+    deviations = [round(std * FIXED_POINT) for std in preprocessing.std]
+    means = [round(mean * FIXED_POINT) for mean in preprocessing.mean]
     least = min(deviations)
     multipliers = tuple(floor(Fraction(least << 16, d) + Fraction(1, 2)) for d in deviations)
     zeros = tuple((m * a + (1 << 15)) >> 16 for m, a in zip(means, multipliers, strict=True))
@@ -134,14 +134,14 @@ def _conv(
     op: Conv,
     weights: LevelWeights,
     bias_O: npt.NDArray[np.float32],
-    source: TensorScale | None,
+    source: ActivationScale | None,
     entry: InputParameters,
-    target: TensorScale | None,
+    target: ActivationScale | None,
     positions: int,
 ) -> ConvParameters:
     """``source`` None is the input, ``target`` None the head's sums."""
     levels_OIHW = weights.levels_OIHW.astype(np.int64)
-    step = entry.step if source is None else Fraction(source.step)
+    step = entry.step if source is None else Fraction(source.scale)
     biases, multipliers, shifts = [], [], []
     for o, (scale, bias) in enumerate(zip(weights.scales_O, bias_O, strict=True)):
         unit = Fraction(float(scale)) * step
@@ -151,7 +151,7 @@ def _conv(
             zeros = entry.zero_C[first : first + len(sums_I)]
             offset = (sum(int(s) * z for s, z in zip(sums_I, zeros, strict=True)) + (1 << 15)) >> 16
         else:
-            offset = source.zero * int(sums_I.sum())
+            offset = source.zero_point * int(sums_I.sum())
         biases.append(round_half_away(Fraction(float(bias)) / unit) - offset)
         if 255 * int(np.abs(levels_OIHW[o]).sum()) + abs(biases[-1]) > MAX_ACCUMULATOR:
             raise LimitError(f"{op.name}: output channel {o} may overflow its accumulator")
@@ -161,13 +161,13 @@ def _conv(
             )
         else:
             m, s = _multiplier(
-                unit / Fraction(target.step), _BYTE_BITS, _BYTE_MULTIPLIER, _BYTE_SHIFTS, op.name
+                unit / Fraction(target.scale), _BYTE_BITS, _BYTE_MULTIPLIER, _BYTE_SHIFTS, op.name
             )
         multipliers.append(m)
         shifts.append(s)
     if target is None and positions > _MAX_POSITIONS:
         raise LimitError(f"{op.name}: {positions} positions, expected at most {_MAX_POSITIONS}")
-    zero = None if target is None else target.zero
+    zero = None if target is None else target.zero_point
     return ConvParameters(
         levels_OIHW=weights.levels_OIHW,
         bias_O=np.array(biases, np.int64),
@@ -188,19 +188,19 @@ def _multiplier(
     return min((1 << 15) - 1, floor(ratio * (1 << (bits + s)) + Fraction(1, 2))), s
 
 
-def _add(op: Add, scales: Mapping[str, TensorScale | None]) -> AddParameters:
+def _add(op: Add, scales: Mapping[str, ActivationScale | None]) -> AddParameters:
     source, other, target = (scales[name] for name in (op.source, op.other, op.target))
     assert source is not None and other is not None and target is not None
     ratios = []
     for each in (source, other):
-        ratio = floor((Fraction(each.step) * (1 << 16)) / Fraction(target.step) + Fraction(1, 2))
+        ratio = floor((Fraction(each.scale) * (1 << 16)) / Fraction(target.scale) + Fraction(1, 2))
         if ratio >= _MAX_RATIO:
             raise LimitError(f"{op.name}: the target's step is too small for its sources'")
         ratios.append(ratio)
     return AddParameters(
         ratios=(ratios[0], ratios[1]),
-        zeros=(source.zero, other.zero),
-        zero=target.zero,
+        zeros=(source.zero_point, other.zero_point),
+        zero=target.zero_point,
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.plan import peak_activation_bytes
+from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
-from squeezenet.images.evaluate import Answers, score
+from squeezenet.evaluation.metrics import score
+from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.report.mistakes import (
     calibration_error,
     confusion_matrix,
@@ -30,14 +31,14 @@ _ESCAPES = str.maketrans(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """A model's answers on the images that ``data`` describes in words.
+    """A model's predictions on the images that ``data`` describes in words.
 
     ``chose_weights``: its training picked the best epoch by these images. ``result`` is what the
     training ended with, empty if that is not known.
     """
 
     record: ModelRecord
-    answers: Answers
+    predicted: LabelledLogits
     file_bytes: int
     data: str
     chose_weights: bool
@@ -78,8 +79,8 @@ def model_card(measured: Measured, pictures: Sequence[str]) -> str:
 
 
 def _accuracy(measured: Measured) -> list[str]:
-    answers, names = measured.answers, measured.record.class_names
-    result = score(answers)
+    predicted, names = measured.predicted, measured.record.class_names
+    result = score(predicted)
     low, high = wilson_interval(result.top1, result.images)
     lines = [
         "## Accuracy",
@@ -92,10 +93,10 @@ def _accuracy(measured: Measured) -> list[str]:
     ]
     if len(names) > 5:
         lines.append(f"| top-5 | {result.top5:.2f}% |")
-    lines.append(f"| expected calibration error | {calibration_error(answers):.1f} points |")
+    lines.append(f"| expected calibration error | {calibration_error(predicted):.1f} points |")
     if result.skipped:
         lines.append(f"| images that could not be read | {result.skipped} |")
-    matrix = confusion_matrix(answers)
+    matrix = confusion_matrix(predicted)
     totals = matrix.sum(axis=1)
     seen = np.flatnonzero(totals)
     recall = 100 * matrix.diagonal()[seen] / totals[seen]
@@ -113,7 +114,7 @@ def _accuracy(measured: Measured) -> list[str]:
     if confused:
         lines += ["", "Confused most often:", "", "| class | taken for | images |", "|---|---|--:|"]
         for pair in confused:
-            a, b = _text(names[pair.label]), _text(names[pair.answer])
+            a, b = _text(names[pair.label]), _text(names[pair.predicted])
             lines.append(f"| {a} | {b} | {pair.count} of {pair.total} |")
     return [*lines, ""]
 
@@ -139,11 +140,11 @@ def _training(measured: Measured) -> list[str]:
 
 
 def _limits(measured: Measured) -> list[str]:
-    num_images = len(measured.answers.labels)
+    num_images = len(measured.predicted.labels)
     lines = [
         "## Limits",
         "",
-        "- It answers with one of its classes whatever it is shown; a picture of something else "
+        "- It predicted with one of its classes whatever it is shown; a picture of something else "
         "gets an answer too, often a confident one.",
         "- The accuracy is that on images like those named above. Other cameras, light or framing "
         "can be worse; measure on your own with `squeezenet report`.",

@@ -128,7 +128,7 @@ def mistakes_figure(
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
         axes.imshow(_square(images.pixels(mistake.index)), interpolation="nearest")
         axes.set_title(
-            f"{_short(class_names[mistake.answer])} {100 * mistake.probability:.0f}%\n"
+            f"{_short(class_names[mistake.predicted])} {100 * mistake.probability:.0f}%\n"
             f"is {_short(class_names[mistake.label])}",
             fontsize=8,
         )

@@ -8,49 +8,49 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.images.evaluate import Answers
-from squeezenet.images.topk import softmax
+from squeezenet.evaluation.metrics import softmax
+from squeezenet.evaluation.predict import LabelledLogits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """An image, by its place in the set, that was taken for ``answer`` with ``probability``."""
+    """An image, by its place in the set, that was taken for ``predicted`` with ``probability``."""
 
     index: int
     label: int
-    answer: int
+    predicted: int
     probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confused:
-    """``count`` of the ``total`` images of class ``label`` were taken for class ``answer``."""
+    """``count`` of the ``total`` images of class ``label`` were taken for class ``predicted``."""
 
     label: int
-    answer: int
+    predicted: int
     count: int
     total: int
 
 
-def confusion_matrix(answers: Answers) -> npt.NDArray[np.int64]:
-    """Count images: row by their class, column by the answer, (K, K)."""
-    num_classes = answers.logits_NK.shape[1]
-    given = answers.logits_NK.argmax(axis=1)
-    flat = np.bincount(answers.labels * num_classes + given, minlength=num_classes**2)
+def confusion_matrix(predicted: LabelledLogits) -> npt.NDArray[np.int64]:
+    """Count images: row by their class, column by the prediction, (K, K)."""
+    num_classes = predicted.logits_NK.shape[1]
+    given = predicted.logits_NK.argmax(axis=1)
+    flat = np.bincount(predicted.labels * num_classes + given, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes)
 
 
-def worst_mistakes(answers: Answers, count: int) -> list[Mistake]:
-    """The wrong answers given with most confidence, worst first."""
-    probabilities_NK = softmax(answers.logits_NK)
+def worst_mistakes(predicted: LabelledLogits, count: int) -> list[Mistake]:
+    """The wrong predictions given with most confidence, worst first."""
+    probabilities_NK = softmax(predicted.logits_NK)
     given = probabilities_NK.argmax(axis=1)
-    sure = np.where(given == answers.labels, -1.0, probabilities_NK.max(axis=1))
+    sure = np.where(given == predicted.labels, -1.0, probabilities_NK.max(axis=1))
     order = np.argsort(-sure, kind="stable")[:count]
     return [
         Mistake(
-            index=int(answers.indices[i]),
-            label=int(answers.labels[i]),
-            answer=int(given[i]),
+            index=int(predicted.indices[i]),
+            label=int(predicted.labels[i]),
+            predicted=int(given[i]),
             probability=float(sure[i]),
         )
         for i in order
@@ -66,18 +66,18 @@ def most_confused(matrix: npt.NDArray[np.int64], count: int) -> list[Confused]:
     pairs = [divmod(int(place), len(matrix)) for place in order]
     return [
         Confused(
-            label=row, answer=column, count=int(wrong[row, column]), total=int(matrix[row].sum())
+            label=row, predicted=column, count=int(wrong[row, column]), total=int(matrix[row].sum())
         )
         for row, column in pairs
         if wrong[row, column]
     ]
 
 
-def calibration_error(answers: Answers, num_bins: int = 15) -> float:
+def calibration_error(predicted: LabelledLogits, num_bins: int = 15) -> float:
     """Expected calibration error (arXiv 1706.04599), in points: confidence minus accuracy."""
-    probabilities_NK = softmax(answers.logits_NK)
+    probabilities_NK = softmax(predicted.logits_NK)
     confidence = probabilities_NK.max(axis=1)
-    right = probabilities_NK.argmax(axis=1) == answers.labels
+    right = probabilities_NK.argmax(axis=1) == predicted.labels
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     error = 0.0
     for each in range(num_bins):

@@ -12,8 +12,8 @@ from typing import Any
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.figure import Figure
 
+from squeezenet.evaluation.metrics import score
 from squeezenet.files import remove_leftovers, write_bytes_atomically
-from squeezenet.images.evaluate import score
 from squeezenet.images.sets import ImageSet
 from squeezenet.report.card import Measured, model_card
 from squeezenet.report.figures import confusion_figure, mistakes_figure, training_curves
@@ -49,13 +49,13 @@ def _write(
     folder: Path, measured: Measured, images: ImageSet, metrics: Sequence[dict[str, Any]]
 ) -> list[Path]:
     names, spec = measured.record.class_names, measured.record.spec
-    top1 = score(measured.answers).top1
-    about = f"{spec.name}, {top1:.1f}% of {len(measured.answers.labels):,} images right"
+    top1 = score(measured.predicted).top1
+    about = f"{spec.name}, {top1:.1f}% of {len(measured.predicted.labels):,} images right"
     figures: dict[str, Figure] = {}
     if metrics:
         figures["curves"] = training_curves(metrics, spec.name)
-    figures["confusion"] = confusion_figure(confusion_matrix(measured.answers), names, about)
-    mistakes = worst_mistakes(measured.answers, _MAX_MISTAKES)
+    figures["confusion"] = confusion_figure(confusion_matrix(measured.predicted), names, about)
+    mistakes = worst_mistakes(measured.predicted, _MAX_MISTAKES)
     title = "the most confident mistakes" if mistakes else "no mistakes"
     figures["mistakes"] = mistakes_figure(mistakes, images, names, f"{spec.name}: {title}")
     folder.mkdir(parents=True, exist_ok=True)

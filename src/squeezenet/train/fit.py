@@ -22,9 +22,9 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import augment_batch, shrink
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
 from squeezenet.errors import DivergenceError, InterruptedRunError
+from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import default_workers
-from squeezenet.images.evaluate import Evaluation
 from squeezenet.images.sets import ImageSet, KeptImages, is_small_set
 from squeezenet.progress import Progress, SilentProgress, Task
 from squeezenet.train.checkpoint import load_latest, save_checkpoint

@@ -13,18 +13,19 @@ from torch import nn
 from torch.nn import functional
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.plain import from_plain, to_plain
 from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.serialization import from_plain, to_plain
 from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.data.augment import Augmentation
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
 from squeezenet.data.split import class_weights
 from squeezenet.errors import ImageError, SpecError, WeightsError
+from squeezenet.evaluation.metrics import Evaluation
+from squeezenet.evaluation.predict import evaluate
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.evaluate import Evaluation, evaluate
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.init import initialise

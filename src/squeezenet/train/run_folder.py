@@ -16,10 +16,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from squeezenet.arch.plain import to_plain
+from squeezenet.arch.serialization import to_plain
+from squeezenet.codec.model_kinds import BEST_WEIGHTS, LAST_WEIGHTS
 from squeezenet.errors import CheckpointError, UsageError
 from squeezenet.files import remove_leftovers, write_bytes_atomically
-from squeezenet.model.load import BEST_WEIGHTS, LAST_WEIGHTS
 
 _SETTINGS = "run.json"
 _RESULT = "result.json"

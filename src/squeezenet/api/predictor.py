@@ -1,0 +1,37 @@
+"""A model argument, ready to name the classes of one image. Light: no NumPy for integer models.
+
+``squeezenet predict`` starts here, and answers before an option parser would be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from squeezenet.client import Engine, Prediction
+from squeezenet.codec.model_kinds import ModelKind, find_model
+from squeezenet.errors import FloatOnlyError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Predictor: TypeAlias = "Callable[[Image.Image, int], list[Prediction]]"
+"""(RGB image, number of classes) -> the best classes, best first."""
+
+
+def open_predictor(path: Path, arch: str | None = None) -> Predictor:
+    """Open a model argument; errors as ``open_model``'s."""
+    source = find_model(path)
+    if source.kind is ModelKind.SQZ:
+        try:
+            engine = Engine(source.path)
+        except FloatOnlyError:
+            pass
+        else:
+            return lambda image, top: engine.predict_bytes(
+                image.tobytes(), image.height, image.width, top
+            )
+    from squeezenet.api.open_model import float_predictor, open_model
+
+    return float_predictor(open_model(path, arch))

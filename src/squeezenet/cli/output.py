@@ -1,0 +1,131 @@
+"""Results on stdout and progress on stderr, as plain text where there is no terminal.
+
+What not every answer needs is imported where it is used: rich takes longer than an answer.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from squeezenet.cli.text import amount, duration, one_line, text_width
+from squeezenet.images.bad import BadImages
+from squeezenet.progress import Progress
+
+if TYPE_CHECKING:
+    from squeezenet.cli.display import TerminalProgress
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def print_json(value: object, *, indent: int | None = 1) -> None:
+    """Print the one JSON object of ``--json``, or a line of JSONL without ``indent``."""
+    import json
+
+    from squeezenet.arch.serialization import to_plain
+
+    text = json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # JSON escapes the first 32 control characters by itself; terminals obey others as well.
+    safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print("".join(safe), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """``to_plain`` with floats rounded, so that JSON stays readable."""
+    from squeezenet.arch.serialization import to_plain
+
+    value = to_plain(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to stdout; numbers are aligned right."""
+    numeric = [
+        bool(rows) and all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
+        for i in range(len(columns))
+    ]
+    cells = [[_cell(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        from squeezenet.cli.display import show_table
+
+        show_table(title, columns, cells, numeric)
+        return
+    if title:
+        print(title)
+    widths = [max(map(text_width, column)) for column in zip(columns, *cells, strict=True)]
+    for row in (columns, *cells):
+        parts = []
+        for cell, width, right in zip(row, widths, numeric, strict=True):
+            padding = " " * (width - text_width(cell))
+            parts.append(padding + cell if right else cell + padding)
+        print(f" {'  '.join(parts)}".rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if isinstance(value, float) else one_line(str(value))
+
+
+def make_progress() -> TerminalProgress | LineProgress:
+    """The display that suits stderr: live bars on a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        return LineProgress()
+    from squeezenet.cli.display import TerminalProgress
+
+    return TerminalProgress()
+
+
+class LineProgress:
+    """A line on stderr now and then; implements ``squeezenet.progress.Progress``."""
+
+    def task(self, title: str, *, total: int, unit: str, done: int = 0) -> _LineTask:
+        return _LineTask(title, total, unit, done)
+
+    def log(self, message: str) -> None:
+        print(one_line(message), file=sys.stderr, flush=True)
+
+
+class _LineTask:
+    def __init__(self, title: str, total: int, unit: str, done: int) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done = self._first = done
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> _LineTask:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def advance(self, num_items: int, note: str = "") -> None:
+        self._done += num_items
+        now = time.monotonic()
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        rate = (self._done - self._first) / (now - self._started)
+        left = duration((self._total - self._done) / rate) if rate else "?"
+        share = 100 * self._done / max(1, self._total)
+        line = f"{self._title} {share:.0f}% {amount(rate, self._unit)}/s, {left} left {note}"
+        print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+def bad_images(progress: Progress, *, strict: bool) -> BadImages:
+    """Return the collector of unreadable images; each is reported as it is met."""
+    return BadImages(strict=strict, report=progress.log)
+
+
+def report_skipped(bad: BadImages, progress: Progress) -> None:
+    """End a command with the number of images that it skipped."""
+    if bad.count:
+        what, was = ("image", "was") if bad.count == 1 else ("images", "were")
+        progress.log(f"{bad.count} {what} could not be read and {was} skipped")

@@ -1,0 +1,163 @@
+"""What ``squeezenet predict`` does: pictures to predictions, and how they are printed.
+
+No option parser here: a plain ``predict MODEL IMAGE...`` comes straight from ``__main__``.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from squeezenet.api.model_argument import DEFAULT_MODEL, model_path
+from squeezenet.api.predictor import open_predictor
+from squeezenet.cli.output import (
+    bad_images,
+    make_progress,
+    plain,
+    print_json,
+    print_table,
+    report_skipped,
+)
+from squeezenet.cli.text import one_line
+from squeezenet.codec.model_kinds import is_sqz
+from squeezenet.errors import DataError, ImageError, UsageError
+from squeezenet.images.decode import is_image, read_rgb
+
+if TYPE_CHECKING:
+    from squeezenet.api.predictor import Predictor
+
+UNSURE = "unsure"
+_STDIN = "-"
+Format = Literal["table", "csv", "jsonl"]
+
+
+def predict_images(
+    model_and_images: tuple[str, ...],
+    *,
+    top: int = 3,
+    min_probability: float = 0.0,
+    format: Format = "table",
+    arch: str | None = None,
+    strict: bool = False,
+    json: bool = False,
+) -> None:
+    """Print the classes of images; arguments as those of the command."""
+    model, images = _parted(model_and_images)
+    if not images and not model.exists():
+        raise UsageError(f"{model}: no such file or folder")
+    if not images:
+        raise UsageError("no image given; expected files, folders, globs, or - for stdin")
+    if not 0 <= min_probability <= 1 or top < 1:
+        raise UsageError(
+            f"--min-probability {min_probability}, --top {top}; expected 0 to 1, and at least 1"
+        )
+    progress = make_progress()
+    predictor = open_predictor(model, arch)
+    bad = bad_images(progress, strict=strict)
+    predictions = []
+    for name in _expand(images):
+        try:
+            predictions.append(_predict(name, predictor, top, min_probability))
+        except ImageError as error:
+            bad.add(str(error))
+            continue
+        if format == "jsonl" and not json:
+            print_json(plain(predictions[-1]), indent=None)
+    report_skipped(bad, progress)
+    if json:
+        print_json(plain({"predictions": predictions, "skipped": bad.count}))
+    elif format == "csv":
+        _print_csv(predictions)
+    elif format == "table" and predictions:
+        _print_table(predictions)
+    if not predictions:
+        raise DataError("none of the images could be read; see the messages above")
+
+
+def _parted(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """The model and the images; images alone are for the default model."""
+    if not arguments or _names_images(arguments[0]):
+        return DEFAULT_MODEL, arguments
+    return model_path(arguments[0]), arguments[1:]
+
+
+def _names_images(argument: str) -> bool:
+    path = Path(argument)
+    if argument == _STDIN or (not path.exists() and glob.has_magic(argument)):
+        return True
+    if path.is_dir():
+        return not any(path.glob("*.safetensors"))  # which a run folder has
+    return not is_sqz(path) and is_image(path)
+
+
+def _expand(arguments: tuple[str, ...]) -> list[str]:
+    """Files as they are; folders and globs as the images that they hold, sorted."""
+    names: list[str] = []
+    for argument in arguments:
+        if not argument:
+            raise UsageError("an empty image name; expected files, folders, globs, or -")
+        path = Path(argument)
+        if argument.startswith("-") and argument != _STDIN and not path.exists():
+            raise UsageError(f"unknown option {argument}; see squeezenet predict --help")
+        if path.is_dir():
+            from squeezenet.images.sets import read_unlabelled
+
+            names += map(str, read_unlabelled(path).paths)
+        elif argument != _STDIN and not path.exists() and glob.has_magic(argument):
+            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - may be absolute
+            if not found:
+                raise UsageError(f"{argument}: no file matches")
+            names += found
+        else:
+            names.append(argument)
+    return names
+
+
+def _predict(name: str, model: Predictor, top: int, min_probability: float) -> dict[str, Any]:
+    if name == _STDIN:
+        if sys.stdin is None:
+            raise UsageError("-: there is no standard input")
+        image = read_rgb(io.BytesIO(sys.stdin.buffer.read()), "stdin")
+    else:
+        image = read_rgb(Path(name))
+    ranked: list[dict[str, Any]] = [
+        {
+            "class": prediction.label,
+            **({"id": prediction.id} if prediction.id is not None else {}),
+            "probability": prediction.probability,
+        }
+        for prediction in model(image, top)
+    ]
+    best = ranked[0]
+    sure = best["probability"] >= min_probability
+    return {
+        "image": name,
+        "label": best["class"] if sure else UNSURE,
+        "probability": best["probability"],
+        "top": ranked,
+    }
+
+
+def _print_csv(predictions: list[dict[str, Any]]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["image", "label", "probability"])
+    for prediction in predictions:
+        writer.writerow(
+            [one_line(prediction["image"]), prediction["label"], f"{prediction['probability']:.4f}"]
+        )
+
+
+def _print_table(predictions: list[dict[str, Any]]) -> None:
+    rows = []
+    for prediction in predictions:
+        others = ", ".join(
+            f"{t['class']} {100 * t['probability']:.1f}%" for t in prediction["top"][1:]
+        )
+        probability = f"{100 * prediction['probability']:.1f}%"
+        rows.append([prediction["image"], prediction["label"], probability, others])
+    print_table("", ["image", "label", "probability", "next"], rows)

@@ -1,0 +1,121 @@
+"""What logits are worth: probabilities, top-k accuracy, agreement and divergence of two networks.
+
+Legend: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from squeezenet.errors import ClassCountError
+
+if TYPE_CHECKING:
+    from squeezenet.arch.record import ModelRecord
+    from squeezenet.evaluation.predict import LabelledLogits
+    from squeezenet.images.preprocess import Float32Array
+    from squeezenet.images.sets import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Accuracy in percent on ``images`` images; ``skipped`` more could not be read."""
+
+    top1: float
+    top5: float
+    images: int
+    skipped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A network compared with a reference network on the same images.
+
+    ``agreement``: percent of images with the same top-1 class. ``kl``: mean KL(reference || this)
+    in nats. ``top1_difference`` and ``top5_difference``: this minus reference, in points of
+    accuracy, paired by image; the standard errors are those of the paired differences.
+    """
+
+    agreement: float
+    kl: float
+    top1_difference: float
+    top1_standard_error: float
+    top5_difference: float
+    top5_standard_error: float
+
+
+def score(predicted: LabelledLogits) -> Evaluation:
+    """Return top-1 and top-5 accuracy."""
+    num_images = len(predicted.labels)
+    return Evaluation(
+        top1=100 * num_in_top_k(predicted.logits_NK, predicted.labels, 1) / num_images,
+        top5=100 * num_in_top_k(predicted.logits_NK, predicted.labels, 5) / num_images,
+        images=num_images,
+        skipped=predicted.skipped,
+    )
+
+
+def compare(predicted: LabelledLogits, reference: LabelledLogits) -> Comparison:
+    """Compare a network's logits with a reference's, on the same images."""
+    assert np.array_equal(predicted.indices, reference.indices)
+    labels = predicted.labels[:, None]
+    differences = []
+    for k in (1, 5):
+        correct, reference_correct = (
+            (top_k(side.logits_NK, k) == labels).any(axis=1).astype(np.float64)
+            for side in (predicted, reference)
+        )
+        paired = 100 * (correct - reference_correct)
+        differences += [float(paired.mean()), float(paired.std() / math.sqrt(len(paired)))]
+    same = top_k(predicted.logits_NK, 1) == top_k(reference.logits_NK, 1)
+    return Comparison(
+        agreement=float(100 * same.mean()),
+        kl=float(kl_divergence(reference.logits_NK, predicted.logits_NK).mean()),
+        top1_difference=differences[0],
+        top1_standard_error=differences[1],
+        top5_difference=differences[2],
+        top5_standard_error=differences[3],
+    )
+
+
+def require_same_classes(record: ModelRecord, other: ModelRecord) -> None:
+    """Refuse to compare networks with different classes.
+
+    Raises:
+        ClassCountError: the class names differ.
+    """
+    if record.class_names != other.class_names:
+        raise ClassCountError(
+            f"{record.spec.name} and {other.spec.name} have different classes "
+            f"({len(record.class_names)} and {len(other.class_names)}); "
+            "only networks of the same classes can be compared"
+        )
+
+
+def softmax(logits_NK: Float32Array) -> npt.NDArray[np.float64]:
+    """Return probabilities (N, K); rows sum to 1."""
+    shifted = logits_NK.astype(np.float64) - logits_NK.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def top_k(logits_NK: Float32Array, k: int) -> Labels:
+    """Return the k best classes of each row, best first; of equals the lower index wins."""
+    return np.argsort(-logits_NK, axis=1, kind="stable")[:, :k].astype(np.int64)
+
+
+def num_in_top_k(logits_NK: Float32Array, labels: Labels, k: int) -> int:
+    """Count the rows whose label is among their k best classes."""
+    return int((top_k(logits_NK, k) == labels[:, None]).any(axis=1).sum())
+
+
+def kl_divergence(reference_NK: Float32Array, other_NK: Float32Array) -> Float32Array:
+    """Return KL(reference || other) of each row in nats, float32 (N,)."""
+    p, q = softmax(reference_NK), softmax(other_NK)
+    tiny = np.finfo(np.float64).tiny
+    terms = p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))
+    return np.asarray(terms.sum(axis=1), np.float32)

@@ -1,0 +1,97 @@
+"""Labelled images through any network: pixels in, logits with their labels out.
+
+Legend: N images, H W C of the crop, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from squeezenet.errors import WeightsError
+from squeezenet.evaluation.metrics import Evaluation, num_in_top_k, score
+from squeezenet.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from squeezenet.arch.record import ModelRecord
+    from squeezenet.images.batches import EvalBatches
+    from squeezenet.images.decode import Pixels
+    from squeezenet.images.preprocess import Float32Array
+    from squeezenet.images.sets import Labels
+
+LogitsFn: TypeAlias = "Callable[[Pixels], Float32Array]"
+"""Cropped uint8 pixels (N, H, W, C) -> float32 logits (N, K)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledLogits:
+    """A network's logits on a labelled set.
+
+    ``logits_NK``, ``labels`` and ``indices`` (places in the set) have one row per image that could
+    be read; ``skipped`` counts those that could not.
+    """
+
+    logits_NK: Float32Array
+    labels: Labels
+    indices: Labels
+    skipped: int
+
+
+def predict(
+    network: LogitsFn,
+    record: ModelRecord,
+    batches: EvalBatches,
+    *,
+    progress: Progress | None = None,
+) -> LabelledLogits:
+    """Run a network over batches whose labels are its outputs.
+
+    Raises:
+        WeightsError: a logit is not finite.
+        DataError, ImageError: see ``EvalBatches``.
+    """
+    logits, labels, indices = [], [], []
+    num_images = num_top1 = 0
+    with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:
+        for batch in batches:
+            logits_NK = network(batch.pixels_NHWC)
+            require_finite(logits_NK, record)
+            logits.append(logits_NK)
+            labels.append(batch.labels)
+            indices.append(batch.indices)
+            num_images += len(logits_NK)
+            num_top1 += num_in_top_k(logits_NK, batch.labels, 1)
+            task.advance(len(logits_NK), f"top-1 {100 * num_top1 / num_images:.1f}%")
+    return LabelledLogits(
+        logits_NK=np.concatenate(logits),
+        labels=np.concatenate(labels),
+        indices=np.concatenate(indices),
+        skipped=len(batches) - num_images,
+    )
+
+
+def evaluate(
+    network: LogitsFn,
+    record: ModelRecord,
+    batches: EvalBatches,
+    *,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Return the accuracy of a network; errors as ``predict``'s."""
+    return score(predict(network, record, batches, progress=progress))
+
+
+def require_finite(logits_NK: Float32Array, record: ModelRecord) -> None:
+    """Refuse logits that are infinite or NaN.
+
+    Raises:
+        WeightsError: a logit is not finite.
+    """
+    if not np.isfinite(logits_NK).all():
+        raise WeightsError(
+            f"{record.spec.name}: its logits are not finite numbers; the weights or the "
+            "preprocessing are damaged"
+        )

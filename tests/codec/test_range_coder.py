@@ -1,0 +1,163 @@
+"""The range coder: C and Python give the same bytes, and read back what went in."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from squeezenet import _native
+from squeezenet.codec import range_coder as oracle
+from squeezenet.codec.range_text import encode_text
+
+SLOT = oracle.NUMBERS
+numbers = st.integers(-oracle.MAX_NUMBER, oracle.MAX_NUMBER)
+steps = st.one_of(
+    st.tuples(st.just("bit"), st.integers(0, 4095), st.booleans()),
+    st.tuples(st.just("plain"), st.just(32), st.integers(0, (1 << 32) - 1)),
+    st.tuples(st.just("plain"), st.just(3), st.integers(0, 7)),
+    st.tuples(st.just("number"), st.sampled_from([SLOT, SLOT + 34]), numbers),
+    st.tuples(st.just("number"), st.just(SLOT), st.integers(-3, 3)),
+    st.tuples(st.just("byte"), st.integers(0, 255), st.integers(0, 255)),
+)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> np.ndarray[Any, Any]:
+    """Levels OIHW of any shape, sparsity and range."""
+    shape = tuple(draw(st.integers(1, most)) for most in (6, 40, 4, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
+    spread = draw(st.sampled_from([0.0, 0.1, 0.4, 1.0, 5.0, 50.0, 1000.0]))
+    return np.rint(rng.laplace(0, spread, shape)).clip(-255, 255).astype(np.int16)
+
+
+def encoded(encoder: Any, steps: Sequence[tuple[str, int, int]], levels: Any) -> bytes:
+    for name, *arguments in steps:
+        getattr(encoder, name)(*arguments)
+    encoder.begin(*levels.shape[1:])
+    for row in levels:
+        encoder.channel(_buffer(encoder, row))
+    size = encoder.size
+    result = encoder.finish()
+    assert isinstance(result, bytes) and size - 4 <= len(result) <= size + 4
+    return result
+
+
+def _buffer(coder: Any, row: Any) -> Any:
+    return row.reshape(-1).tolist() if isinstance(coder, oracle.Coder) else row.copy()
+
+
+@given(st.lists(steps, max_size=60), layers())
+@settings(deadline=None, max_examples=60)
+def test_c_and_python_agree(steps: list[tuple[str, int, int]], levels: Any) -> None:
+    data = encoded(_native.Encoder(), steps, levels)
+    assert encoded(oracle.Encoder(), steps, levels) == data
+    for decoder in (_native.Decoder(data), oracle.Decoder(data)):
+        for name, first, value in steps:
+            assert getattr(decoder, name)(first) == value
+        decoder.begin(*levels.shape[1:])
+        for row in levels:
+            found = _buffer(decoder, np.zeros_like(row))
+            decoder.channel(found)
+            np.testing.assert_array_equal(np.asarray(found).reshape(-1), row.reshape(-1))
+        assert decoder.at_end
+
+
+class Counting(oracle.Encoder):
+    """An encoder that adds up what its own model says that its bits cost."""
+
+    bits = 0.0
+
+    def bit(self, context: int, bit: bool = False) -> bool:
+        chance = self._chance[context] / 65536
+        self.bits -= math.log2(chance if bit else 1 - chance)
+        return super().bit(context, bit)
+
+    def cost_of(self, before: int, byte: int) -> float:
+        """Bits that the byte would take now."""
+        trial = Counting()
+        trial._chance, trial._seen = list(self._chance), list(self._seen)
+        trial.byte(before, byte)
+        return trial.bits
+
+
+def test_bytes_are_within_a_percent_of_the_models_entropy() -> None:
+    rng = np.random.default_rng(0)
+    levels = np.rint(rng.laplace(0, 0.7, (48, 16, 3, 3))).clip(-127, 127).astype(np.int16)
+    counting = Counting()
+    data = encoded(counting, [], levels)
+    assert data == encoded(_native.Encoder(), [], levels)
+    assert counting.bits / 8 - 1 < len(data) < 1.01 * counting.bits / 8 + 4
+
+
+def test_the_worst_of_texts_is_bounded() -> None:
+    """Even one of which each byte is what the coder expects least, of all that can be printed."""
+    adversary, text = Counting(), bytearray(b" ")
+    for _ in range(400):
+        before = text[-1]
+        text.append(max(range(32, 127), key=lambda byte: adversary.cost_of(before, byte)))
+        adversary.byte(before, text[-1])
+    pairs = "".join(chr(a) + chr(b) for a in range(32, 127) for b in range(32, 127))
+    for worst in (text.decode(), pairs):
+        assert len(encode_text(worst)) < 4 / 3 * len(worst) + 8
+
+
+def test_the_coder_is_pinned() -> None:
+    """A change of any context or constant changes the format."""
+    flat = [(i * i * 7 + i // 5) % 23 - 11 if i % 3 else 0 for i in range(5 * 7 * 9)]
+    levels = np.array(flat, np.int16).reshape(5, 7, 3, 3)
+    data = encoded(_native.Encoder(), [("number", SLOT, -1234), ("byte", 65, 66)], levels)
+    assert (len(data), zlib.crc32(data)) == (151, 3798654861)
+
+
+def test_wrong_use_is_refused() -> None:
+    for make in (_native.Encoder, lambda: _native.Decoder(b"")):
+        coder = make()
+        for call, arguments in (
+            (coder.bit, (4096,)),
+            (coder.plain, (33,)),
+            (coder.number, (4096 - 33,)),
+            (coder.begin, (0, 1, 1)),
+            (coder.begin, (1, 1 << 20, 1)),
+        ):
+            with pytest.raises(ValueError, match="no such|at most"):
+                call(*arguments)
+        with pytest.raises(ValueError, match="number of"):
+            coder.channel(np.zeros(3, np.int16))
+        coder.begin(2, 1, 1)
+        for wrong in (np.zeros(3, np.int16), np.zeros(2, np.int32), np.zeros(2, np.int8)):
+            with pytest.raises(ValueError, match="number of"):
+                coder.channel(wrong)
+        frozen = np.zeros(2, np.int16)
+        frozen.flags.writeable = False
+        with pytest.raises((ValueError, BufferError)):
+            coder.channel(frozen)
+    encoder = _native.Encoder()
+    encoder.begin(2, 1, 1)
+    with pytest.raises(ValueError, match="out of range"):
+        encoder.channel(np.array([0, 256], np.int16))
+    with pytest.raises(TypeError):
+        _native.Decoder("text")  # type: ignore[arg-type]
+
+
+@given(st.binary(max_size=200), st.integers(1, 5), st.integers(1, 5))
+@settings(deadline=None, max_examples=40)
+def test_any_bytes_decode_to_the_same(data: bytes, inputs: int, side: int) -> None:
+    native, plain = _native.Decoder(data), oracle.Decoder(data)
+    for decoder in (native, plain):
+        decoder.begin(inputs, side, side)
+    for _ in range(10):
+        row = np.zeros(inputs * side * side, np.int16)
+        native.channel(row)
+        slow = [0] * row.size
+        plain.channel(slow)
+        assert row.tolist() == slow
+        assert native.number(SLOT) == plain.number(SLOT)
+        assert native.plain(7) == plain.plain(7)
+    assert native.at_end == plain.at_end
