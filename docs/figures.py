@@ -1,11 +1,12 @@
-"""Draw the pictures of docs/compression.md and docs/architecture.md from the project's own code.
+"""Draw the pictures of docs/compression.md from the project's own code.
 
     python docs/figures.py [--work FOLDER]
 
 Trains ``squeezenet_tiny`` on the digits that come with scikit-learn (half a minute on one core),
-compresses it step by step, and writes one PNG per step into docs/images. Nothing is made up: every
-point is computed by the functions that ``squeezenet compress`` calls. The seed is fixed; another
-processor may round differently, which moves points by less than a marker. Needs the extra [train].
+compresses it step by step, and writes one PNG per step into docs/images. Every point is computed
+from this network, by the functions that ``squeezenet compress`` calls wherever there is one. The
+seed is fixed: one machine repeats the pictures, another may train a slightly different network.
+Needs the extra [train]; takes one to three minutes.
 
 Legend: N images, K classes, O output channels, P weights of an output channel, L positions.
 """
@@ -120,7 +121,7 @@ class Digits:
         return len(encode_weights(self.search.compressed(found, lambda_)))
 
     def cost(self, conv: Conv, output_fisher: bool = True) -> ErrorCost:
-        """What errors of a layer cost; without ``output_fisher``, each output for itself."""
+        """What errors of a layer cost; without ``output_fisher``, each output alone."""
         layer = self.curvature[conv.name]
         outputs_OO = layer.output_GQQ[0]
         if not output_fisher:
@@ -280,7 +281,7 @@ def error_feedback(digits: Digits) -> Figure:
 def picture_of_feedback(
     chart: object, cost: ErrorCost, weight_OP: np.ndarray, scale_O: np.ndarray
 ) -> None:
-    """Follow one output: how far the targets move as the errors before them are made good."""
+    """Follow one output: how far the targets move as earlier errors are compensated."""
     upper_PP = cost.inputs_feedback_PP
     o, count = 0, 36
     left_P, levels = weight_OP[o].copy(), []
