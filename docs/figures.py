@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import subprocess
 import sys
 import tempfile
@@ -26,20 +25,26 @@ import torch
 from matplotlib.figure import Figure
 
 from squeezenet.arch.graph import Conv, build_graph
-from squeezenet.arch.integer import scaled_tensors
+from squeezenet.arch.quantized_tensors import scaled_tensors
+from squeezenet.codec.range_weights import encode_weights
 from squeezenet.codec.trellis import NEXT_STATE
 from squeezenet.codec.types import CompressedModel
-from squeezenet.codec.weights import encode_weights
-from squeezenet.compress.activations import rounded_activations
 from squeezenet.compress.calibrate import best_scale, calibrated
-from squeezenet.compress.curvature import draw_score, measure_curvature
-from squeezenet.compress.effort import RateDistortionSettings
-from squeezenet.compress.gains import DAMPINGS, measure_gains
-from squeezenet.compress.level_search import LevelSearch, NetworkLevels
-from squeezenet.compress.price_search import Judgement, choose_price
-from squeezenet.compress.rates import activity_classes, rates_of
-from squeezenet.compress.rounding import Breadth, ErrorCost, feedback, round_layer
-from squeezenet.compress.share import kmeans_linear
+from squeezenet.compress.deep_compression.weight_sharing import kmeans_linear
+from squeezenet.compress.rate_distortion.bit_costs import activity_classes, network_bit_costs
+from squeezenet.compress.rate_distortion.curvature import draw_score, measure_curvature
+from squeezenet.compress.rate_distortion.fake_quantize import rounded_activations
+from squeezenet.compress.rate_distortion.level_search import LevelSearch
+from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
+from squeezenet.compress.rate_distortion.scale_bias_correction import DAMPINGS, measure_correction
+from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
+from squeezenet.compress.rate_distortion.size_search import Judgement, judge_size, search_network
+from squeezenet.compress.rate_distortion.trellis_rounding import (
+    ErrorCost,
+    SearchWidth,
+    feedback,
+    round_layer,
+)
 from squeezenet.data.digits import load_digits
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -51,7 +56,7 @@ from squeezenet.reference.float_interpreter import FloatInterpreter
 
 IMAGES = Path(__file__).parent / "images"
 BLUE, ORANGE, GREEN, GREY = "#1f6fb4", "#e07b00", "#2a8a3e", "#8a8a8a"
-WIDE = Breadth(paths=8, steps=17)  # what --effort medium uses
+WIDE = SearchWidth(survivors=8, scales=17)  # what --effort medium uses
 SEED = 0
 
 
@@ -111,14 +116,10 @@ class Digits:
         found_NK = log_softmax(model.logits(x_NCHW))
         return float((np.exp(wanted_NK) * (wanted_NK - found_NK)).sum(axis=1).mean())
 
-    def network(self, found: NetworkLevels, lambda_: float) -> LoadedModel:
+    def network(self, found: QuantizedNetwork) -> LoadedModel:
         """The network that a file with these levels holds."""
-        layers = self.search.compressed(found, lambda_)
+        layers = found.layers()
         return from_compressed(CompressedModel(record=self.model.record, layers=layers))
-
-    def num_bytes(self, found: NetworkLevels, lambda_: float) -> int:
-        """The range-coded weights: levels, scales and biases."""
-        return len(encode_weights(self.search.compressed(found, lambda_)))
 
     def cost(self, conv: Conv, output_fisher: bool = True) -> ErrorCost:
         """What errors of a layer cost; without ``output_fisher``, each output alone."""
@@ -133,6 +134,11 @@ class Digits:
 
     def conv(self, name: str) -> Conv:
         return next(conv for conv in self.graph.convs if conv.name == name)
+
+
+def num_bytes(network: QuantizedNetwork) -> int:
+    """The range-coded weights: levels, scales and biases."""
+    return len(encode_weights(network.layers()))
 
 
 def log_softmax(logits_NK: np.ndarray) -> np.ndarray:
@@ -154,12 +160,12 @@ def trade_off(digits: Digits) -> Figure:
     targets = np.geomspace(0.002, 1.0, 12)
     sizes, measured, predicted, lambdas = [], [], [], []
     for target in targets:
-        lambda_ = digits.search.price_of(float(target))
-        found = digits.search.start(lambda_, WIDE)
+        lambda_ = digits.search.lambda_for(float(target))
+        found = digits.search.round(lambda_, WIDE)
         lambdas.append(lambda_)
-        sizes.append(digits.num_bytes(found, lambda_))
-        predicted.append(digits.search.divergence(found))
-        measured.append(digits.kl(digits.network(found, lambda_)))
+        sizes.append(num_bytes(found))
+        predicted.append(digits.search.predicted_divergence(found))
+        measured.append(digits.kl(digits.network(found)))
     figure, (left, right) = axes(2)
     left.semilogy(sizes, predicted, "o--", color=GREY, label="predicted by the curvature")
     left.semilogy(sizes, measured, "o-", color=BLUE, label="measured on 451 test images")
@@ -255,14 +261,14 @@ def error_feedback(digits: Digits) -> Figure:
     for divisor in np.geomspace(1.5, 16, 9):
         scale_O = np.abs(weight_OP).max(axis=1) / divisor
         nearest_OP = np.rint(weight_OP / scale_O[:, None]).astype(np.int64)
-        rates = rates_of({"x": nearest_OP.reshape(shape)})[False]
+        costs = network_bit_costs({"x": nearest_OP.reshape(shape)})[False]
         classes = activity_classes(nearest_OP.reshape(shape))
         error_OP = nearest_OP * scale_O[:, None] - weight_OP
         curves["nearest level"].append((entropy(nearest_OP), cost.of(error_OP).sum()))
         for label, each in (("feedback within an output", alone), ("and between outputs", cost)):
             codes_OP, scales_O = round_layer(
-                weight_OP, each, scale_O, rates, classes,
-                nats_a_bit=0.0, breadth=Breadth(paths=1, steps=1), trellis=False,
+                weight_OP, each, scale_O, costs, classes,
+                lambda_=0.0, width=SearchWidth(survivors=1, scales=1), trellis=False,
             )  # fmt: skip
             error_OP = codes_OP * scales_O[:, None].astype(np.float64) - weight_OP
             curves[label].append((entropy(codes_OP), cost.of(error_OP).sum()))
@@ -309,8 +315,8 @@ def entropy(levels: np.ndarray) -> float:
 def trellis(digits: Digits) -> Figure:
     """A path through the trellis, and what survivors and scales are worth."""
     conv = digits.conv("fire5/expand3x3")
-    lambda_ = digits.search.price_of(0.002)
-    found = digits.search.start(lambda_, WIDE)[conv.name]
+    lambda_ = digits.search.lambda_for(0.002)
+    found = digits.search.round(lambda_, WIDE).levels[conv.name]
     weight_OP = digits.weights[conv.name][0].reshape(conv.out_channels, -1)
     # The output with the most odd levels among its first weights: it shows both kinds of state.
     o = int(np.argmax((found.levels_OP[:, :16] % 2).sum(axis=1)))
@@ -331,13 +337,13 @@ def trellis(digits: Digits) -> Figure:
     left.set_title("even states allow even levels, odd ones odd levels and 0", fontsize=10)
     left.legend(frameon=False, ncols=2, loc="upper center", fontsize=8)
     survivors = (1, 2, 4, 8, 16)
-    lambda_, base = digits.search.price_of(0.01), None
+    lambda_, base = digits.search.lambda_for(0.01), None
     for steps, colour in ((1, GREY), (5, GREEN), (17, BLUE)):
         values = []
         for paths in survivors:
-            made = digits.search.start(lambda_, Breadth(paths=paths, steps=steps))
-            bits = 8 * digits.num_bytes(made, lambda_)
-            values.append(digits.search.divergence(made) + lambda_ * bits)
+            made = digits.search.round(lambda_, SearchWidth(survivors=paths, scales=steps))
+            bits = 8 * num_bytes(made)
+            values.append(digits.search.predicted_divergence(made) + lambda_ * bits)
         base = base or values[0]
         right.plot(survivors, 100 * np.array(values) / base, "o-", color=colour,
                    label=f"{steps} scale{'s' * (steps > 1)} per output")  # fmt: skip
@@ -351,16 +357,16 @@ def trellis(digits: Digits) -> Figure:
 
 def correction(digits: Digits) -> Figure:
     """The divergence before and after scales and biases are moved, by the damping."""
-    lambda_ = digits.search.price_of(0.03)
-    found = digits.search.start(lambda_, WIDE)
-    student = digits.network(found, lambda_)
-    gains = measure_gains(
+    lambda_ = digits.search.lambda_for(0.03)
+    found = digits.search.round(lambda_, WIDE)
+    student = digits.network(found)
+    measured = measure_correction(
         student, digits.model, digits.graph, digits.learn, seed=SEED,
         progress=SilentProgress(), title="", check=lambda: None,
     )  # fmt: skip
-    assert gains is not None
+    assert measured is not None
     dampings = (0.01, 0.03, 0.1, 0.3, 1.0, *DAMPINGS)
-    moved = [digits.network(gains.moved(found, d), lambda_) for d in dampings]
+    moved = [digits.network(measured.corrected(found, d)) for d in dampings]
     figure, (chart,) = axes(1, width=7.0)
     for learned, colour, name in ((True, GREY, "training"), (False, BLUE, "test")):
         chart.axhline(digits.kl(student, learned=learned), color=colour, linestyle=":",
@@ -379,21 +385,19 @@ def size_search(digits: Digits) -> Figure:
     tried: list[tuple[float, int]] = []
 
     class Recorded(LevelSearch):
-        def price_of(self, divergence: float) -> float:
+        def lambda_for(self, divergence: float) -> float:
             self.divergence_tried = divergence
-            return super().price_of(divergence)
+            return super().lambda_for(divergence)
 
     search = Recorded(digits.graph, digits.weights, digits.curvature)
 
-    def judge(layers: tuple) -> Judgement:
-        size = len(encode_weights(layers))
+    def judge(network: QuantizedNetwork) -> Judgement:
+        size = num_bytes(network)
         tried.append((search.divergence_tried, size))
-        return Judgement(
-            good=size <= target, coarser=size > target, beyond=math.log(target / size), said=""
-        )
+        return judge_size(size, target)
 
     settings = RateDistortionSettings(target_bytes=target)
-    choose_price(search, settings, judge, WIDE, SilentProgress())
+    search_network(search, settings, judge, WIDE, SilentProgress())
     figure, (left, right) = axes(2)
     rough = 6
     for chart in (left, right):
@@ -420,8 +424,8 @@ def size_search(digits: Digits) -> Figure:
 
 def activations(digits: Digits) -> Figure:
     """One tensor's values, and the scale that loses least of them."""
-    lambda_ = digits.search.price_of(0.01)
-    layers = digits.search.compressed(digits.search.start(lambda_, WIDE), lambda_)
+    lambda_ = digits.search.lambda_for(0.01)
+    layers = digits.search.round(lambda_, WIDE).layers()
     model = CompressedModel(record=digits.model.record, layers=layers)
     name = "fire2/squeeze"
     assert name in scaled_tensors(digits.graph)
@@ -441,11 +445,11 @@ def activations(digits: Digits) -> Figure:
         errors.append(np.square(np.rint(values / scale).clip(0, 255) * scale - values).mean())
     figure, (left, right) = axes(2)
     left.hist(values[values > 0], bins=120, color=BLUE, log=True)
-    left.axvline(255 * best.step, color=ORANGE, label=f"byte 255 at scale {best.step:.4g}")
+    left.axvline(255 * best.scale, color=ORANGE, label=f"byte 255 at scale {best.scale:.4g}")
     left.set(xlabel=f"activations of {name} above 0", ylabel="count")
     left.legend(frameon=False)
     right.semilogy(shares, errors, color=BLUE)
-    right.axvline(255 * best.step / top, color=ORANGE, label="what calibration takes")
+    right.axvline(255 * best.scale / top, color=ORANGE, label="what calibration takes")
     right.set(xlabel="largest value that a byte holds / largest seen", ylabel="mean square error")
     right.legend(frameon=False)
     scales = calibrated(model, digits.learn).activations
