@@ -1,42 +1,148 @@
-"""README's examples, as they stand there, but for fewer epochs."""
+"""The command blocks of the README and the tutorial run as they are written."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from squeezenet.data.digits import load_digits
 from tests.conftest import REPOSITORY
 
-
-def examples(language: str) -> list[str]:
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"<!-- tested -->\n```{language}\n(.*?)```", text, re.DOTALL)
+README, TUTORIAL = "README.md", "docs/tutorial.md"
+_BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def test_examples_run(tmp_path: Path) -> None:
+def blocks(document: str) -> list[tuple[str, str]]:
+    """(language, text) of every command block of a document, in order."""
+    return _BLOCK.findall((REPOSITORY / document).read_text(encoding="utf-8"))
+
+
+def of_digits(text: str) -> bool:
+    return "digits" in text
+
+
+def installs(text: str) -> bool:
+    return "pip install" in text
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with what the documents take for granted: photos, new ones, and a digit.
+
+    ``squeezenet`` in its ``bin`` is the command, with published weights of our own making in the
+    place of the ones on the network.
+    """
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name, colour in (("cat", (200, 90, 60)), ("raccoon", (60, 90, 200))):
+            for i in range(12 if split == "train" else 3):
+                folder = tmp_path / "photos" / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                noise = rng.integers(-50, 50, (64, 80, 3))
+                pixels = (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(tmp_path / "photos/val/cat/0.jpg", new / "a.jpg")
+    shutil.copy(new / "a.jpg", tmp_path / "photo.jpg")
     Image.fromarray(load_digits()["test"].pixels(0)).save(tmp_path / "digit.png")
-    python = f'"{sys.executable}"'
-    (shell,), (program,) = examples("sh"), examples("python")
-    for line in shell.splitlines():
-        command = line.replace("squeezenet", f"{python} -m squeezenet", 1)
-        command = command.replace("train digits", "train digits --epochs 15")
-        done = subprocess.run(
-            command, shell=True, cwd=tmp_path, capture_output=True, text=True, env=os.environ
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        if " eval " in command:
-            assert float(done.stdout.split()[1].rstrip("%")) > 85
+    command = tmp_path / "bin" / "squeezenet"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.with_published "$@"\n')
+    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    return tmp_path
+
+
+def run(text: str, language: str, folder: Path) -> str:
+    """Run a block as it is written; return what it printed."""
+    environment = os.environ | {
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
+    command = ["sh", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_blocks_of_the_digits(workplace: Path) -> None:
+    outputs = [
+        run(text, language, workplace) for language, text in blocks(README) if of_digits(text)
+    ]
+    assert len(outputs) == 3
+    top1 = re.search(r"top-1 (\d+\.\d)%  top-5", outputs[0])
+    assert top1 and float(top1[1]) > 95
+    assert outputs[1].split()[0] in "0123456789"
+    assert (workplace / "digits-c" / "classify").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [README, TUTORIAL])
+def test_blocks_of_photos(workplace: Path, document: str) -> None:
+    for language, text in blocks(document):
+        if not of_digits(text) and not installs(text):
+            run(text, language, workplace)
+    assert (workplace / "run" / "report" / "MODEL_CARD.md").is_file()
+    assert (workplace / "photos.sqz").stat().st_size < 500_000
+
+
+@pytest.mark.slow
+def test_the_installation(tmp_path: Path) -> None:
+    """In a copy of what git knows, with nothing installed but Python."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, check=True,
+    ).stdout.decode()  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        source, target = REPOSITORY / name, tmp_path / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target, follow_symlinks=False)
+    [(language, text)] = [block for block in blocks(README) if installs(block[1])]
+    assert language == "sh"
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+        ["sh", "-e", "-c", text], cwd=tmp_path, capture_output=True, text=True, env=environment
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] in "0123456789"
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_every_block_is_run() -> None:
+    """A block is the installation's, the digits' or the photos', so one of the tests has it."""
+    for document in (README, TUTORIAL):
+        for language, text in blocks(document):
+            assert installs(text) or of_digits(text) or "photos" in text, (language, text)
+    for other in ("docs/architecture.md", "docs/compression.md", "docs/results.md"):
+        assert not [text for language, text in blocks(other) if language == "sh"], other
+
+
+def test_the_readme_is_short() -> None:
+    lines = (REPOSITORY / README).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    first_screen = "\n".join(lines[:20])
+    assert "![" in first_screen and "**" in first_screen and "pip install" in first_screen
+
+
+def test_links_lead_somewhere() -> None:
+    for document in ("README.md", "CONTRIBUTING.md", "TESTING.md", *_documents()):
+        path = REPOSITORY / document
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{document}: {target}"
+
+
+def _documents() -> list[str]:
+    return [str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md")]
 
 
 def test_every_command_is_in_the_readme() -> None:
