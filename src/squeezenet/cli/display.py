@@ -1,35 +1,21 @@
-"""How results and progress look on a terminal: tables and live bars with rate and time left.
+"""Progress on a terminal: live bars with rate and time left.
 
-``NO_COLOR`` is honoured (rich does). What is not for a terminal is in ``output``, without rich.
+``NO_COLOR`` is honoured (rich does). Progress where there is no terminal is in ``output``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.progress import Task as RichTask
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from squeezenet.cli.text import amount, duration, one_line
 
 
-def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
-) -> None:
-    """Print a table; columns that are ``right`` are aligned right."""
-    table = Table(title=Text(title), title_justify="left", header_style="bold", box=None)
-    for column, numeric in zip(columns, right, strict=True):
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
-
-
 class _Rate(ProgressColumn):
-    """Items a second and time left."""
+    """Items per second and time left."""
 
     def render(self, task: RichTask) -> Text:
         rate = task.finished_speed or task.speed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -30,20 +29,21 @@ def eval_command(
     data: Annotated[
         str,
         Parameter(
-            help="Folder of class folders named by the model's classes or their WordNet ids "
-            "(of a split folder test/, else val/), or the word digits."
+            help="Folder of class folders, named as the model's classes or their WordNet ids. Or "
+            "a folder of train/, val/ and test/ with such folders. Or the word digits."
         ),
     ],
     /,
     *,
     against: Annotated[
-        Path | None,
+        ModelArgument | None,
         Parameter(
-            help="Another model, or this one, in float32: report agreement with it and KL from it."
+            help="Reference model, run in float32: adds agreement, KL divergence and paired "
+            "differences. It may be the same model."
         ),
     ] = None,
     in_float: Annotated[
-        bool, Parameter(name="--float", negative=(), help="Run a .sqz in float32, not in integers.")
+        bool, Parameter(name="--float", negative=(), help="Run a .sqz in float32 instead of integers.")
     ] = False,
     split: SplitOption = None,
     arch: ArchOption = None,
