@@ -16,7 +16,7 @@ from squeezenet.errors import UsageError
 
 
 class Command(NamedTuple):
-    """``function`` is in the command's module, ``summary`` is also the function's docstring."""
+    """``function`` is in the module of the command's name; help shows ``summary``."""
 
     function: str
     summary: str
@@ -82,7 +82,6 @@ _EXIT_CODES = (
 )
 
 
-
 def _shown_default(value: object) -> str | None:
     """What help says of a default: nothing where it is none, or a flag that is off."""
     return None if value is None or value is False else str(value)
@@ -118,6 +117,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         try:
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         except CycloptsError as error:
-            raise parser_error(error, words[0] if words[:1] and words[0] in COMMANDS else "")
+            command = words[0] if words and words[0] in COMMANDS else ""
+            raise parser_error(error, command) from None
 
     return report_errors(call)

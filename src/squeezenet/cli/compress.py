@@ -26,7 +26,7 @@ from squeezenet.cli.options import (
     set_threads,
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
-from squeezenet.cli.table import Column, print_table
+from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output
@@ -144,8 +144,7 @@ def compress(
         float | None,
         Parameter(
             group=_DEEP,
-            help="Max loss in points of accuracy from pruning one layer in the scan (default "
-            "0.5).",
+            help="Max loss in points of accuracy from pruning one layer in the scan (default 0.5).",
         ),
     ] = None,
     prune_epochs: Annotated[
@@ -320,8 +319,9 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped:
             for row in report.stages
         ],
     )
-    print(
-        f"\n{out}: {report.file_bytes:,} bytes; {report.comparison.agreement:.1f}% of predictions "
+    print()
+    print_text(
+        f"{out}: {report.file_bytes:,} bytes; {report.comparison.agreement:.1f}% of predictions "
         f"as before, KL {report.comparison.kl:.4f} nats"
     )
 

@@ -19,8 +19,13 @@ from squeezenet.files import require_output, write_bytes_atomically
 
 def convert(
     model: ModelArgument,
-    out: Annotated[Path, Parameter(help="File to write; it ends in .sqz or .safetensors. A conversion that would change weights is "
-            "refused.")],
+    out: Annotated[
+        Path,
+        Parameter(
+            help="File to write; it ends in .sqz or .safetensors. A conversion that would change "
+            "weights is refused."
+        ),
+    ],
     /,
     *,
     half: Annotated[

@@ -19,6 +19,7 @@ from squeezenet.cli.options import (
     require_workers,
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.table import print_text
 from squeezenet.evaluation.metrics import compare, require_same_classes, score
 from squeezenet.evaluation.predict import predict
 from squeezenet.images.batches import EvalBatches, default_workers
@@ -43,7 +44,8 @@ def eval_command(
         ),
     ] = None,
     in_float: Annotated[
-        bool, Parameter(name="--float", negative=(), help="Run a .sqz in float32 instead of integers.")
+        bool,
+        Parameter(name="--float", negative=(), help="Run a .sqz in float32 instead of integers."),
     ] = False,
     split: SplitOption = None,
     arch: ArchOption = None,
@@ -76,12 +78,12 @@ def eval_command(
     if json:
         print_json(plain(result))
         return
-    print(
+    print_text(
         f"top-1 {measured.top1:.1f}%  top-5 {measured.top5:.1f}%  on {measured.images} images"
         f"  ({opened.file_bytes:,} bytes, {opened.arithmetic} arithmetic)"
     )
     if other is not None:
-        print(
+        print_text(
             f"against {against}: agreement {comparison.agreement:.1f}%, "
             f"KL {comparison.kl:.4f} nats, "
             f"top-1 {comparison.top1_difference:+.2f} ± {comparison.top1_standard_error:.2f}, "

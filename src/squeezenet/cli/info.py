@@ -26,7 +26,6 @@ from squeezenet.codec.model_kinds import ModelKind, find_model, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import FloatOnlyError, UsageError
 
-
 _COLUMNS = (
     Column("layer", rank=1, shorten="end", min_width=12),
     Column("kind", rank=7, optional=True),
@@ -230,7 +229,7 @@ def _client_facts(client: _ClientNeeds) -> list[tuple[str, str]]:
         ("flash", f"{client.flash:,} bytes, and the code of the runtime"),
         (
             "time",
-            f"about {latency:.{0 if latency >= 10 else 1}f} ms per image here, one thread; "
+            f"about {latency:{'.0f' if latency >= 10 else '.2g'}} ms per image here, one thread; "
             "decoding and resizing not included",
         ),
     ]

@@ -73,9 +73,7 @@ ThreadsOption: TypeAlias = Annotated[
 ]
 CheckpointOption: TypeAlias = Annotated[
     float,
-    Parameter(
-        group=RUNNING, help="Seconds between checkpoints. Each epoch also ends with one."
-    ),
+    Parameter(group=RUNNING, help="Seconds between checkpoints. Each epoch also ends with one."),
 ]
 
 

@@ -15,7 +15,7 @@ from squeezenet.api.model_argument import DEFAULT_MODEL, model_path
 from squeezenet.api.predictor import open_predictor
 from squeezenet.cli.output import LineProgress, bad_images, plain, print_json, report_skipped
 from squeezenet.cli.suggest import see_help, unknown
-from squeezenet.cli.table import Column, print_table
+from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.cli.text import one_line
 from squeezenet.codec.model_kinds import is_sqz
 from squeezenet.errors import DataError, ImageError, UsageError
@@ -65,9 +65,10 @@ def predict_images(
         )
     progress = LineProgress()  # on a terminal too: there is no bar, and rich is slow to import
     if len(images) == len(model_and_images):
-        progress.log(
+        print_text(
             "no model given: using the built-in CIFAR-10 network, which knows "
-            + ", ".join(DEFAULT_CLASSES)
+            + ", ".join(DEFAULT_CLASSES),
+            sys.stderr,
         )
     predictor = open_predictor(model, arch)
     bad = bad_images(progress, strict=strict)

@@ -20,6 +20,7 @@ from squeezenet.cli.options import (
     require_workers,
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.table import print_text
 from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
 from squeezenet.evaluation.metrics import Evaluation, score
@@ -69,7 +70,7 @@ def report(
     if json:
         print_json(plain({**vars(measured), "files": [str(path) for path in paths]}))
         return
-    print(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")
+    print_text(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")
 
 
 def draw_report(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from squeezenet.cli.text import one_line, shorten_end, shorten_list, shorten_path, text_width
 
@@ -51,6 +51,7 @@ def table_lines(
         numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
         shorten = _SHORTEN[column.shorten or "end"]
         shown = [shorten_end(column.title, room), *(shorten(row[i], room) for row in cells)]
+        room = max(map(text_width, shown))
         for j, text in enumerate(shown):
             padding = " " * (room - text_width(text))
             lines[j] += gap + (padding + text if numeric else text + padding)
@@ -92,25 +93,31 @@ def fact_lines(facts: Sequence[tuple[str, str]], width: int | None = None) -> li
         indent = _GAP  # too narrow for two columns: the value begins on a line of its own
     lines = []
     for name, value in facts:
-        name = one_line(name)
-        line = name + " " * (indent - text_width(name))
-        if text_width(name) >= indent:
-            lines.append(name)
-            line = " " * indent
-        empty = True
-        for word in one_line(value).split(" "):
-            if not empty and width is not None and text_width(f"{line} {word}") > width:
-                lines.append(line)
-                line, empty = " " * indent, True
-            line += word if empty else f" {word}"
-            empty = False
-        lines.append(line)
+        first, *more = text_lines(value, None if width is None else width - indent)
+        padding = indent - text_width(name)
+        if padding > 0:
+            lines.append(name + " " * padding + first)
+        else:
+            lines += [name, " " * indent + first]
+        lines += [" " * indent + line for line in more]
+    return lines
+
+
+def text_lines(text: str, width: int | None = None) -> list[str]:
+    """Break a text at its spaces, so that no number is cut in two; ``width`` as above."""
+    lines: list[str] = []
+    for word in one_line(text).split(" "):
+        longer = f"{lines[-1]} {word}" if lines and lines[-1] else word
+        if not lines or (width is not None and text_width(longer) > width):
+            lines.append(word)
+        else:
+            lines[-1] = longer
     return lines
 
 
 def print_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout, as wide as the terminal allows."""
-    head, *body = table_lines(columns, rows, terminal_width())
+    head, *body = table_lines(columns, rows, terminal_width(sys.stdout))
     if title:
         print(one_line(title))
     print(_bold(head))
@@ -120,19 +127,26 @@ def print_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[o
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     """Print names with values to stdout, as wide as the terminal allows."""
-    for line in fact_lines(facts, terminal_width()):
+    for line in fact_lines(facts, terminal_width(sys.stdout)):
         print(line)
 
 
-def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is; None where it is none. ``COLUMNS`` comes first."""
-    if not sys.stdout.isatty():
+def print_text(text: str, stream: TextIO | None = None) -> None:
+    """Print one line, or several on a narrow terminal, to stdout or another stream."""
+    stream = stream or sys.stdout
+    for line in text_lines(text, terminal_width(stream)):
+        print(line, file=stream)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Columns of the terminal that a stream is; None where it is none. ``COLUMNS`` comes first."""
+    if not stream.isatty():
         return None
     columns = os.environ.get("COLUMNS", "")
     if columns.isascii() and columns.isdigit() and int(columns):
         return int(columns)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+        return os.get_terminal_size(stream.fileno()).columns or None
     except OSError:
         return 80
 

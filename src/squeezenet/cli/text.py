@@ -43,6 +43,11 @@ def shorten_end(text: str, width: int) -> str:
     return text if text_width(text) <= width else _head(text, width - 1) + ELLIPSIS
 
 
+def shorten_start(text: str, width: int) -> str:
+    """Shorten a text to so many columns at its start."""
+    return text if text_width(text) <= width else ELLIPSIS + _head(text[::-1], width - 1)[::-1]
+
+
 def shorten_list(text: str, width: int) -> str:
     """Shorten items that commas part, whole items at a time where one fits."""
     if text_width(text) <= width:
@@ -62,7 +67,7 @@ def shorten_path(text: str, width: int) -> str:
     stem, dot, ending = text.rpartition(".")
     if dot and 1 <= len(ending) <= 4 and width < 2 * len(ending) + 4:
         text = stem
-    shorter = ELLIPSIS + _head(text[::-1], width - 1)[::-1]
+    shorter = shorten_start(text, width)
     # From the start of a name, if that costs no more than the folder's last letters.
     slash = shorter.find("/")
     return ELLIPSIS + shorter[slash:] if slash > 0 else shorter
