@@ -112,8 +112,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
 
     def call() -> None:
-        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-            raise UsageError(f"{unknown('command', words[0], COMMANDS)} {see_help()}")
+        known = [*COMMANDS, "--help", "-h", "--version"]
+        if words and words[0] not in known:
+            what = "option" if words[0].startswith("-") else "command"
+            raise UsageError(f"{unknown(what, words[0], known)} {see_help()}")
         try:
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         except CycloptsError as error:

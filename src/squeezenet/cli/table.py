@@ -119,7 +119,7 @@ def print_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[o
     """Print a table to stdout, as wide as the terminal allows."""
     head, *body = table_lines(columns, rows, terminal_width(sys.stdout))
     if title:
-        print(one_line(title))
+        print_text(title)
     print(_bold(head))
     for line in body:
         print(line)
