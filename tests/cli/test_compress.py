@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.cli.running import Capture, failure, option_in_words
@@ -43,10 +44,12 @@ def test_numbers_that_make_no_sense(capsys: Capture, sqz: Path, tmp_path: Path) 
         assert option_in_words(option[-2]) in option_in_words(line)
 
 
-def test_targets_out_of_reach(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
+def test_targets_out_of_reach(
+    capsys: Capture, sqz: Path, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
     """They are refused before any work, with the least value that makes sense."""
     out = tmp_path / "x.sqz"
-    compress = ["compress", sqz, "--out", out, "--data", "digits"]
+    compress = ["compress", sqz, "--out", out, "--calib", image_folder(a=20, b=20)]
     for method in ("rd", "deep-compression"):
         line = failure(capsys, 2, *compress, "--method", method, "--target-bytes", "500")
         found = re.search(
@@ -57,7 +60,7 @@ def test_targets_out_of_reach(capsys: Capture, sqz: Path, tmp_path: Path) -> Non
         assert found and 500 < int(found[1].replace(",", "")) < 2000
         line = failure(capsys, 2, *compress, "--method", method, "--max-drop", "0.1")
         assert line == (
-            "squeezenet: --max-drop 0.1: one of the 179 images measured is worth 0.56 points; "
-            "expected 0 or at least 0.56"
+            "squeezenet: --max-drop 0.1: one of the 8 images measured is worth 12.50 points; "
+            "expected 0 or at least 12.50"
         )
     assert not out.exists() and not out.with_name("x.sqz.work").exists()
