@@ -49,7 +49,6 @@ def test_size_at_the_bound(
     tiny_record: ModelRecord, kind: type[RateDistortionSettings | DeepCompressionSettings]
 ) -> None:
     images = images_to_measure(100)
-    # Targets of three digits or four each: the record holds the target itself.
     least = min_file_bytes(tiny_record, kind(target_bytes=900))
     assert 500 < least < 1000
     require_reachable(tiny_record, images, kind(target_bytes=least))

@@ -68,7 +68,8 @@ def min_file_bytes(
     The file's own record is longer by what compression adds to the provenance.
     """
     spec = dataclasses.replace(record.spec, batch_norm=False)
-    provenance = {"settings": to_plain(settings), "source": record.provenance}
+    any_target = dataclasses.replace(settings, target_bytes=None)  # equal for all targets
+    provenance = {"settings": to_plain(any_target), "source": record.provenance}
     graph = build_graph(spec)
     is_integer = isinstance(settings, RateDistortionSettings)
     activations = {
