@@ -77,7 +77,7 @@ def test_unknown_content(capsys: Capture, tmp_path: Path) -> None:
     assert "no best.safetensors inside" in failure(capsys, 2, "info", tmp_path / "folder")
 
 
-def test_network_that_answers_nonsense(
+def test_network_with_logits_that_are_not_finite(
     capsys: Capture, sqz: Path, image_folder: Callable[..., Path]
 ) -> None:
     model = container.read_sqz(sqz)

@@ -28,7 +28,7 @@ UNSURE = "unsure"
 DEFAULT_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-"""Those of ``DEFAULT_MODEL``, which are said before it is opened."""
+"""Classes of ``DEFAULT_MODEL``; printed before it is opened, so a test compares them to its file."""
 _COLUMNS = (
     Column("image", rank=2, shorten="path", min_width=4),
     Column("label", rank=0, shorten="end"),
@@ -52,7 +52,7 @@ def predict_images(
 ) -> None:
     """Print the classes of images; the arguments are those of the command."""
     _require_no_option(model_and_images)
-    model, images = _parted(model_and_images)
+    model, images = _split_arguments(model_and_images)
     if not images and not model.exists():
         raise UsageError(f"{model}: no such file or folder")
     if not images:
@@ -101,7 +101,7 @@ def _require_no_option(arguments: tuple[str, ...]) -> None:
             raise UsageError(f"predict: {message} {see_help('predict')}")
 
 
-def _parted(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+def _split_arguments(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
     """Split into the model and the images; images alone are for the default model."""
     if not arguments or _names_images(arguments[0]):
         return DEFAULT_MODEL, arguments
