@@ -28,7 +28,7 @@ UNSURE = "unsure"
 DEFAULT_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-"""Classes of ``DEFAULT_MODEL``; printed before it is opened, so a test compares them to its file."""
+"""Classes of ``DEFAULT_MODEL``, printed before it is opened; a test compares them to its file."""
 _COLUMNS = (
     Column("image", rank=2, shorten="path", min_width=4),
     Column("label", rank=0, shorten="end"),
