@@ -1,5 +1,8 @@
-"""The command line, thin: arguments in, one stage called, its result shown.
+"""The command line, a thin layer: parse arguments, call one stage, show its result.
 
-A command a module; torch and the like are imported inside the command, so that ``info`` and
-``predict`` start quickly and work where they are not installed.
+One module per command. torch and other slow or optional packages are imported inside the command:
+``info`` and ``predict`` start quickly, and work where those are not installed.
+
+In:  the words of a command line.
+Out: results on stdout, progress and one-line errors on stderr, an exit code.
 """

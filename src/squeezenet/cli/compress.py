@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from squeezenet.cli.options import (
+    RUNNING,
     ArchOption,
     CheckpointOption,
     DeviceOption,
@@ -24,14 +25,8 @@ from squeezenet.cli.options import (
     require_workers,
     set_threads,
 )
-from squeezenet.cli.output import (
-    bad_images,
-    make_progress,
-    plain,
-    print_json,
-    print_table,
-    report_skipped,
-)
+from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output
@@ -42,78 +37,140 @@ if TYPE_CHECKING:
     from squeezenet.train.recipe import Recipe
 
 
+_COLUMNS = (
+    Column("stage", rank=1, shorten="end", min_width=6),
+    Column("density %", rank=4, optional=True),
+    Column("bits/weight", rank=5, optional=True),
+    Column("bits/gap", rank=6, optional=True),
+    Column("bytes"),
+    Column("smaller", rank=2, optional=True),
+    Column("top-1"),
+    Column("top-5", rank=3, optional=True),
+)
+"""The stage table. At 40 columns stage, bytes, how much smaller, and top-1 are left."""
+_COMMON = Group("Common", sort_key=1)
+_RD = Group("Method rd", sort_key=2)
+_DEEP = Group("Method deep-compression", sort_key=3)
+
+
 def compress(
     model: ModelArgument,
     /,
     *,
-    out: Annotated[Path, Parameter(help="File to write.")],
+    out: Annotated[Path, Parameter(group=_COMMON, help="File to write; it ends in .sqz.")],
     method: Annotated[
         Literal["rd", "deep-compression"],
-        Parameter(help="rd trades bits for divergence; the paper's prunes, shares and codes."),
+        Parameter(
+            group=_COMMON,
+            help="rd: integer levels by rate-distortion optimization. deep-compression: the "
+            "paper's pruning, weight sharing and entropy coding.",
+        ),
     ] = "rd",
     data: Annotated[
-        str | None, Parameter(help="Labelled images to learn from: a folder or digits.")
+        str | None,
+        Parameter(group=_COMMON, help="Labelled images to learn from: a folder, or digits."),
     ] = None,
     calib: Annotated[
         str | None,
-        Parameter(help="Images without labels: learns from the original's answers."),
+        Parameter(
+            group=_COMMON,
+            help="Images without labels, instead of --data: the original model's predictions "
+            "are the targets.",
+        ),
     ] = None,
     val: Annotated[
         str | None,
-        Parameter(help="Labelled images to measure with; else part of --data or --calib."),
+        Parameter(
+            group=_COMMON,
+            help="Labelled images to measure on. By default a part of --data or --calib is held "
+            "out.",
+        ),
     ] = None,
     target_bytes: Annotated[
-        int | None, Parameter(help="Size to stay within; the method's setting is searched for.")
+        int | None,
+        Parameter(
+            group=_COMMON, help="Max size of the file. The method's settings are searched for it."
+        ),
     ] = None,
     max_drop: Annotated[
         float | None,
         Parameter(
-            help="Points of top-1 that may be lost (of agreement, by --calib): rd searches for "
-            "the smallest file; exit 3 if the file loses more."
+            group=_COMMON,
+            help="Max loss in points of top-1 (with --calib and no --val: of agreement). rd "
+            "searches for the smallest file within it. Exit code 3 if the file loses more.",
         ),
     ] = None,
     effort: Annotated[
         Literal["low", "medium", "high"] | None,
         Parameter(
-            help="rd: low and medium (the default) take minutes; high trains as well: with many "
-            "labelled images it prunes and retrains first, else it trains the levels."
+            group=_RD,
+            help="low and medium (default) take minutes. high trains as well: with 10,000 "
+            "labelled images or more it prunes and retrains first, else it trains the levels.",
         ),
     ] = None,
     divergence: Annotated[
         float | None,
         Parameter(
-            help="rd: nats of KL that fine rounding would cost, 0.07 unless told; a third to half "
-            "of it comes true."
+            group=_RD,
+            help="Target KL divergence predicted by the quadratic model, in nats (default 0.07). "
+            "Measured KL is usually a third to a half of it.",
         ),
     ] = None,
     bits: Annotated[
-        int | None, Parameter(help="Bits a code: 2^bits - 1 weights are shared; 6 unless told.")
+        int | None,
+        Parameter(
+            group=_DEEP,
+            help="Bits per weight: at most 2^bits − 1 distinct non-zero values per layer "  # noqa: RUF001 - minus
+            "(default 6).",
+        ),
     ] = None,
     density: Annotated[
         float | None,
-        Parameter(help="Share of weights kept, spread over the layers by LAMP; else scanned for."),
+        Parameter(
+            group=_DEEP,
+            help="Fraction of weights kept, spread over the layers by LAMP. By default a "
+            "sensitivity scan decides for each layer.",
+        ),
     ] = None,
     layer_density: Annotated[
         list[str] | None,
-        Parameter(help="Share for one layer, as fire2/expand3x3=0.33; may be repeated."),
+        Parameter(
+            group=_DEEP,
+            negative=(),
+            help="Fraction kept in one layer, as fire2/expand3x3=0.33. May be repeated.",
+        ),
     ] = None,
     scan_budget: Annotated[
         float | None,
-        Parameter(help="Points of accuracy that pruning one layer may cost in the scan; 0.5."),
+        Parameter(
+            group=_DEEP,
+            help="Max loss in points of accuracy from pruning one layer in the scan (default 0.5).",
+        ),
     ] = None,
     prune_epochs: Annotated[
         int | None,
-        Parameter(help="Retraining with the mask held; by default 10, more for small sets."),
+        Parameter(
+            group=_DEEP,
+            help="Epochs of retraining the pruned network (default 10, more for small sets).",
+        ),
     ] = None,
     share_epochs: Annotated[
         int | None,
-        Parameter(help="Fine-tuning of the shared weights; by default 4, more for small sets."),
+        Parameter(
+            group=_DEEP,
+            help="Epochs of fine-tuning the shared weights (default 4, more for small sets).",
+        ),
     ] = None,
     learning_rate: Annotated[
-        float | None, Parameter(help="Of the retraining, 0.02 unless told.")
+        float | None, Parameter(group=_DEEP, help="Learning rate of the retraining (default 0.02).")
     ] = None,
     recipe: Annotated[
-        str | None, Parameter(help="Whose batch size and augmentation the retraining takes.")
+        str | None,
+        Parameter(
+            group=RUNNING,
+            help="Recipe whose batch size and augmentation the retraining uses. By default the "
+            "data decide.",
+        ),
     ] = None,
     arch: ArchOption = None,
     seed: SeedOption = 0,
@@ -124,30 +181,28 @@ def compress(
     workers: WorkersOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compress a model; every stage's size and accuracy is shown."""
+    """Compress a model to a .sqz file and measure what it lost."""
     require_extra("train", "compressing")
     require_output(out, model, (".sqz",))
     require_seed(seed)
     require_workers(workers)
     require_checkpoint_every(checkpoint_every)
-    if max_drop is not None and math.isnan(max_drop):
-        raise UsageError("--max-drop nan, expected a number")
-    if target_bytes is not None and target_bytes < 1:
-        raise UsageError(f"--target-bytes {target_bytes}, expected 1 or more")
     settings = _settings(
         method,
-        {"target_bytes": target_bytes},
-        {"max_drop": max_drop, "effort": effort, "divergence": divergence},
+        target_bytes,
+        max_drop,
+        {"effort": effort, "divergence": divergence},
         {
             "bits": bits,
             "density": density,
-            "densities": dict(_layer_density(text) for text in layer_density or ()) or None,
+            "layer_density": layer_density,
             "scan_budget": scan_budget,
             "prune_epochs": prune_epochs,
             "share_epochs": share_epochs,
             "learning_rate": learning_rate,
         },
     )
+    from squeezenet.compress.feasibility import require_reachable
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.model.load import load_model
@@ -158,6 +213,7 @@ def compress(
     progress = make_progress()
     loaded = load_model(model, arch)
     images = open_compression_images(loaded.record, data=data, calib=calib, val=val, seed=seed)
+    require_reachable(loaded.record, images, settings, max_drop)
     bad = bad_images(progress, strict=strict)
     report = compress_model(
         loaded,
@@ -181,9 +237,13 @@ def compress(
 
 
 def _settings(
-    method: str, both: dict[str, Any], of_rd: dict[str, Any], of_paper: dict[str, Any]
+    method: str,
+    target_bytes: int | None,
+    max_drop: float | None,
+    of_rd: dict[str, Any],
+    of_deep: dict[str, Any],
 ) -> Settings:
-    """The method's settings from options, None being one that was not given.
+    """Return the method's settings; an option that is None was not given.
 
     Raises:
         UsageError: an option of the other method was given, or one is out of its range.
@@ -191,24 +251,31 @@ def _settings(
     from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
     from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 
+    if max_drop is not None and math.isnan(max_drop):
+        raise UsageError("--max-drop nan, expected a number")
+    if target_bytes is not None and target_bytes < 1:
+        raise UsageError(f"--target-bytes {target_bytes}, expected 1 or more")
     rd = method == "rd"
-    own, foreign = (of_rd, of_paper) if rd else (of_paper, of_rd)
+    own, foreign = (of_rd, of_deep) if rd else (of_deep, of_rd)
     for name, value in foreign.items():
-        # Deep Compression does not search by --max-drop, but keeps to it.
-        if value is not None and name != "max_drop":
-            option = "layer-density" if name == "densities" else name.replace("_", "-")
+        if value is not None:
             other = "deep-compression" if rd else "rd"
+            option = name.replace("_", "-")
             raise UsageError(f"--{option} belongs to --method {other}, not to {method}")
-    given = {name: value for name, value in (both | own).items() if value is not None}
+    if rd:  # Deep Compression does not search by --max-drop; its file is judged by it
+        own |= {"max_drop": max_drop}
+    elif layer_densities := own.pop("layer_density"):
+        own |= {"densities": dict(_layer_density(text) for text in layer_densities)}
+    own |= {"target_bytes": target_bytes}
     kind = RateDistortionSettings if rd else DeepCompressionSettings
     try:
-        return kind(**given)
+        return kind(**{name: value for name, value in own.items() if value is not None})
     except SpecError as error:
         raise UsageError(str(error)) from None
 
 
 def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
-    """The recipe asked for, or one for the data, with the augmentation of the model's training."""
+    """Return the named recipe, or the data's default with the augmentation of the training."""
     from squeezenet.train.recipe import recipe_named
     from squeezenet.train.run import default_recipe, recorded_augmentation
 
@@ -220,7 +287,7 @@ def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
 
 
 def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped: int) -> None:
-    """Print the stage table, or all that was measured as JSON."""
+    """Print the stage table, or everything that was measured as JSON."""
     before, after = report.stages[0], report.stages[-1]
     if as_json:
         print_json(
@@ -236,8 +303,8 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped:
         )
         return
     print_table(
-        f"Method {report.method}, accuracy on {report.measured_images} images",
-        ["stage", "density %", "bits/weight", "bits/gap", "bytes", "smaller", "top-1", "top-5"],
+        f"Method {report.method}, accuracy on {report.measured_images:,} images",
+        _COLUMNS,
         [
             (
                 row.stage,
@@ -252,9 +319,10 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped:
             for row in report.stages
         ],
     )
-    print(
-        f"\n{out}: {report.file_bytes:,} bytes; {report.comparison.agreement:.1f}% of answers as "
-        f"before, KL {report.comparison.kl:.4f} nats"
+    print()
+    print_text(
+        f"{out}: {report.file_bytes:,} bytes; {report.comparison.agreement:.1f}% of predictions "
+        f"as before, KL {report.comparison.kl:.4f} nats"
     )
 
 
@@ -264,5 +332,5 @@ def _layer_density(text: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise UsageError(
-            f"--layer-density {text!r}, expected LAYER=SHARE such as fire2/expand3x3=0.33"
+            f"--layer-density {text!r}, expected LAYER=FRACTION such as fire2/expand3x3=0.33"
         ) from None

@@ -1,4 +1,4 @@
-"""``squeezenet convert``: from one kind of model file to another, losing nothing unless told to."""
+"""``squeezenet convert``: from one kind of model file to another. Only ``--half`` loses bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from squeezenet.files import require_output, write_bytes_atomically
 
 def convert(
     model: ModelArgument,
-    out: Annotated[Path, Parameter(help="File to write; its ending is .sqz or .safetensors.")],
+    out: Annotated[
+        Path,
+        Parameter(
+            help="File to write; it ends in .sqz or .safetensors. A conversion that would change "
+            "weights is refused."
+        ),
+    ],
     /,
     *,
     half: Annotated[
@@ -35,12 +41,12 @@ def convert(
     arch: ArchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Convert a model file; without --half every weight stays as it is, or it is refused."""
+    """Convert a model file without loss, or to 16-bit weights."""
     require_output(out, model, (".sqz", ".safetensors"))
     if half and out.suffix != ".safetensors":
-        raise UsageError(f"--half is for .safetensors; {out.name} has integers and codebooks")
+        raise UsageError(f"--half is for .safetensors; {out.name} holds integers or codebooks")
     if coder is not None and out.suffix != ".sqz":
-        raise UsageError(f"--coder is for .sqz; {out.name} is not coded")
+        raise UsageError(f"--coder is for .sqz; {out.name} has no entropy coder")
     source = find_model(model)
     if out.suffix == ".sqz":
         compressed = (

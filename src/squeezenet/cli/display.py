@@ -1,43 +1,59 @@
-"""How results and progress look on a terminal: tables and live bars with rate and time left.
+"""Progress on a terminal: live bars with rate and time left.
 
-``NO_COLOR`` is honoured (rich does). What is not for a terminal is in ``output``, without rich.
+``NO_COLOR`` is honoured (rich does). Progress where there is no terminal is in ``output``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.progress import Task as RichTask
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
-from squeezenet.cli.text import amount, duration, one_line
+from squeezenet.cli.text import amount, duration, one_line, shorten_start
+
+_FULL_WIDTH, _NARROW_WIDTH = 80, 60
+"""Terminal columns from which a line has room for everything, and for all but bar and rate."""
+_PERCENT_WIDTH = 4
 
 
-def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
-) -> None:
-    """Print a table; columns that are ``right`` are aligned right."""
-    table = Table(title=Text(title), title_justify="left", header_style="bold", box=None)
-    for column, numeric in zip(columns, right, strict=True):
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+class _Speed(ProgressColumn):
+    """Time left, and items per second before it where there is room."""
 
-
-class _Rate(ProgressColumn):
-    """Items a second and time left."""
+    def __init__(self, *, with_rate: bool) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._with_rate = with_rate
 
     def render(self, task: RichTask) -> Text:
         rate = task.finished_speed or task.speed
-        unit = task.fields["unit"]
         if not rate:
             return Text("")
-        left = (task.total or 0) - task.completed
-        return Text(f"{amount(rate, unit)}/s, {duration(left / rate)} left")
+        left = f"{duration(((task.total or 0) - task.completed) / rate)} left"
+        return Text(f"{amount(rate, task.fields['unit'])}/s, {left}" if self._with_rate else left)
+
+
+class _Note(ProgressColumn):
+    """The task's note. Its end is the newest result, so it is shortened at its start."""
+
+    def __init__(self, max_width: int) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._max_width = max_width
+
+    def render(self, task: RichTask) -> Text:
+        return Text(shorten_start(task.fields["note"], self._max_width))
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What a line of progress shows on a terminal of ``width`` columns; the note always."""
+    title = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+    percent = TextColumn(f"{{task.percentage:>{_PERCENT_WIDTH - 1}.0f}}%")
+    if width >= _FULL_WIDTH:
+        bar = BarColumn(bar_width=20)
+        return [title, bar, percent, _Speed(with_rate=True), _Note(width)]
+    if width >= _NARROW_WIDTH:
+        return [title, percent, _Speed(with_rate=False), _Note(width)]
+    return [percent, _Note(width - _PERCENT_WIDTH - 1)]
 
 
 class TerminalProgress:
@@ -56,11 +72,7 @@ class TerminalProgress:
 class _BarTask:
     def __init__(self, console: Console, title: str, total: int, unit: str, done: int) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            *_columns(console.width),
             console=console,
             transient=True,
             speed_estimate_period=60,

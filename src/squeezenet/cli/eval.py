@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,6 +19,7 @@ from squeezenet.cli.options import (
     require_workers,
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.table import print_text
 from squeezenet.evaluation.metrics import compare, require_same_classes, score
 from squeezenet.evaluation.predict import predict
 from squeezenet.images.batches import EvalBatches, default_workers
@@ -30,20 +30,22 @@ def eval_command(
     data: Annotated[
         str,
         Parameter(
-            help="Folder of class folders named by the model's classes or their WordNet ids "
-            "(of a split folder test/, else val/), or the word digits."
+            help="Folder of class folders, named as the model's classes or their WordNet ids. Or "
+            "a folder of train/, val/ and test/ with such folders. Or the word digits."
         ),
     ],
     /,
     *,
     against: Annotated[
-        Path | None,
+        ModelArgument | None,
         Parameter(
-            help="Another model, or this one, in float32: report agreement with it and KL from it."
+            help="Reference model, run in float32: adds agreement, KL divergence and paired "
+            "differences. It may be the same model."
         ),
     ] = None,
     in_float: Annotated[
-        bool, Parameter(name="--float", negative=(), help="Run a .sqz in float32, not in integers.")
+        bool,
+        Parameter(name="--float", negative=(), help="Run a .sqz in float32 instead of integers."),
     ] = False,
     split: SplitOption = None,
     arch: ArchOption = None,
@@ -76,12 +78,12 @@ def eval_command(
     if json:
         print_json(plain(result))
         return
-    print(
+    print_text(
         f"top-1 {measured.top1:.1f}%  top-5 {measured.top5:.1f}%  on {measured.images} images"
         f"  ({opened.file_bytes:,} bytes, {opened.arithmetic} arithmetic)"
     )
     if other is not None:
-        print(
+        print_text(
             f"against {against}: agreement {comparison.agreement:.1f}%, "
             f"KL {comparison.kl:.4f} nats, "
             f"top-1 {comparison.top1_difference:+.2f} ± {comparison.top1_standard_error:.2f}, "

@@ -1,4 +1,4 @@
-"""``squeezenet export``: a ``.sqz`` as a folder for another kind of client."""
+"""``squeezenet export``: a ``.sqz`` as a folder for a client in another language."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["c"], Parameter(help="c: a folder that cc *.c, or make, turns into a program.")
+        Literal["c"], Parameter(help="c: a folder that make, or cc *.c, compiles to a program.")
     ],
     out: Annotated[Path, Parameter(help="Folder to write; it must be new or empty.")],
     json: JsonOption = False,
 ) -> None:
-    """Write a .sqz with all that a client needs to run it."""
+    """Write a .sqz as C source code that compiles to a program."""
     if model_kind(model) is not ModelKind.SQZ:
         raise UsageError(f"{model}: not a .sqz file; squeezenet compress makes one")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; expected a new or empty folder")
+        raise UsageError(f"{out}: exists already, expected a new or empty folder")
     project = c_project(model.read_bytes(), model.name)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in project.items():

@@ -14,7 +14,7 @@ EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 def report_errors(command: Callable[[], None]) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return its exit code; errors become one line on stderr."""
     try:
         command()
     except SqueezeNetError as error:
@@ -22,7 +22,7 @@ def report_errors(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does; nothing is wrong.
+        # The reader of our output has ended, as `| head` does; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -9,9 +9,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.cli.options import JsonOption
-from squeezenet.cli.output import make_progress, print_json, print_table
+from squeezenet.cli.output import make_progress, print_json
+from squeezenet.cli.table import Column, print_table
 from squeezenet.model.published import PUBLISHED, published
 from squeezenet.model.published import fetch as fetch_published
+
+_COLUMNS = (
+    Column("name"),
+    Column("what", rank=1, shorten="end"),
+    Column("URL", rank=2, shorten="end", min_width=24, optional=True),
+)
 
 
 def fetch(
@@ -28,13 +35,13 @@ def fetch(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Download published weights; an interrupted download is continued, the SHA-256 checked."""
+    """List published weights; download and verify them by name."""
     if name is None:
         rows = [(key, item.about, item.url) for key, item in PUBLISHED.items()]
         if json:
             print_json({key: {"about": about, "url": url} for key, about, url in rows})
         else:
-            print_table("", ["name", "what", "URL"], rows)
+            print_table("", _COLUMNS, rows)
         return
     weights = published(name)
     path = fetch_published(weights, out or _cache(), mirror=mirror, progress=make_progress())

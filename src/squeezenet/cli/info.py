@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from cyclopts import Parameter
 
 from squeezenet.api.model_argument import DEFAULT, model_path
@@ -16,11 +19,45 @@ from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli.options import ArchOption, JsonOption
-from squeezenet.cli.output import plain, print_json, print_table
+from squeezenet.cli.output import plain, print_json
+from squeezenet.cli.table import Column, print_facts, print_table
 from squeezenet.client import STACK_BYTES, Classifier
 from squeezenet.codec.model_kinds import ModelKind, find_model, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import FloatOnlyError, UsageError
+
+_COLUMNS = (
+    Column("layer", rank=1, shorten="end", min_width=12),
+    Column("kind", rank=7, optional=True),
+    Column("output", rank=5, optional=True),
+    Column("parameters", rank=2, optional=True),
+    Column("MACs", rank=3, optional=True),
+    Column("activation bytes", rank=8, optional=True),
+)
+_STORED_COLUMNS = (
+    Column("density %", rank=4, optional=True),
+    Column("bits/weight", rank=6, optional=True),
+    Column("bytes"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ClientNeeds:
+    """Bytes that the C runtime asks for, with portable kernels and one thread.
+
+    32-bit machines need a little less. ``ram`` is arena, memory and stack together. ``latency_ms``
+    is the time of one image on this machine, with its fastest kernels and one thread.
+    """
+
+    flash: int
+    stack: int
+    arena: int
+    memory: int
+    arena_streamed: int
+    memory_streamed: int
+    ram: int
+    ram_streamed: int
+    latency_ms: float
 
 
 def info(
@@ -35,12 +72,12 @@ def info(
     arch: ArchOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show layers, parameters, multiply-accumulates, memory and bytes of a network."""
+    """Show a network's layers, parameters, operations and memory."""
     path = model_path(arch_or_model)
     record: ModelRecord | None = None
     file_bytes: int | None = None
     stored: dict[str, dict[str, Any]] = {}
-    client: dict[str, int] | None = None
+    client: _ClientNeeds | None = None
     if arch_or_model in PRESETS:
         spec = PRESETS[arch_or_model]()
     elif not path.exists():
@@ -69,7 +106,7 @@ def info(
                 "peak_client_bytes": peak_bytes,
                 "layers": plain(layers),
                 "spec": spec,
-                **({"client": client} if client else {}),
+                **({"client": plain(dataclasses.asdict(client))} if client else {}),
                 **({"record": _about(record)} if record else {}),
             }
         )
@@ -78,7 +115,7 @@ def info(
 
 
 def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
-    """Density and bits of each layer of a compressed file."""
+    """Return density and bits of each layer of a compressed file."""
     source = find_model(path)
     if not source.kind.is_compressed:
         return {}
@@ -93,26 +130,40 @@ def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _client_needs(path: Path) -> dict[str, int] | None:
-    """Bytes that the C runtime asks for, with plain kernels and one thread; on 32-bit machines a
-    little less. None: the file is not for integer clients."""
+def _client_needs(path: Path) -> _ClientNeeds | None:
+    """Return what a client needs; None: the file is not for integer clients."""
     if find_model(path).kind is not ModelKind.SQZ:
         return None
-    needs = {"flash": path.stat().st_size, "stack": STACK_BYTES}
     try:
-        for streamed, suffix in ((False, ""), (True, "_streamed")):
-            classifier = Classifier(path, kernels="portable", streamed=streamed)
-            needs |= {
-                f"arena{suffix}": classifier.arena_bytes,
-                f"memory{suffix}": classifier.memory_bytes,
-            }
+        unpacked, streamed = (
+            Classifier(path, kernels="portable", streamed=streamed) for streamed in (False, True)
+        )
+        latency_ms = _latency_ms(Classifier(path))
     except FloatOnlyError:
         return None
-    return needs
+    return _ClientNeeds(
+        flash=path.stat().st_size,
+        stack=STACK_BYTES,
+        arena=unpacked.arena_bytes,
+        memory=unpacked.memory_bytes,
+        arena_streamed=streamed.arena_bytes,
+        memory_streamed=streamed.memory_bytes,
+        ram=unpacked.arena_bytes + unpacked.memory_bytes + STACK_BYTES,
+        ram_streamed=streamed.arena_bytes + streamed.memory_bytes + STACK_BYTES,
+        latency_ms=latency_ms,
+    )
 
 
-def _memory(arena: int, memory: int) -> str:
-    return f"{arena:,} bytes of arena and {memory:,} of tables and weights"
+def _latency_ms(classifier: Classifier) -> float:
+    """Median time of a run on one thread, of up to 5 runs in half a second, after a warm-up."""
+    pixels_NHWC = np.zeros((1, *classifier.crop_shape), np.uint8)
+    classifier.integer_logits(pixels_NHWC)
+    times: list[float] = []
+    while len(times) < 5 and sum(times) < 0.5:
+        started = time.perf_counter()
+        classifier.integer_logits(pixels_NHWC)
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
 
 
 def _about(record: ModelRecord) -> dict[str, Any]:
@@ -130,11 +181,9 @@ def _show(
     file_bytes: int | None,
     record: ModelRecord | None,
     stored: dict[str, dict[str, Any]],
-    client: dict[str, int] | None,
+    client: _ClientNeeds | None,
 ) -> None:
-    columns = ["layer", "kind", "output", "parameters", "MACs", "activation bytes"]
-    if stored:
-        columns += ["density %", "bits/weight", "bytes"]
+    spec = graph.spec
     rows = []
     for layer in counts.layers:
         row: list[object] = [
@@ -149,36 +198,52 @@ def _show(
             own = stored.get(layer.name, {})
             row += [own.get("density"), own.get("bits_per_weight"), own.get("bytes")]
         rows.append(row)
-    spec = graph.spec
+    columns = _COLUMNS + _STORED_COLUMNS if stored else _COLUMNS
     print_table(f"{spec.name}, {spec.num_classes} classes", columns, rows)
     print()
     facts = [
         ("input", f"{spec.input_channels}x{spec.input_size[0]}x{spec.input_size[1]}"),
         ("parameters", f"{counts.parameters:,} ({counts.weight_bytes:,} bytes in float32)"),
         ("multiply-accumulates", f"{counts.macs:,}"),
-        ("activations", f"{counts.activation_bytes:,} bytes in float32, all of them"),
-        ("alive at once", f"{peak_bytes:,} bytes in int8, at most"),
+        ("activations", f"{counts.activation_bytes:,} bytes in float32, all layers together"),
+        ("peak activations", f"{peak_bytes:,} bytes in int8"),
     ]
-    if client is not None:
-        facts += [
-            ("client", f"{client['flash']:,} bytes of flash, stack under {client['stack']:,}"),
-            ("client, streamed", _memory(client["arena_streamed"], client["memory_streamed"])),
-            ("client, unpacked", _memory(client["arena"], client["memory"])),
-        ]
     if file_bytes is not None:
         ratio = counts.weight_bytes / file_bytes
-        facts.append(("file", f"{file_bytes:,} bytes ({ratio:.1f} times less than float32)"))
+        facts.append(("file", f"{file_bytes:,} bytes ({ratio:.1f} times smaller than float32)"))
+    if client is not None:
+        facts += _client_facts(client)
     if record is not None:
-        prep = record.preprocessing
-        facts.append(
-            (
-                "preprocessing",
-                f"short side to {prep.resize}, centre crop {prep.crop[0]}x{prep.crop[1]}, "
-                f"{prep.channels}",
-            )
-        )
-        names = ", ".join(record.class_names[:6])
-        facts.append(("classes", names + (", ..." if len(record.class_names) > 6 else "")))
-        facts.append(("made by", str(record.provenance.get("method", "unknown"))))
-    for name, value in facts:
-        print(f"{name:22}{value}")
+        facts += _record_facts(record)
+    print_facts(facts)
+
+
+def _client_facts(client: _ClientNeeds) -> list[tuple[str, str]]:
+    latency = client.latency_ms
+    return [
+        (
+            "RAM",
+            f"{client.ram_streamed:,} bytes streamed (weights stay in flash), {client.ram:,} "
+            f"unpacked; {client.stack:,} bytes of stack included",
+        ),
+        ("flash", f"{client.flash:,} bytes, and the code of the runtime"),
+        (
+            "time",
+            f"about {latency:{'.0f' if latency >= 10 else '.2g'}} ms per image here, one thread; "
+            "decoding and resizing not included",
+        ),
+    ]
+
+
+def _record_facts(record: ModelRecord) -> list[tuple[str, str]]:
+    prep = record.preprocessing
+    names = ", ".join(record.class_names[:6])
+    return [
+        (
+            "preprocessing",
+            f"short side to {prep.resize}, centre crop {prep.crop[0]}x{prep.crop[1]}, "
+            f"{prep.channels}",
+        ),
+        ("classes", names + (", ..." if len(record.class_names) > 6 else "")),
+        ("made by", str(record.provenance.get("method", "unknown"))),
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 
 from squeezenet.api.model_argument import model_path
 from squeezenet.arch.record import ModelRecord
@@ -15,52 +15,70 @@ from squeezenet.extras import require_extra
 from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
 
 DIGITS = "digits"
-"""As ``data.digits.DIGITS``, which is not to be imported before it is known to be needed."""
+"""Equals ``data.digits.DIGITS``, whose module needs scikit-learn and is imported when needed."""
 
 
-def _convert(type_: Any, tokens: Sequence[Token]) -> Path:
+RUNNING = Group("Running", sort_key=9)
+"""The options of how a command runs, last in its help: they do not change what it is for."""
+
+
+def _model_path(type_: Any, tokens: Sequence[Token]) -> Path:
     return model_path(tokens[0].value)
 
 
 ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
-        converter=_convert,
+        converter=_model_path,
         help="Run folder, .sqz, .safetensors, torchvision .pth, Han's .net, or the word default: "
-        "the network for CIFAR-10 that comes with squeezenet.",
+        "the CIFAR-10 network that comes with squeezenet.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[
-    bool, Parameter(name="--json", negative=(), help="Print one JSON object on stdout.")
+    bool,
+    Parameter(name="--json", negative=(), group=RUNNING, help="Print one JSON object on stdout."),
 ]
 ArchOption: TypeAlias = Annotated[
-    str | None, Parameter(help="Architecture of a .pth; told from its shapes if not given.")
+    str | None,
+    Parameter(
+        group=RUNNING,
+        help="Architecture of a .pth. By default the shapes of its weights decide.",
+    ),
 ]
 StrictOption: TypeAlias = Annotated[
-    bool, Parameter(negative=(), help="An image that cannot be read is an error.")
+    bool,
+    Parameter(
+        negative=(), group=RUNNING, help="Fail on an image that cannot be read, not skip it."
+    ),
 ]
 SplitOption: TypeAlias = Annotated[
-    Literal["train", "val", "test"] | None, Parameter(help="Which part of the data to use.")
+    Literal["train", "val", "test"] | None,
+    Parameter(help="Part of the data to use. By default test, else val."),
 ]
 WorkersOption: TypeAlias = Annotated[
     int | None,
     Parameter(
-        help="Processes that decode images; chosen by set and machine if not given.", show=True
+        group=RUNNING,
+        help="Processes that decode images. By default the number of images and cores decide.",
     ),
 ]
-
-SeedOption: TypeAlias = Annotated[int, Parameter(help="All that is random follows from it.")]
-DeviceOption: TypeAlias = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
+SeedOption: TypeAlias = Annotated[
+    int, Parameter(group=RUNNING, help="Seed of everything that is random.")
+]
+DeviceOption: TypeAlias = Annotated[
+    str, Parameter(group=RUNNING, help="auto, cpu, cuda, cuda:1 or mps.")
+]
 ThreadsOption: TypeAlias = Annotated[
-    int | None, Parameter(help="CPU threads that compute; by default one a core.")
+    int | None, Parameter(group=RUNNING, help="CPU threads. By default one per core.")
 ]
 CheckpointOption: TypeAlias = Annotated[
-    float, Parameter(help="Seconds between checkpoints; one is also written at each epoch's end.")
+    float,
+    Parameter(group=RUNNING, help="Seconds between checkpoints. Each epoch also ends with one."),
 ]
 
 
 def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:
-    """Open the images to judge a model by: a folder, or ``digits`` (its test part)."""
+    """Open images to evaluate a model on: a folder, or ``digits`` (its test part by default)."""
     if source == DIGITS:
         require_extra("train", "the data set digits")
         from squeezenet.data.digits import load_digits
@@ -70,7 +88,7 @@ def open_eval_images(source: str, record: ModelRecord, split: str | None) -> Ima
 
 
 def require_seed(seed: int) -> None:
-    """Refuse what random number generators do.
+    """Refuse a seed that random number generators refuse.
 
     Raises:
         UsageError: the seed is negative or over 32 bits.
@@ -80,17 +98,17 @@ def require_seed(seed: int) -> None:
 
 
 def require_checkpoint_every(seconds: float) -> None:
-    """Refuse checkpoints at times that there are not.
+    """Refuse a time between checkpoints that cannot be.
 
     Raises:
-        UsageError: the seconds are negative, or no number.
+        UsageError: the seconds are negative, or NaN.
     """
     if not seconds >= 0:
         raise UsageError(f"--checkpoint-every {seconds}, expected 0 or more seconds")
 
 
 def require_workers(workers: int | None) -> None:
-    """Refuse a number of processes that makes no sense.
+    """Refuse a number of worker processes out of range.
 
     Raises:
         UsageError: it is below 0 or above 256.
@@ -100,10 +118,10 @@ def require_workers(workers: int | None) -> None:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch compute with so many threads.
+    """Set the number of threads that torch computes with.
 
     Raises:
-        UsageError: a number that makes no sense.
+        UsageError: it is below 1 or above 1024.
     """
     if threads is None:
         return

@@ -1,16 +1,16 @@
-"""Results on stdout and progress on stderr, as plain text where there is no terminal.
+"""JSON on stdout and progress on stderr; tables are in ``table``.
 
-What not every answer needs is imported where it is used: rich takes longer than an answer.
+What not every command needs is imported where it is used: rich alone takes longer to import than
+one prediction takes.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from squeezenet.cli.text import amount, duration, one_line, text_width
+from squeezenet.cli.text import amount, duration, one_line
 from squeezenet.images.bad import BadImages
 from squeezenet.progress import Progress
 
@@ -42,37 +42,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table to stdout; numbers are aligned right."""
-    numeric = [
-        bool(rows) and all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
-        for i in range(len(columns))
-    ]
-    cells = [[_cell(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        from squeezenet.cli.display import show_table
-
-        show_table(title, columns, cells, numeric)
-        return
-    if title:
-        print(title)
-    widths = [max(map(text_width, column)) for column in zip(columns, *cells, strict=True)]
-    for row in (columns, *cells):
-        parts = []
-        for cell, width, right in zip(row, widths, numeric, strict=True):
-            padding = " " * (width - text_width(cell))
-            parts.append(padding + cell if right else cell + padding)
-        print(f" {'  '.join(parts)}".rstrip())
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.2f}" if isinstance(value, float) else one_line(str(value))
 
 
 def make_progress() -> TerminalProgress | LineProgress:

@@ -1,5 +1,5 @@
-"""A plain ``predict``, with words and well-formed options: no parser is loaded for that, since it
-takes longer than the answer. Whatever is not as plain goes to the parser, which knows better.
+"""Simple calls of ``predict`` without the option parser, which takes longer to import than one
+prediction takes. Whatever is not simple and well-formed is left to the parser.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DEFAULTS: dict[str, Any] = predict_images.__kwdefaults__ or {}
 
 
 def plain_predict(arguments: Sequence[str]) -> Callable[[], None] | None:
-    """Return the call that arguments behind ``predict`` mean, or None if the parser must look."""
+    """Return the call that the arguments after ``predict`` mean; None leaves them to the parser."""
     words: list[str] = []
     options: dict[str, Any] = {}
     left = iter(arguments)

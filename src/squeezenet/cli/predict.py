@@ -1,4 +1,4 @@
-"""``squeezenet predict``: what is in these pictures?"""
+"""``squeezenet predict``: the option parser's side of ``predict_images``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def predict(
         str,
         Parameter(
             help="A model (see squeezenet eval --help), then images: files, folders, globs, or - "
-            "for one on stdin. Without a model, the network for CIFAR-10's ten classes that comes "
-            "with squeezenet answers.",
+            "for one on stdin. Without a model the built-in CIFAR-10 network predicts.",
             allow_leading_hyphen=True,
         ),
     ],
-    top: Annotated[int, Parameter(help="How many classes to tell.")] = 3,
+    top: Annotated[int, Parameter(help="Number of classes per image.")] = 3,
     min_probability: Annotated[
-        float, Parameter(help="Answer 'unsure' where the best class has less (0 to 1).")
+        float,
+        Parameter(help="Print 'unsure' where the best class has less than this (0 to 1)."),
     ] = 0.0,
-    format: Annotated[Format, Parameter(help="Output.")] = "table",
+    format: Annotated[Format, Parameter(help="Output format.")] = "table",
     arch: ArchOption = None,
     strict: StrictOption = False,
     json: JsonOption = False,

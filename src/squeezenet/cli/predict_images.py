@@ -1,6 +1,6 @@
-"""What ``squeezenet predict`` does: pictures to predictions, and how they are printed.
+"""What ``squeezenet predict`` does: images to predictions, and how they are printed.
 
-No option parser here: a plain ``predict MODEL IMAGE...`` comes straight from ``__main__``.
+It imports no option parser: a simple ``predict MODEL IMAGE...`` comes straight from ``__main__``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from squeezenet.api.model_argument import DEFAULT_MODEL, model_path
 from squeezenet.api.predictor import open_predictor
-from squeezenet.cli.output import (
-    bad_images,
-    make_progress,
-    plain,
-    print_json,
-    print_table,
-    report_skipped,
-)
+from squeezenet.cli.output import LineProgress, bad_images, plain, print_json, report_skipped
+from squeezenet.cli.suggest import see_help, unknown
+from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.cli.text import one_line
 from squeezenet.codec.model_kinds import is_sqz
 from squeezenet.errors import DataError, ImageError, UsageError
@@ -30,6 +25,17 @@ if TYPE_CHECKING:
     from squeezenet.api.predictor import Predictor
 
 UNSURE = "unsure"
+DEFAULT_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+"""Classes of ``DEFAULT_MODEL``, printed before it is opened; a test compares them to its file."""
+_COLUMNS = (
+    Column("image", rank=2, shorten="path", min_width=4),
+    Column("label", rank=0, shorten="end"),
+    Column("probability", rank=1),
+    Column("next", rank=3, shorten="list", min_width=16, optional=True),
+)
+"""At 40 columns a label of 25 is shown in full, with its probability."""
 _STDIN = "-"
 Format = Literal["table", "csv", "jsonl"]
 
@@ -44,17 +50,26 @@ def predict_images(
     strict: bool = False,
     json: bool = False,
 ) -> None:
-    """Print the classes of images; arguments as those of the command."""
-    model, images = _parted(model_and_images)
+    """Print the classes of images; the arguments are those of the command."""
+    _require_no_option(model_and_images)
+    model, images = _split_arguments(model_and_images)
     if not images and not model.exists():
         raise UsageError(f"{model}: no such file or folder")
     if not images:
-        raise UsageError("no image given; expected files, folders, globs, or - for stdin")
+        raise UsageError(
+            "no image given; expected files, folders, globs, or - for stdin; " + see_help("predict")
+        )
     if not 0 <= min_probability <= 1 or top < 1:
         raise UsageError(
             f"--min-probability {min_probability}, --top {top}; expected 0 to 1, and at least 1"
         )
-    progress = make_progress()
+    progress = LineProgress()  # on a terminal too: there is no bar, and rich is slow to import
+    if len(images) == len(model_and_images):
+        print_text(
+            "no model given: using the built-in CIFAR-10 network, which knows "
+            + ", ".join(DEFAULT_CLASSES),
+            sys.stderr,
+        )
     predictor = open_predictor(model, arch)
     bad = bad_images(progress, strict=strict)
     predictions = []
@@ -77,8 +92,17 @@ def predict_images(
         raise DataError("none of the images could be read; see the messages above")
 
 
-def _parted(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
-    """The model and the images; images alone are for the default model."""
+def _require_no_option(arguments: tuple[str, ...]) -> None:
+    """Refuse what looks like an option, unless it is the name of a file."""
+    for argument in arguments:
+        if argument.startswith("-") and argument != _STDIN and not Path(argument).exists():
+            known = (f"--{name.replace('_', '-')}" for name in predict_images.__kwdefaults__ or ())
+            message = unknown("option", argument.partition("=")[0], known)
+            raise UsageError(f"predict: {message} {see_help('predict')}")
+
+
+def _split_arguments(arguments: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """Split into the model and the images; images alone are for the default model."""
     if not arguments or _names_images(arguments[0]):
         return DEFAULT_MODEL, arguments
     return model_path(arguments[0]), arguments[1:]
@@ -94,14 +118,12 @@ def _names_images(argument: str) -> bool:
 
 
 def _expand(arguments: tuple[str, ...]) -> list[str]:
-    """Files as they are; folders and globs as the images that they hold, sorted."""
+    """Replace folders and globs by the images in them, sorted."""
     names: list[str] = []
     for argument in arguments:
         if not argument:
             raise UsageError("an empty image name; expected files, folders, globs, or -")
         path = Path(argument)
-        if argument.startswith("-") and argument != _STDIN and not path.exists():
-            raise UsageError(f"unknown option {argument}; see squeezenet predict --help")
         if path.is_dir():
             from squeezenet.images.sets import read_unlabelled
 
@@ -160,4 +182,4 @@ def _print_table(predictions: list[dict[str, Any]]) -> None:
         )
         probability = f"{100 * prediction['probability']:.1f}%"
         rows.append([prediction["image"], prediction["label"], probability, others])
-    print_table("", ["image", "label", "probability", "next"], rows)
+    print_table("", _COLUMNS, rows)

@@ -20,6 +20,7 @@ from squeezenet.cli.options import (
     require_workers,
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.table import print_text
 from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
 from squeezenet.evaluation.metrics import Evaluation, score
@@ -36,7 +37,8 @@ def report(
     data: Annotated[
         str,
         Parameter(
-            help="Folder of class folders (of a split folder test/, else val/), or the word digits."
+            help="Folder of class folders, or of train/, val/ and test/ with such folders. Or the "
+            "word digits."
         ),
     ],
     /,
@@ -48,12 +50,12 @@ def report(
     workers: WorkersOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Draw a model's curves, confusion matrix and worst mistakes, and write its model card."""
+    """Draw curves, confusion matrix, mistakes; write a model card."""
     require_extra("report", "drawing a report")
     require_workers(workers)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)  # now, and not after all images are answered
+    out.mkdir(parents=True, exist_ok=True)  # fails before the predictions, not after
     progress = make_progress()
     opened = open_model(model, arch)
     images = open_eval_images(data, opened.record, split)
@@ -68,7 +70,7 @@ def report(
     if json:
         print_json(plain({**vars(measured), "files": [str(path) for path in paths]}))
         return
-    print(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")
+    print_text(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")
 
 
 def draw_report(
@@ -83,9 +85,9 @@ def draw_report(
     bad: BadImages,
     progress: Progress,
 ) -> tuple[Evaluation, list[Path]]:
-    """Answer ``images`` and write the report, with the story of ``run`` if it is a run folder.
+    """Predict ``images`` and write the report, with the curves of ``run`` if it is a run folder.
 
-    ``chose_weights``: the run picked its best epoch by these images.
+    ``chose_weights``: the run chose its best epoch on these images.
     """
     from squeezenet.report.card import Measured
     from squeezenet.report.write import read_metrics, write_report
