@@ -92,6 +92,6 @@ def require_finite(logits_NK: Float32Array, record: ModelRecord) -> None:
     """
     if not np.isfinite(logits_NK).all():
         raise WeightsError(
-            f"{record.spec.name}: logits are not finite numbers: weights or preprocessing are damaged; "
-            "use another copy of the model"
+            f"{record.spec.name}: logits are not finite numbers; weights or preprocessing are "
+            "damaged, use another copy of the model"
         )
