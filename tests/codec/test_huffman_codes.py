@@ -74,12 +74,12 @@ def test_lengths_that_make_no_code(lengths: list[int]) -> None:
 @pytest.mark.parametrize(
     ("data", "count", "message"),
     [
-        (b"", 1, "cannot fit"),
-        (b"\x00", 0, "no symbol at all"),
-        (b"\x00", 9, "cannot fit"),
-        (b"\xff", 8, "ends before"),
-        (b"\x00\x00", 3, "does not end"),
-        (b"\x01", 3, "does not end"),
+        (b"", 1, "1 symbols, expected at most 0"),
+        (b"\x00", 0, "1 bytes for 0 symbols"),
+        (b"\x00", 9, "9 symbols, expected at most 8"),
+        (b"\xff", 8, "ends after 4 symbols, expected 8"),
+        (b"\x00\x00", 3, "ends at bit 3"),
+        (b"\x01", 3, "ends at bit 3"),
     ],
 )
 def test_bad_data(data: bytes, count: int, message: str) -> None:

@@ -75,14 +75,14 @@ class Counting(oracle.Encoder):
     bits = 0.0
 
     def bit(self, context: int, bit: bool = False) -> bool:
-        chance = self._chance[context] / 65536
-        self.bits -= math.log2(chance if bit else 1 - chance)
+        probability = self._probability[context] / 65536
+        self.bits -= math.log2(probability if bit else 1 - probability)
         return super().bit(context, bit)
 
     def cost_of(self, before: int, byte: int) -> float:
         """Bits that the byte would take now."""
         trial = Counting()
-        trial._chance, trial._seen = list(self._chance), list(self._seen)
+        trial._probability, trial._seen = list(self._probability), list(self._seen)
         trial.byte(before, byte)
         return trial.bits
 
