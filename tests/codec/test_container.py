@@ -1,4 +1,4 @@
-"""The container: round trips, equal bytes, and every damaged file a typed error."""
+"""The container: round trips, equal bytes, and a typed error for every damaged file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,11 @@ from squeezenet.codec import container
 from squeezenet.codec.numerics import round_biases, round_scales
 from squeezenet.codec.range_text import encode_text
 from squeezenet.codec.types import (
-    CodebookWeights,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
-    exact_codebook,
 )
 from squeezenet.errors import (
-    ChecksumError,
     FormatError,
     LimitError,
     MalformedError,
@@ -34,7 +31,6 @@ from squeezenet.errors import (
     TruncatedError,
     UnknownFormatError,
     UnsupportedVersionError,
-    WeightsError,
 )
 from tests.conftest import random_model
 
@@ -49,16 +45,17 @@ def assert_same(a: CompressedModel, b: CompressedModel) -> None:
 
 
 def with_levels(model: CompressedModel) -> CompressedModel:
+    """Replace every other layer of a random model by one with levels."""
     layers = []
     for i, layer in enumerate(model.layers):
         symbols = layer.weights.symbols_OIHW
         levels = (symbols.astype(np.int16) - (symbols != 0) * 8).astype(np.int8)
         scales = round_scales(np.linspace(0.5, 1, len(layer.bias_O)))
         weights = LevelWeights(levels_OIHW=levels, scales_O=scales)
-        whole = CompressedLayer(
+        replaced = CompressedLayer(
             name=layer.name, weights=weights, bias_O=round_biases(layer.bias_O, 0.01)
         )
-        layers.append(whole if i % 2 else layer)
+        layers.append(replaced if i % 2 else layer)
     return dataclasses.replace(model, layers=tuple(layers))
 
 
@@ -103,7 +100,7 @@ ENTRY = 12
 
 @dataclass
 class Parts:
-    """A file taken apart, to be changed and put together under good checksums."""
+    """The parts of a file, to be changed and sealed again with correct checksums."""
 
     head: list[Any]  # the header's fields
     sections: list[list[Any]]  # number, flags, reserved, body
@@ -138,13 +135,13 @@ class Parts:
         return self.sealed()
 
 
-def test_sealing_is_the_identity(tiny_record: ModelRecord) -> None:
+def test_parts_round_trip(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     assert Parts.of(data).sealed() == data
 
 
 @pytest.mark.parametrize("coder", ["range", "huffman"])
-def test_hostile_weights_under_good_checksums(
+def test_random_weights_with_correct_checksums_never_crash(
     tiny_record: ModelRecord, coder: container.EntropyCoder
 ) -> None:
     data = container.encode(random_model(tiny_record, density=0.2), coder)
@@ -159,7 +156,7 @@ def test_hostile_weights_under_good_checksums(
             container.decode(Parts.of(data).put(container.Section.WEIGHTS, bytes(changed)))
         except FormatError:
             refused += 1
-    assert refused > 250  # the rest are other weights, which are weights all the same
+    assert refused > 250  # the others are valid files with other weights
 
 
 def test_hostile_header(tiny_record: ModelRecord) -> None:
@@ -208,16 +205,6 @@ def test_hostile_header(tiny_record: ModelRecord) -> None:
     assert_same(container.decode(extended.sealed()), container.decode(data))
 
 
-def test_each_checksum_is_looked_at(tiny_record: ModelRecord) -> None:
-    data = bytearray(container.encode(random_model(tiny_record)))
-    data[HEADER + 8] ^= 1  # a section's checksum, under good ones of the header and the file
-    start = HEADER + 5 * ENTRY
-    data[start : start + 4] = struct.pack("<I", zlib.crc32(data[:start]))
-    data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
-    with pytest.raises(ChecksumError, match="section 1"):
-        container.decode(bytes(data))
-
-
 def test_sections_must_match_the_record(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     for kind in (container.Section.GRAPH, container.Section.INPUT):
@@ -262,7 +249,7 @@ def _coded(data: bytes) -> bytes:
     return encoder.finish()
 
 
-def test_ids_of_any_kind_come_back(tiny_record: ModelRecord) -> None:
+def test_class_ids_of_any_kind_round_trip(tiny_record: ModelRecord) -> None:
     listed = dataclasses.replace(
         tiny_record, class_ids=tuple(f"id{i}" for i in range(tiny_record.spec.num_classes))
     )
@@ -276,7 +263,7 @@ def test_ids_of_any_kind_come_back(tiny_record: ModelRecord) -> None:
     assert container.section_sizes(data)["LABELS"] < 5500
 
 
-def test_a_claim_of_gigabytes_is_refused_before_memory_is_taken(tiny_record: ModelRecord) -> None:
+def test_a_record_of_a_huge_network_is_refused(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     wide = tiny_record.to_json(labels=False)
     wide = wide.replace('"e1x1":16,"e3x3":16', '"e1x1":30000,"e3x3":30000')
@@ -301,44 +288,7 @@ def test_appended_bytes_are_refused(tiny_record: ModelRecord) -> None:
         container.decode(container.encode(random_model(tiny_record)) + b"x")
 
 
-def test_layers_must_be_the_networks(tiny_record: ModelRecord) -> None:
-    model = random_model(tiny_record)
-    with pytest.raises(WeightsError, match="not those of the network"):
-        CompressedModel(record=tiny_record, layers=model.layers[:-1])
-    layer = model.layers[0]
-    bad = dataclasses.replace(layer, bias_O=np.full_like(layer.bias_O, np.nan))
-    with pytest.raises(WeightsError, match="not a finite number"):
-        CompressedModel(record=tiny_record, layers=(bad, *model.layers[1:]))
-
-
-def test_exact_codebook_keeps_every_bit() -> None:
-    values = np.array([0.0, -0.0, 1.5, -2.25, 1e-38], np.float32)
-    weight = np.random.default_rng(0).choice(values, (4, 3, 2, 2))
-    coded = exact_codebook(weight)
-    assert coded is not None
-    assert coded.dequantize().view(np.uint32).tolist() == weight.view(np.uint32).tolist()
-    many = np.arange(1, 257, dtype=np.float32).reshape(16, 16, 1, 1)
-    assert exact_codebook(many) is None
-    assert exact_codebook(many[:, :15]) is not None
-
-
-def test_layer_type_checks() -> None:
-    with pytest.raises(AssertionError):
-        CodebookWeights(
-            codes_OIHW=np.ones((1, 1, 1, 1), np.uint8), codebook=np.zeros(1, np.float32)
-        )
-    layer = CompressedLayer(
-        name="x",
-        weights=LevelWeights(
-            levels_OIHW=np.array([[[[-3, 0, 5]]]], np.int8), scales_O=np.array([0.5], np.float32)
-        ),
-        bias_O=np.zeros(1, np.float32),
-    )
-    assert layer.weights.dequantize().tolist() == [[[[-1.5, 0.0, 2.5]]]]
-    assert (layer.num_weights, layer.num_nonzero) == (3, 2)
-
-
-def test_hostile_records_under_good_checksums(tiny_record: ModelRecord) -> None:
+def test_hostile_records_with_correct_checksums(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     text = tiny_record.to_json(labels=False)
 
