@@ -26,7 +26,7 @@ from squeezenet.arch.quantized_tensors import scaled_tensors
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, FireSpec, PoolSpec, SqueezeNetSpec
 from squeezenet.codec.client_sections import graph_bytes
-from squeezenet.codec.container import Needs, encode
+from squeezenet.codec.container import ClientRequirements, encode
 from squeezenet.codec.numerics import round_biases, round_scales
 from squeezenet.codec.range_weights import encode_weights
 from squeezenet.codec.trellis import to_levels
@@ -146,7 +146,7 @@ def seeds(target: str) -> list[bytes]:
         found = [path.read_bytes() for path in sorted(VECTORS.glob("*/*.sqz"))]
     for model in (small_model(levels=True), small_model(levels=False)):
         graph = build_graph(model.record.spec)
-        needs = Needs.of(graph)
+        needs = ClientRequirements.of(graph)
         if target == "graph":
             numbers = (needs.num_weights, needs.largest_channel, needs.peak_activations)
             counts = (len(graph.tensors) - 1, len(graph.operations) - 1)

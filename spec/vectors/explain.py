@@ -52,12 +52,12 @@ class Told(Decoder):
         self._context = None
         return result
 
-    def _split(self, bound: int, bit: bool) -> bool:
+    def _narrow(self, bound: int, bit: bool) -> bool:
         context = self._context
         plain = context is None
-        chance = None if context is None else self._chance[context]
+        chance = None if context is None else self._probability[context]
         before = (self._before, self._code)
-        first = super()._split(bound, bit)
+        first = super()._narrow(bound, bit)
         self.steps.append(
             Step(
                 context=context,
@@ -70,8 +70,8 @@ class Told(Decoder):
         )
         return first
 
-    def _renew(self) -> None:
-        super()._renew()
+    def _renormalise(self) -> None:
+        super()._renormalise()
         self._before = self._range
 
 

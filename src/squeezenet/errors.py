@@ -1,65 +1,64 @@
-"""Every error that a user of squeezenet can meet: one root, a subclass a cause.
+"""All errors that a user of squeezenet can meet: one base class, one subclass per cause.
 
-A message is one line and says what, where, found, expected, and what to do next.
-``exit_code`` is what the command line leaves with. Our own mistakes are plain
-``assert``s, never one of these.
+A message is one line: what, where, found, expected, what to do next. ``exit_code`` is the exit
+code of the command line. Programming errors of our own are ``assert``s, never one of these.
 """
 
 
 class SqueezeNetError(Exception):
-    """Root of all errors raised on purpose by this package."""
+    """Base class of all errors that this package raises on purpose."""
 
     exit_code = 1
 
 
 class UsageError(SqueezeNetError):
-    """The command or the call was put together wrongly."""
+    """The command or call has wrong arguments."""
 
     exit_code = 2
 
 
 class SpecError(SqueezeNetError):
-    """A network, preprocessing record or recipe that cannot exist."""
+    """The description of a network, preprocessing, record or recipe is invalid."""
 
 
 class TooLargeError(SpecError):
-    """A network beyond the limits of the file format: too many weights, elements or operations."""
+    """A network exceeds the limits of the file format: weights, elements or operations."""
 
 
 class UnknownNameError(UsageError):
-    """A preset, recipe, class or published file of that name does not exist."""
+    """There is no preset, recipe, class or published file of that name."""
 
 
 class DataError(SqueezeNetError):
-    """A folder of images cannot be used: empty, one class, classes that do not match."""
+    """A folder of images cannot be used: it is empty, has one class, or classes do not match."""
 
 
 class ImageError(SqueezeNetError):
-    """One image cannot be read; normally reported and skipped."""
+    """An image cannot be read; by default it is reported and skipped."""
 
 
 class WeightsError(SqueezeNetError):
-    """Weights do not fit the network that they were meant for."""
+    """Weights do not match their network."""
 
 
 class ClassCountError(WeightsError):
-    """Weights or data have another number of classes than the network."""
+    """Weights or data have other classes than the network."""
 
 
 class LossyConversionError(SqueezeNetError):
-    """A conversion would change weights, and conversions lose nothing."""
+    """A conversion would change weights; conversions must be lossless."""
 
 
 class CheckpointError(SqueezeNetError):
-    """A run folder cannot be written, or cannot be resumed with these settings."""
+    """A run folder cannot be written, or not resumed with these settings."""
 
 
 class DivergenceError(SqueezeNetError):
-    """Training has left the numbers that floating point can hold."""
+    """Training has diverged: the loss or a weight is infinite or NaN."""
 
 
 class FetchError(SqueezeNetError):
-    """A published file could not be downloaded or is not the published one."""
+    """A published file could not be downloaded, or its content is not the published one."""
 
 
 class MissingExtraError(SqueezeNetError):
@@ -67,15 +66,15 @@ class MissingExtraError(SqueezeNetError):
 
 
 class QualityError(SqueezeNetError):
-    """All was done, and the result misses the quality that was asked for."""
+    """The work is done, but the result misses the requested quality."""
 
     exit_code = 3
 
 
 class InterruptedRunError(SqueezeNetError):
-    """A long job was told to stop and has saved its state.
+    """A long job received a signal to stop, and has saved its state.
 
-    ``signal_number`` is SIGINT or SIGTERM; the exit code is 128 + that number.
+    ``signal_number`` is SIGINT or SIGTERM; the exit code is 128 + ``signal_number``.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -84,33 +83,32 @@ class InterruptedRunError(SqueezeNetError):
 
 
 class FormatError(SqueezeNetError):
-    """A model file is not what it should be; the subclasses say how."""
+    """A model file is invalid; see the subclasses, and spec/FORMAT.md, "Errors"."""
 
 
 class UnknownFormatError(FormatError):
-    """The content is no model file that we know."""
+    """The content is not that of a known kind of model file."""
 
 
 class TruncatedError(FormatError):
-    """The file is shorter than it says it is."""
+    """The file is shorter than its header says."""
 
 
 class ChecksumError(FormatError):
-    """The file's bytes are not the ones that were written."""
+    """A checksum is wrong: the file has been damaged."""
 
 
 class UnsupportedVersionError(FormatError):
-    """The file is of a version or uses a feature that this release does not read."""
+    """The file has a version or a feature that this release does not read."""
 
 
 class MalformedError(FormatError):
-    """The checksums hold, but the content contradicts itself or the specification."""
+    """The checksums are correct, but the content violates the specification."""
 
 
 class LimitError(FormatError):
-    """The file asks for more memory than the limits of the format allow."""
+    """The file exceeds the limits of the format, for instance in memory."""
 
 
 class FloatOnlyError(FormatError):
-    """A good file was given to an integer client that it is not for: one for float32 alone, or by
-    Huffman codes."""
+    """A valid file that integer clients cannot run: for float32 alone, or with Huffman codes."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a power cut, never meets half of one."""
+"""Write files atomically: no reader and no power cut ever sees half of one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from squeezenet.errors import UsageError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill a new file beside ``path``, then put it in its place.
+    """Let ``write`` fill a new file beside ``path``, then rename it to ``path``.
 
-    The file is fsynced, renamed, and the folder fsynced: afterwards either the old content or
-    all of the new one is there, whatever happens. On an error nothing is left behind.
+    The file is synced to disk, renamed, and the folder synced. So ``path`` has either its old
+    content or all of the new one, even after a crash. On an error the new file is removed.
 
     Raises:
         OSError: the disk is full, the folder is missing, and so on.
@@ -34,25 +34,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # which a full disk does not tell
+            error.filename = str(path)  # the error of a full disk has none
         raise
     sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what ``write_atomically`` leaves in a folder when its process is killed."""
+    """Remove the temporary files of killed ``write_atomically`` calls in a folder."""
     for path in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """``write_atomically`` for bytes at hand."""
+    """Write bytes by ``write_atomically``."""
     write_atomically(path, lambda file: file.write(data))
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Sync a folder to disk, so that new names in it survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,14 +61,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def require_output(path: Path, model: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse an output path that cannot be written, before hours of work go to waste.
+    """Refuse an invalid output path before the work begins.
 
     Raises:
-        UsageError: the folder is missing, the ending is none of ``suffixes``, or writing would
-            destroy ``model`` itself.
+        UsageError: the folder is missing, the suffix is not one of ``suffixes``, or the output
+            would overwrite ``model``.
     """
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise UsageError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, expected the name of a file to write")
     if path.suffix not in suffixes:

@@ -1,7 +1,7 @@
-"""What long work tells about itself: a protocol that library code calls.
+"""Progress of long work: a protocol that library code reports to.
 
-The command line supplies a display (``cli/display.py``); library callers that
-pass nothing get silence. Like ``errors``, every folder may import this module.
+The command line supplies a display (``cli/display.py``); without one, library code is silent.
+Like ``errors``, every folder may import this module.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One piece of long work with a known end; use as a context manager."""
+    """A task with a known number of items; use it as a context manager."""
 
     def __enter__(self) -> Task: ...
 
     def __exit__(self, *exc: object) -> None: ...
 
     def advance(self, num_items: int, note: str = "") -> None:
-        """Add ``num_items`` finished items; ``note`` is a short live remark."""
+        """Add ``num_items`` finished items; ``note`` is a short status such as an accuracy."""
 
 
 class Progress(Protocol):
-    """Where long work reports to."""
+    """A receiver of progress reports."""
 
     def task(self, title: str, *, total: int, unit: str, done: int = 0) -> Task:
-        """Open a task of ``total`` items, of which ``done`` were finished earlier."""
+        """Open a task of ``total`` items, ``done`` of which were finished earlier."""
 
     def log(self, message: str) -> None:
-        """Say one line that stays."""
+        """Show a line that stays on the screen."""
 
 
 class _SilentTask:
@@ -42,7 +42,7 @@ class _SilentTask:
 
 
 class SilentProgress:
-    """Report nowhere."""
+    """Discard all reports."""
 
     def task(self, title: str, *, total: int, unit: str, done: int = 0) -> Task:
         return _SilentTask()

@@ -1,4 +1,4 @@
-"""The graph against torch: shapes, parameters, MACs and activations, counted independently."""
+"""The graph beside torch: shapes, parameters, MACs and activations, counted independently."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_counts_agree_with_torch(name: str) -> None:
 
         module.get_submodule(conv.key).register_forward_hook(keep)
     x = torch.zeros(1, spec.input_channels, *spec.input_size)
-    # The counter counts two operations a multiply-accumulate, in convolutions alone here.
+    # torch counts two operations per multiply-accumulate; here only convolutions have any.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = module(x)
     assert counter.get_total_flops() == 2 * counts.macs
@@ -62,7 +62,7 @@ def test_keys_are_torchvisions() -> None:
     assert len(build_module(preset("squeezenet1_0")).state_dict()) == 52
 
 
-def test_batch_norm_shifts_no_index() -> None:
+def test_batch_norm_keeps_torchvisions_indices() -> None:
     plain = build_module(preset("squeezenet1_1")).state_dict()
     normed = build_module(preset("squeezenet1_1", batch_norm=True)).state_dict()
     convolutions = {key for key in plain if key.endswith("weight")}
@@ -79,8 +79,8 @@ def test_concatenation_is_slices_of_one_tensor() -> None:
 
 def test_peak_memory_by_hand() -> None:
     graph = build_graph(preset("squeezenet_tiny"))
-    # At fire2's addition: its input (which is the shortcut), the expanded tensor and the sum,
-    # each 32 channels of 8x8.
+    # At fire2's addition three tensors of 32x8x8 are alive: the module's input (the bypass), the
+    # expand layers' output and the sum.
     assert peak_activation_bytes(graph) == 3 * 32 * 64
     assert peak_activation_bytes(graph, element_bytes=4) == 4 * 3 * 32 * 64
     first, last = lifetimes(graph)["conv1"]

@@ -1,4 +1,4 @@
-"""The record that travels in every file, and the strict reading of it."""
+"""The record in every model file, and its strict parsing."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_imagenet_classes() -> None:
         (lambda d: d.update(class_names=["a"]), "1 class names, expected 1000"),
         (lambda d: d.update(class_names="abc"), "found str, expected a list"),
         (lambda d: d["class_names"].__setitem__(0, ""), "has 0 characters"),
-        (lambda d: d["class_ids"].__setitem__(0, d["class_ids"][1]), "999 different class ids"),
+        (lambda d: d["class_ids"].__setitem__(0, d["class_ids"][1]), "999 distinct class ids"),
         (lambda d: d["spec"].update(family="resnet"), "family is 'resnet'"),
         (lambda d: d["spec"]["fires"][3].update(s1x1="many"), r"fires\[3\].s1x1: found str"),
         (lambda d: d["spec"]["fires"][3].update(s1x1=True), r"fires\[3\].s1x1: found bool"),
         (lambda d: d["spec"].update(input_size=[1, 2, 3]), "found 3 values, expected 2"),
         (lambda d: d["spec"].update(input_size=[64, 64]), "preprocessing gives 3x227x227"),
         (lambda d: d["preprocessing"].update(channels="CMYK"), "channels: found 'CMYK'"),
-        (lambda d: d["preprocessing"].update(std=[1.0, 0.0, 1.0]), "expected values above 0"),
+        (lambda d: d["preprocessing"].update(std=[1.0, 0.0, 1.0]), "expected positive values"),
         (lambda d: d["preprocessing"].update(mean=[1.0]), "expected 3 numbers"),
         (lambda d: d["preprocessing"].update(resize=10**9), "expected 1..4096"),
         (lambda d: d.update(provenance=[]), "found list, expected an object"),

@@ -1,4 +1,4 @@
-"""Specs: the published networks, the family, and what is refused."""
+"""Specs: the published networks, the metaparameter family, and what is refused."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_published_parameter_counts(name: str, parameters: int) -> None:
 
 
 def test_parameters_by_hand() -> None:
-    # stem 3*3*3*16+16; fire 16->4->8+8: 16*4+4 + 4*8+8 + 4*8*9+8; fire 16->... the same; head.
+    # stem: 3*3*3*16+16; each Fire module 16->4->8+8: 16*4+4 + 4*8+8 + 4*8*9+8; head: 16*10+10.
     fire = 16 * 4 + 4 + 4 * 8 + 8 + 4 * 8 * 9 + 8
     expected = 3 * 9 * 16 + 16 + 2 * fire + 16 * 10 + 10
     counts = count(build_graph(network(num_classes=10, input_size=(8, 8))))
     assert counts.parameters == expected
     assert counts.weight_bytes == 4 * expected
-    # 6x6 positions behind the stem, everywhere.
+    # All layers have 6x6 output positions.
     weights = 3 * 9 * 16 + 2 * (16 * 4 + 4 * 8 + 4 * 8 * 9) + 16 * 10
     assert counts.macs == 36 * weights
 
@@ -74,7 +74,7 @@ def test_family_squeeze_ratio(sr: float) -> None:
 
 
 @pytest.mark.parametrize("pct", [0.0, 0.01, 0.125, 0.5, 0.99])
-def test_family_share_of_3x3(pct: float) -> None:
+def test_family_fraction_of_3x3(pct: float) -> None:
     for fire in from_metaparameters(pct3x3=pct).fires:
         assert fire.e3x3 >= 1
         assert fire.e3x3 == max(1, int(pct * fire.out_channels + 0.5))
@@ -87,7 +87,7 @@ def test_family_share_of_3x3(pct: float) -> None:
         ({"squeeze_ratio": 0.0}, "squeeze ratio is 0.0"),
         ({"squeeze_ratio": 1.5}, "squeeze ratio is 1.5"),
         ({"freq": 0}, "freq 0"),
-        ({"base_e": 2, "incr_e": 0, "pct3x3": 0.9}, "leaves none of 1x1"),
+        ({"base_e": 2, "incr_e": 0, "pct3x3": 0.9}, "expected at least one 1x1 filter"),
     ],
 )
 def test_family_refuses(arguments: dict[str, float], message: str) -> None:
@@ -130,7 +130,7 @@ def test_unknown_preset_lists_the_names() -> None:
         (lambda: FireSpec(s1x1=4, e1x1=True, e3x3=8), "e1x1: found True"),
         (lambda: FireSpec(s1x1=4, e1x1=8, e3x3=8, bypass="x"), "bypass is 'x'"),
         (lambda: ConvSpec(out_channels=8, kernel=0), "kernel: found 0"),
-        (lambda: ConvSpec(out_channels=8, kernel=3, groups=3), "divide into 3 groups"),
+        (lambda: ConvSpec(out_channels=8, kernel=3, groups=3), "expected a multiple of 3 groups"),
         (lambda: PoolSpec(after="conv1", kernel=2, stride=3), "stride: found 3"),
         (lambda: HeadSpec(dropout=1.0), "dropout is 1.0"),
         (lambda: HeadSpec(padding=2), "padding: found 2"),
@@ -148,7 +148,7 @@ def test_unknown_preset_lists_the_names() -> None:
             lambda: AlexNetSpec(
                 name="a", convs=(ConvSpec(out_channels=4, kernel=3, groups=2),), pools=(), hidden=()
             ),
-            "3 input channels do not divide",
+            "3 input channels, expected a multiple of 2 groups",
         ),
         (lambda: small_input(squeezenet1_1(), (64, 64)), "expected at most 32x32"),
     ],
@@ -158,8 +158,8 @@ def test_invalid_specs_are_refused_with_the_reason(build: object, message: str) 
         build()
 
 
-def test_input_too_small_is_refused_where_it_runs_out() -> None:
-    with pytest.raises(SpecError, match=r"finds only"):
+def test_too_small_an_input_is_refused_at_the_layer_that_has_no_positions() -> None:
+    with pytest.raises(SpecError, match="at pool4 only 2x2 positions are left"):
         build_graph(dataclasses.replace(squeezenet1_0(), input_size=(16, 16)))
 
 
@@ -171,5 +171,5 @@ def test_every_preset_builds() -> None:
 
 def test_network_larger_than_the_limits_is_refused() -> None:
     wide = FireSpec(s1x1=32_768, e1x1=32_768, e3x3=32_768)
-    with pytest.raises(SpecError, match="more than .* weights"):
+    with pytest.raises(SpecError, match="weights, expected at most 134217728"):
         build_graph(network(fires=(wide,), input_size=(16, 16)))

@@ -19,7 +19,7 @@ from squeezenet.arch.graph import Graph, MaxPool, build_graph
 from squeezenet.arch.quantized_tensors import find_head
 from squeezenet.client import Classifier
 from squeezenet.codec.client_sections import graph_bytes
-from squeezenet.codec.container import Needs, Section, encode
+from squeezenet.codec.container import ClientRequirements, Section, encode
 from squeezenet.errors import UsageError
 from tests.client.networks import random_network
 from tests.codec.conftest import FLAGS, RUNTIME, runtime_sources
@@ -115,7 +115,7 @@ def test_operations_behind_the_head(sanitized: Path, tmp_path: Path, seed: int) 
     assert model.record.spec.num_classes > 16  # so many that they reach what would overwrite them
     parts = Parts.of(encode(model))
     graph = _with_pools_behind_the_head(build_graph(model.record.spec))
-    needs = Needs.of(graph)
+    needs = ClientRequirements.of(graph)
     parts.head[5:] = [needs.num_weights, needs.largest_channel, needs.peak_activations]
     (tmp_path / "m.sqz").write_bytes(parts.put(Section.GRAPH, graph_bytes(graph)))
     lines = run(sanitized, tmp_path / "m.sqz", "addresses")

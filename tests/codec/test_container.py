@@ -1,4 +1,4 @@
-"""The container: round trips, equal bytes, and every damaged file a typed error."""
+"""The container: round trips, equal bytes, and a typed error for every damaged file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,11 @@ from squeezenet.codec import container
 from squeezenet.codec.numerics import round_biases, round_scales
 from squeezenet.codec.range_text import encode_text
 from squeezenet.codec.types import (
-    CodebookWeights,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
-    exact_codebook,
 )
 from squeezenet.errors import (
-    ChecksumError,
     FormatError,
     LimitError,
     MalformedError,
@@ -34,7 +31,6 @@ from squeezenet.errors import (
     TruncatedError,
     UnknownFormatError,
     UnsupportedVersionError,
-    WeightsError,
 )
 from tests.conftest import random_model
 
@@ -49,16 +45,17 @@ def assert_same(a: CompressedModel, b: CompressedModel) -> None:
 
 
 def with_levels(model: CompressedModel) -> CompressedModel:
+    """Replace every other layer of a random model by one with levels."""
     layers = []
     for i, layer in enumerate(model.layers):
         symbols = layer.weights.symbols_OIHW
         levels = (symbols.astype(np.int16) - (symbols != 0) * 8).astype(np.int8)
         scales = round_scales(np.linspace(0.5, 1, len(layer.bias_O)))
         weights = LevelWeights(levels_OIHW=levels, scales_O=scales)
-        whole = CompressedLayer(
+        replaced = CompressedLayer(
             name=layer.name, weights=weights, bias_O=round_biases(layer.bias_O, 0.01)
         )
-        layers.append(whole if i % 2 else layer)
+        layers.append(replaced if i % 2 else layer)
     return dataclasses.replace(model, layers=tuple(layers))
 
 
@@ -103,7 +100,7 @@ ENTRY = 12
 
 @dataclass
 class Parts:
-    """A file taken apart, to be changed and put together under good checksums."""
+    """The parts of a file, to be changed and sealed again with correct checksums."""
 
     head: list[Any]  # the header's fields
     sections: list[list[Any]]  # number, flags, reserved, body
@@ -138,13 +135,13 @@ class Parts:
         return self.sealed()
 
 
-def test_sealing_is_the_identity(tiny_record: ModelRecord) -> None:
+def test_parts_round_trip(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     assert Parts.of(data).sealed() == data
 
 
 @pytest.mark.parametrize("coder", ["range", "huffman"])
-def test_hostile_weights_under_good_checksums(
+def test_random_weights_with_correct_checksums_never_crash(
     tiny_record: ModelRecord, coder: container.EntropyCoder
 ) -> None:
     data = container.encode(random_model(tiny_record, density=0.2), coder)
@@ -159,7 +156,7 @@ def test_hostile_weights_under_good_checksums(
             container.decode(Parts.of(data).put(container.Section.WEIGHTS, bytes(changed)))
         except FormatError:
             refused += 1
-    assert refused > 250  # the rest are other weights, which are weights all the same
+    assert refused > 250  # the others are valid files with other weights
 
 
 def test_hostile_header(tiny_record: ModelRecord) -> None:
@@ -178,20 +175,29 @@ def test_hostile_header(tiny_record: ModelRecord) -> None:
         return lambda parts: parts.sections[i].__setitem__(field, value)
 
     refused(UnsupportedVersionError, "version 7, expected 1", head(1, 7))
-    refused(MalformedError, "header", head(3, 1))
+    refused(MalformedError, "header with 5 sections, reserved 1", head(3, 1))
     refused(LimitError, "weights, expected at most", head(5, 1 << 31))
-    refused(MalformedError, "needs", head(5, 17))
-    refused(MalformedError, "needs", head(6, 1))
-    refused(MalformedError, "needs", head(7, 1))
+    refused(MalformedError, "has 17 weights.*expected 15776, 144, 6144", head(5, 17))
+    refused(MalformedError, "1 in the largest channel", head(6, 1))
+    refused(MalformedError, "1 activations", head(7, 1))
     refused(MalformedError, "flags 2", section(0, 1, 2))
-    refused(MalformedError, "flags", section(0, 2, 1))
-    refused(MalformedError, "wrong flags", section(0, 1, 0))
-    refused(MalformedError, "twice", lambda parts: parts.sections.append(parts.sections[0]))
-    refused(MalformedError, "no section RECORD", lambda parts: parts.sections.pop())
-    refused(MalformedError, "header", lambda parts: parts.sections.extend([[99, 0, 0, b""]] * 12))
+    refused(MalformedError, "flags 1, reserved 1", section(0, 2, 1))
+    refused(MalformedError, "GRAPH has flags 0, expected 1", section(0, 1, 0))
+    refused(MalformedError, "RECORD has flags 1, expected 0", section(4, 1, 1))
+    refused(
+        MalformedError,
+        "two sections GRAPH",
+        lambda parts: parts.sections.append(parts.sections[0]),
+    )
+    refused(MalformedError, "section RECORD is missing", lambda parts: parts.sections.pop())
+    refused(
+        MalformedError,
+        "header with 17 sections",
+        lambda parts: parts.sections.extend([[99, 0, 0, b""]] * 12),
+    )
     refused(
         UnsupportedVersionError,
-        "section 99 is needed",
+        "mandatory section 99 is unknown",
         lambda parts: parts.sections.append([99, 1, 0, b"news"]),
     )
     extended = Parts.of(data)
@@ -199,20 +205,10 @@ def test_hostile_header(tiny_record: ModelRecord) -> None:
     assert_same(container.decode(extended.sealed()), container.decode(data))
 
 
-def test_each_checksum_is_looked_at(tiny_record: ModelRecord) -> None:
-    data = bytearray(container.encode(random_model(tiny_record)))
-    data[HEADER + 8] ^= 1  # a section's checksum, under good ones of the header and the file
-    start = HEADER + 5 * ENTRY
-    data[start : start + 4] = struct.pack("<I", zlib.crc32(data[:start]))
-    data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
-    with pytest.raises(ChecksumError, match="section 1"):
-        container.decode(bytes(data))
-
-
-def test_sections_must_be_what_the_record_says(tiny_record: ModelRecord) -> None:
+def test_sections_must_match_the_record(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     for kind in (container.Section.GRAPH, container.Section.INPUT):
-        with pytest.raises(MalformedError, match=f"{kind.name} is not what the record says"):
+        with pytest.raises(MalformedError, match=f"section {kind.name} does not match the record"):
             container.decode(Parts.of(data).put(kind, b"rubbish"))
 
 
@@ -223,7 +219,7 @@ def with_record(data: bytes, record: str) -> bytes:
 def test_hostile_text(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     record = container.Section.RECORD
-    with pytest.raises(LimitError, match="a text of"):
+    with pytest.raises(LimitError, match="text of 2147483647 bytes, expected at most 4194304"):
         container.decode(Parts.of(data).put(record, b"\xff\xff\xff\x7f" + b"x" * 50))
     with pytest.raises(MalformedError, match="does not end"):
         container.decode(Parts.of(data).put(record, encode_text("{}") + b"rubbish"))
@@ -235,9 +231,9 @@ def test_hostile_text(tiny_record: ModelRecord) -> None:
     with pytest.raises(MalformedError, match="UTF-8"):
         container.decode(Parts.of(data).put(record, invalid))
     labels = container.Section.LABELS
-    with pytest.raises(MalformedError, match="kind 3 of ids"):
+    with pytest.raises(MalformedError, match="kind of ids 3, expected 0 to 2"):
         container.decode(Parts.of(data).put(labels, b"\3" + encode_text("a")))
-    with pytest.raises(MalformedError, match="kind 2 of ids"):
+    with pytest.raises(MalformedError, match="1 lines, expected as many ids as names"):
         container.decode(Parts.of(data).put(labels, b"\2" + encode_text("a")))
     with pytest.raises(MalformedError, match="class names"):
         container.decode(Parts.of(data).put(labels, b"\0" + encode_text("a\nb")))
@@ -253,7 +249,7 @@ def _coded(data: bytes) -> bytes:
     return encoder.finish()
 
 
-def test_ids_of_any_kind_come_back(tiny_record: ModelRecord) -> None:
+def test_class_ids_of_any_kind_round_trip(tiny_record: ModelRecord) -> None:
     listed = dataclasses.replace(
         tiny_record, class_ids=tuple(f"id{i}" for i in range(tiny_record.spec.num_classes))
     )
@@ -267,7 +263,7 @@ def test_ids_of_any_kind_come_back(tiny_record: ModelRecord) -> None:
     assert container.section_sizes(data)["LABELS"] < 5500
 
 
-def test_a_claim_of_gigabytes_is_refused_before_memory_is_taken(tiny_record: ModelRecord) -> None:
+def test_a_record_of_a_huge_network_is_refused(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     wide = tiny_record.to_json(labels=False)
     wide = wide.replace('"e1x1":16,"e3x3":16', '"e1x1":30000,"e3x3":30000')
@@ -283,7 +279,7 @@ def test_other_kinds(tiny_record: ModelRecord) -> None:
 
 def test_preprocessing_that_a_file_cannot_hold(tiny_record: ModelRecord) -> None:
     far = dataclasses.replace(tiny_record.preprocessing, mean=(1e5,))
-    with pytest.raises(SpecError, match="holds means within"):
+    with pytest.raises(SpecError, match="expected a mean within 32767"):
         container.encode(random_model(dataclasses.replace(tiny_record, preprocessing=far)))
 
 
@@ -292,44 +288,7 @@ def test_appended_bytes_are_refused(tiny_record: ModelRecord) -> None:
         container.decode(container.encode(random_model(tiny_record)) + b"x")
 
 
-def test_layers_must_be_the_networks(tiny_record: ModelRecord) -> None:
-    model = random_model(tiny_record)
-    with pytest.raises(WeightsError, match="not those of the network"):
-        CompressedModel(record=tiny_record, layers=model.layers[:-1])
-    layer = model.layers[0]
-    bad = dataclasses.replace(layer, bias_O=np.full_like(layer.bias_O, np.nan))
-    with pytest.raises(WeightsError, match="not a finite number"):
-        CompressedModel(record=tiny_record, layers=(bad, *model.layers[1:]))
-
-
-def test_exact_codebook_keeps_every_bit() -> None:
-    values = np.array([0.0, -0.0, 1.5, -2.25, 1e-38], np.float32)
-    weight = np.random.default_rng(0).choice(values, (4, 3, 2, 2))
-    coded = exact_codebook(weight)
-    assert coded is not None
-    assert coded.dequantize().view(np.uint32).tolist() == weight.view(np.uint32).tolist()
-    many = np.arange(1, 257, dtype=np.float32).reshape(16, 16, 1, 1)
-    assert exact_codebook(many) is None
-    assert exact_codebook(many[:, :15]) is not None
-
-
-def test_layer_type_checks() -> None:
-    with pytest.raises(AssertionError):
-        CodebookWeights(
-            codes_OIHW=np.ones((1, 1, 1, 1), np.uint8), codebook=np.zeros(1, np.float32)
-        )
-    layer = CompressedLayer(
-        name="x",
-        weights=LevelWeights(
-            levels_OIHW=np.array([[[[-3, 0, 5]]]], np.int8), scales_O=np.array([0.5], np.float32)
-        ),
-        bias_O=np.zeros(1, np.float32),
-    )
-    assert layer.weights.dequantize().tolist() == [[[[-1.5, 0.0, 2.5]]]]
-    assert (layer.num_weights, layer.num_nonzero) == (3, 2)
-
-
-def test_hostile_records_under_good_checksums(tiny_record: ModelRecord) -> None:
+def test_hostile_records_with_correct_checksums(tiny_record: ModelRecord) -> None:
     data = container.encode(random_model(tiny_record))
     text = tiny_record.to_json(labels=False)
 
@@ -342,8 +301,8 @@ def test_hostile_records_under_good_checksums(tiny_record: ModelRecord) -> None:
     big = big.replace('"input_size":[8,8]', '"input_size":[4096,4096]')
     refused(big, "expected fewer|expected at most", LimitError)
     refused(text.replace('"dropout":0.1', f'"dropout":{10**400}'), "too large|not JSON")
-    refused(text.replace('"family"', '"name":"x","family"'), "twice")
-    refused(text.replace('"provenance"', '"class_names":["a"],"provenance"'), "two places")
+    refused(text.replace('"family"', '"name":"x","family"'), "duplicate key")
+    refused(text.replace('"provenance"', '"class_names":["a"],"provenance"'), "section LABELS")
     refused(text.replace('"provenance":{}', '"provenance":{"a":1e400}'), "finite")
     deep = "[" * 500 + "]" * 500
     refused(text.replace('"provenance":{}', f'"provenance":{{"a":{deep}}}'), "levels")

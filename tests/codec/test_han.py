@@ -1,7 +1,8 @@
-"""The authors' published file: read whole, kept exactly, refused when damaged."""
+"""The authors' published file: read exactly, and refused when damaged."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from squeezenet.errors import MalformedError, TruncatedError
 
 
 def small_net(seed: int = 0) -> bytes:
-    """A file of the same layout with random content, a twentieth of the weights stored."""
+    """A file of the same layout with random content; it has entries for 1/20 of the weights."""
     rng = np.random.default_rng(seed)
     counts, body = [], b""
     for conv in han._CONVS:
@@ -28,7 +29,7 @@ def small_net(seed: int = 0) -> bytes:
 
 
 def slow_weights(data: bytes) -> list[np.ndarray]:
-    """The layout's description, word by word, entry after entry."""
+    """The layout as ``codec.han`` describes it, read entry by entry."""
     place = 4 * len(han._CONVS)
     weights = []
     for i, conv in enumerate(han._CONVS):
@@ -48,9 +49,12 @@ def slow_weights(data: bytes) -> list[np.ndarray]:
     return weights
 
 
-def test_layout_against_a_slow_reading() -> None:
+def test_layout_beside_a_slow_reader() -> None:
     data = small_net()
     model = han.decode_net(data)
+    assert len(model.record.class_names) == 1000 and model.record.class_ids[0] == "n01440764"
+    assert model.record.provenance["source_sha256"] == hashlib.sha256(data).hexdigest()
+    assert model.record.preprocessing.channels == "BGR" and not model.is_integer
     for layer, expected in zip(model.layers, slow_weights(data), strict=True):
         np.testing.assert_array_equal(layer.weights.dequantize(), expected)
     again = container.decode(container.encode(model))
@@ -65,16 +69,53 @@ def test_truncated(length: int) -> None:
         han.decode_net(data[:length])
 
 
-def test_rubbish() -> None:
-    with pytest.raises(MalformedError, match="does not begin"):
+def test_the_first_numbers_tell_the_length() -> None:
+    data = small_net()
+    assert han.expected_bytes(data) == han.expected_bytes(data[:104]) == len(data)
+    assert han.expected_bytes(data[:103]) is None
+    most = np.array([conv.num_weights for conv in han._CONVS], "<u4")
+    assert han.expected_bytes(most.tobytes()) is not None
+    for place, value in ((0, 0), (25, 0), (0, most[0] + 1), (25, most[25] + 1)):
+        wrong = most.copy()
+        wrong[place] = value
+        assert han.expected_bytes(wrong.tobytes()) is None
+
+
+def test_entries_up_to_the_last_weight() -> None:
+    """Gaps of 0 fill a layer exactly; one larger gap passes its end."""
+    counts = np.ones(len(han._CONVS), np.int64)
+    counts[0] = han._CONVS[0].num_weights
+    data = bytearray(counts.astype("<u4").tobytes())
+    for conv, n in zip(han._CONVS, counts.tolist(), strict=True):
+        data += bytes(1024 + 4 * conv.out_channels) + bytes([7]) * n + bytes((n + 1) // 2)
+    model = han.decode_net(bytes(data))
+    assert (model.layers[0].weights.symbols_OIHW == 7).all()
+    assert model.layers[1].num_nonzero == 1
+    first_gaps = 104 + 1024 + 4 * 96 + int(counts[0])
+    data[first_gaps] = 1
+    n = int(counts[0])
+    with pytest.raises(MalformedError, match=f"an entry after the last weight, at {n} of {n}"):
+        han.decode_net(bytes(data))
+
+
+def test_damaged_files() -> None:
+    with pytest.raises(MalformedError, match="does not begin with 26 numbers"):
         han.decode_net(b"\xff" * 200_000)
     data = small_net()
     with pytest.raises(MalformedError, match="bytes too many"):
         han.decode_net(data + b"x")
     first = 104
-    broken = data[:first] + b"\x00\x00\x80\x7f" + data[first + 4 :]  # infinity as entry 0
-    with pytest.raises(MalformedError, match="codebook is damaged"):
-        han.decode_net(broken)
+
+    infinity = b"\x00\x00\x80\x7f"
+    for place, value in (
+        (first, b"\x00\x00\x80\x3f"),  # entry 0 is 1.0
+        (first, infinity),
+        (first + 4, infinity),  # entry 1
+        (first + 1024, infinity),  # a bias
+    ):
+        broken = data[:place] + value + data[place + 4 :]
+        with pytest.raises(MalformedError, match="conv1: codebook or biases are damaged"):
+            han.decode_net(broken)
 
 
 def test_the_published_file(shared: Path) -> None:

@@ -1,4 +1,4 @@
-"""The range coder: C and Python give the same bytes, and read back what went in."""
+"""The range coder: C and Python give the same bytes, and decode what was encoded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ steps = st.one_of(
 @st.composite
 def layers(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     """Levels OIHW of any shape, sparsity and range."""
-    shape = tuple(draw(st.integers(1, most)) for most in (6, 40, 4, 4))
+    shape = tuple(draw(st.integers(1, maximum)) for maximum in (6, 40, 4, 4))
     rng = np.random.default_rng(draw(st.integers(0, 1 << 30)))
     spread = draw(st.sampled_from([0.0, 0.1, 0.4, 1.0, 5.0, 50.0, 1000.0]))
     return np.rint(rng.laplace(0, spread, shape)).clip(-255, 255).astype(np.int16)
@@ -70,20 +70,20 @@ def test_c_and_python_agree(steps: list[tuple[str, int, int]], levels: Any) -> N
 
 
 class Counting(oracle.Encoder):
-    """An encoder that adds up what its own model says that its bits cost."""
+    """An encoder that sums the entropy of its bits under its own model."""
 
     bits = 0.0
 
     def bit(self, context: int, bit: bool = False) -> bool:
-        chance = self._chance[context] / 65536
-        self.bits -= math.log2(chance if bit else 1 - chance)
+        probability = self._probability[context] / 65536
+        self.bits -= math.log2(probability if bit else 1 - probability)
         return super().bit(context, bit)
 
-    def cost_of(self, before: int, byte: int) -> float:
-        """Bits that the byte would take now."""
+    def cost_of(self, previous: int, byte: int) -> float:
+        """Return the bits that the byte would take now."""
         trial = Counting()
-        trial._chance, trial._seen = list(self._chance), list(self._seen)
-        trial.byte(before, byte)
+        trial._probability, trial._seen = list(self._probability), list(self._seen)
+        trial.byte(previous, byte)
         return trial.bits
 
 
@@ -96,24 +96,63 @@ def test_bytes_are_within_a_percent_of_the_models_entropy() -> None:
     assert counting.bits / 8 - 1 < len(data) < 1.01 * counting.bits / 8 + 4
 
 
-def test_the_worst_of_texts_is_bounded() -> None:
-    """Even one of which each byte is what the coder expects least, of all that can be printed."""
+def test_text_of_the_least_expected_bytes_is_bounded() -> None:
+    """Each byte is the printable one that the coder expects least."""
     adversary, text = Counting(), bytearray(b" ")
     for _ in range(400):
-        before = text[-1]
-        text.append(max(range(32, 127), key=lambda byte: adversary.cost_of(before, byte)))
-        adversary.byte(before, text[-1])
+        previous = text[-1]
+        text.append(max(range(32, 127), key=lambda byte: adversary.cost_of(previous, byte)))
+        adversary.byte(previous, text[-1])
     pairs = "".join(chr(a) + chr(b) for a in range(32, 127) for b in range(32, 127))
     for worst in (text.decode(), pairs):
         assert len(encode_text(worst)) < 4 / 3 * len(worst) + 8
 
 
-def test_the_coder_is_pinned() -> None:
-    """A change of any context or constant changes the format."""
+def test_the_bytes_of_the_coder_are_fixed() -> None:
+    """Any change of a context or constant changes the format."""
     flat = [(i * i * 7 + i // 5) % 23 - 11 if i % 3 else 0 for i in range(5 * 7 * 9)]
     levels = np.array(flat, np.int16).reshape(5, 7, 3, 3)
     data = encoded(_native.Encoder(), [("number", SLOT, -1234), ("byte", 65, 66)], levels)
     assert (len(data), zlib.crc32(data)) == (151, 3798654861)
+
+
+def test_a_decoder_may_read_four_bytes_after_the_end() -> None:
+    for make in (_native.Decoder, oracle.Decoder):
+        decoder = make(b"")
+        assert decoder.at_end  # four bytes are read at the start
+        decoder.plain(9)
+        assert not decoder.at_end
+        decoder = make(bytes(5))
+        assert not decoder.at_end
+        decoder.plain(8)
+        assert decoder.at_end
+
+
+def test_size_counts_the_bytes_so_far() -> None:
+    for make in (_native.Encoder, oracle.Encoder):
+        encoder = make()
+        assert encoder.size == 0
+        encoder.plain(32, 0x12345678)
+        encoder.plain(32, 0x9ABCDEF0)
+        assert encoder.size in (6, 7, 8)
+
+
+def test_trailing_zero_bytes_are_omitted() -> None:
+    for make in (_native.Encoder, oracle.Encoder):
+        assert make().finish() == b""
+        encoder = make()
+        encoder.plain(8, 0x80)
+        assert len(encoder.finish()) == 1
+
+
+def test_numbers_at_their_limits() -> None:
+    values = (0, 1, -1, 2, 3, -4, oracle.MAX_NUMBER, -oracle.MAX_NUMBER, 1 << 30, (1 << 30) - 1)
+    for make, read in ((oracle.Encoder, _native.Decoder), (_native.Encoder, oracle.Decoder)):
+        encoder = make()
+        for value in values:
+            encoder.number(SLOT, value)
+        decoder = read(encoder.finish())
+        assert [decoder.number(SLOT) for _ in values] == list(values)
 
 
 def test_wrong_use_is_refused() -> None:

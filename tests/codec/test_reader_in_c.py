@@ -21,7 +21,7 @@ from tests.conftest import random_model
 def test_agrees_with_python(read: Read, tiny_record: ModelRecord, density: float) -> None:
     model = with_levels(random_model(tiny_record, density=density))
     first, *lines, labels, record = read(container.encode(model))
-    needs = container.Needs.of(build_graph(tiny_record.spec))
+    needs = container.ClientRequirements.of(build_graph(tiny_record.spec))
     assert first.startswith(
         f"weights {needs.num_weights} largest {needs.largest_channel} "
         f"peak {needs.peak_activations} "

@@ -1,4 +1,4 @@
-"""The resize against its own definition, and the preprocessing against the record."""
+"""The resize beside a slow transcription of its definition; crop, channels and normalisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from squeezenet.images.resize import filter_taps, resize
 
 
 def slow_resize_rows(pixels: np.ndarray, m: int) -> np.ndarray:
-    """The definition in the module's text, a number at a time, in Python integers."""
+    """The definition in the module's docstring, one number at a time, in Python integers."""
     n = len(pixels)
     if n == m:
         return pixels
@@ -41,7 +41,7 @@ def slow_resize_rows(pixels: np.ndarray, m: int) -> np.ndarray:
     st.integers(0, 2**31),
 )  # fmt: skip
 @settings(deadline=None, max_examples=40)
-def test_resize_is_its_definition(h: int, w: int, height: int, width: int, seed: int) -> None:
+def test_resize_equals_its_definition(h: int, w: int, height: int, width: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
     columns_first = slow_resize_rows(pixels.swapaxes(0, 1), width).swapaxes(0, 1)
     expected = slow_resize_rows(columns_first, height)
@@ -56,7 +56,7 @@ def test_weights_sum_to_one(n: int, m: int) -> None:
     assert weights.min() >= 0 and (np.diff(firsts) >= 0).all()
 
 
-def test_a_window_is_a_part_of_the_whole() -> None:
+def test_a_window_equals_that_part_of_the_full_resize() -> None:
     rng = np.random.default_rng(0)
     for _ in range(60):
         h, w, height, width = rng.integers(1, 60, 4).tolist()
@@ -66,17 +66,18 @@ def test_a_window_is_a_part_of_the_whole() -> None:
             int(rng.integers(1, height - top + 1)),
             int(rng.integers(1, width - left + 1)),
         )
-        whole = resize(pixels, height, width)[top : top + rows, left : left + columns]
+        expected = resize(pixels, height, width)[top : top + rows, left : left + columns]
         np.testing.assert_array_equal(
-            resize(pixels, height, width, (top, left, rows, columns)), whole
+            resize(pixels, height, width, (top, left, rows, columns)), expected
         )
 
 
 def test_a_very_long_picture_costs_little() -> None:
-    record = torchvision_preprocessing()
+    """Resized in full, it would take 2 GB."""
+    preprocessing = torchvision_preprocessing()
     pixels = np.zeros((40_000, 4, 3), np.uint8)
-    assert crop_pixels(pixels, record).shape == (224, 224, 3)
-    assert crop_pixels(pixels.swapaxes(0, 1), record).shape == (224, 224, 3)
+    assert crop_pixels(pixels, preprocessing).shape == (224, 224, 3)
+    assert crop_pixels(pixels.swapaxes(0, 1), preprocessing).shape == (224, 224, 3)
 
 
 def test_close_to_pillows_antialiased_bilinear() -> None:
@@ -88,9 +89,9 @@ def test_close_to_pillows_antialiased_bilinear() -> None:
 
 @pytest.mark.parametrize("shape", [(20, 10), (10, 20), (10, 10), (1, 300), (5, 5)])
 def test_crop_of_any_aspect(shape: tuple[int, int]) -> None:
-    record = torchvision_preprocessing(resize=16, crop=(14, 14))
+    preprocessing = torchvision_preprocessing(resize=16, crop=(14, 14))
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert crop_pixels(pixels, record).shape == (14, 14, 3)
+    assert crop_pixels(pixels, preprocessing).shape == (14, 14, 3)
 
 
 def test_channels() -> None:
@@ -102,9 +103,9 @@ def test_channels() -> None:
 
 
 def test_normalise() -> None:
-    record = torchvision_preprocessing(resize=2, crop=(2, 2))
+    preprocessing = torchvision_preprocessing(resize=2, crop=(2, 2))
     pixels = np.array([[[255, 0, 128]] * 2] * 2, np.uint8)[None]
-    x_NCHW = normalise(pixels, record)
+    x_NCHW = normalise(pixels, preprocessing)
     assert x_NCHW.shape == (1, 3, 2, 2) and x_NCHW.dtype == np.float32
     expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (128 / 255 - 0.406) / 0.225]
     np.testing.assert_allclose(x_NCHW[0, :, 0, 0], expected, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Folders of images, batches from worker processes, and what is right among the answers."""
+"""Folders of images, batches from worker processes, and the pixel cache."""
 
 from __future__ import annotations
 
@@ -14,21 +14,12 @@ import pytest
 from squeezenet.arch.preprocessing import torchvision_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
-from squeezenet.errors import ClassCountError, DataError, ImageError, UsageError
-from squeezenet.evaluation.metrics import (
-    compare,
-    kl_divergence,
-    num_in_top_k,
-    require_same_classes,
-    softmax,
-    top_k,
-)
-from squeezenet.evaluation.predict import evaluate, predict
+from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images import sets
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.sets import (
-    KeptImages,
+    CachedImages,
     is_small_set,
     read_class_folders,
     read_eval_folder,
@@ -38,7 +29,7 @@ from squeezenet.images.sets import (
 from tests.conftest import record_of
 
 MakeFolder = Callable[..., Path]
-RECORD = torchvision_preprocessing(resize=8, crop=(8, 8))
+PREPROCESSING = torchvision_preprocessing(resize=8, crop=(8, 8))
 
 
 def test_class_folders(image_folder: MakeFolder) -> None:
@@ -58,7 +49,7 @@ def test_folders_that_cannot_be_used(image_folder: MakeFolder, tmp_path: Path) -
         read_class_folders(tmp_path / "empty")
     root = image_folder(cat=3, dog=2)
     (root / "bird").mkdir()
-    with pytest.raises(DataError, match="class 'bird' has no images"):
+    with pytest.raises(DataError, match=r"class 'bird' has no images \(1 of 3 class folders"):
         read_class_folders(root)
     (tmp_path / "flat" / "a").mkdir(parents=True)
     with pytest.raises(DataError, match="no images inside"):
@@ -67,14 +58,18 @@ def test_folders_that_cannot_be_used(image_folder: MakeFolder, tmp_path: Path) -
 
 def test_splits(image_folder: MakeFolder, tmp_path: Path) -> None:
     root = tmp_path / "split"
+    image_folder(root / "train", a=1, b=2)
+    with pytest.raises(UsageError, match="only train/ inside, expected test/ or val/"):
+        read_eval_folder(root)
+    assert len(read_eval_folder(root, "train")) == 3
     image_folder(root / "val", a=1, b=1)
     assert len(read_eval_folder(root)) == 2
     image_folder(root / "test", a=2, b=2)
     assert len(read_eval_folder(root)) == 4
     assert len(read_eval_folder(root, "val")) == 2
-    with pytest.raises(UsageError, match="no folder 'train'"):
-        read_eval_folder(root, "train")
-    assert len(read_unlabelled(root)) == 6
+    with pytest.raises(UsageError, match="no folder 'new'"):
+        read_eval_folder(root, "new")
+    assert len(read_unlabelled(root)) == 9
 
 
 def test_labels_of_the_model(image_folder: MakeFolder) -> None:
@@ -97,15 +92,15 @@ def test_labels_of_the_model(image_folder: MakeFolder) -> None:
 def test_bad_images_are_skipped_and_counted(image_folder: MakeFolder, workers: int) -> None:
     images = read_class_folders(image_folder(a=40, b=40))
     images.paths[3].write_bytes(b"no image")
-    told: list[str] = []
+    reported: list[str] = []
     batches = EvalBatches(
-        images, RECORD, workers=workers, batch_size=7, bad=BadImages(report=told.append)
+        images, PREPROCESSING, workers=workers, batch_size=7, bad=BadImages(report=reported.append)
     )
     for _ in range(2):  # decoded, then from memory
         seen = [index for batch in batches for index in batch.indices.tolist()]
         assert seen == [i for i in range(80) if i != 3]
-    assert batches.bad.count == 1 and "003.png: not a readable image" in told[0]
-    strict = EvalBatches(images, RECORD, workers=workers, bad=BadImages(strict=True))
+    assert batches.bad.count == 1 and "003.png: not a readable image" in reported[0]
+    strict = EvalBatches(images, PREPROCESSING, workers=workers, bad=BadImages(strict=True))
     with pytest.raises(ImageError, match="003.png"):
         list(strict)
 
@@ -115,55 +110,21 @@ def test_all_images_bad(image_folder: MakeFolder) -> None:
     for path in images.paths:
         path.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 3 images"):
-        list(EvalBatches(images, RECORD, workers=0))
-
-
-def test_top_k_and_kl() -> None:
-    logits = np.array([[0.0, 2.0, 1.0], [3.0, 3.0, 0.0]], np.float32)
-    assert top_k(logits, 2).tolist() == [[1, 2], [0, 1]]
-    labels = np.array([2, 1])
-    assert (num_in_top_k(logits, labels, 1), num_in_top_k(logits, labels, 2)) == (0, 2)
-    np.testing.assert_allclose(softmax(logits).sum(axis=1), 1)
-    assert kl_divergence(logits, logits).tolist() == [0, 0]
-    far = np.array([[1000.0, 0.0, 0.0]], np.float32)
-    assert np.isfinite(kl_divergence(far, -far)).all()
-
-
-def test_evaluate_and_compare(image_folder: MakeFolder) -> None:
-    spec = preset("squeezenet1_1", num_classes=3, input_size=(8, 8))
-    record = record_of(spec)
-    images = with_model_labels(read_class_folders(image_folder(c0=6, c1=6, c2=6)), record)
-
-    def by_colour(pixels_NHWC: np.ndarray) -> np.ndarray:
-        return np.asarray(pixels_NHWC.mean(axis=(1, 2)), np.float32)
-
-    def always_first(pixels_NHWC: np.ndarray) -> np.ndarray:
-        return np.tile(np.float32([1, 0, 0]), (len(pixels_NHWC), 1))
-
-    batches = EvalBatches(images, record.preprocessing, workers=0)
-    assert evaluate(by_colour, record, batches).top1 == 100.0
-    first, right = (predict(network, record, batches) for network in (always_first, by_colour))
-    result = compare(first, right)
-    assert result.agreement == pytest.approx(100 / 3)
-    assert result.top1_difference == pytest.approx(-200 / 3)
-    assert result.top1_standard_error > 0 and result.top5_difference == 0 and result.kl > 0
-    other = record_of(preset("squeezenet1_1", num_classes=4, input_size=(8, 8)))
-    with pytest.raises(ClassCountError, match="different classes"):
-        require_same_classes(record, other)
+        list(EvalBatches(images, PREPROCESSING, workers=0))
 
 
 @pytest.mark.parametrize(
     "batches",
     [
         "EvalBatches(images, record, workers=2, batch_size=1)",
-        # Each batch is larger than a pipe's buffer: workers wait for somebody to read it.
+        # Each batch is larger than a pipe's buffer, so workers block until it is read.
         "iter_train_batches(images, record, Augmentation(), batch_size=70, seed=0, first_step=0, "
         "last_step=9, workers=2, bad=BadImages())",
     ],
     ids=["evaluation", "training"],
 )
 def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str) -> None:
-    """SIGKILL of the parent leaves no process behind."""
+    """SIGKILL of the parent leaves no worker process running."""
     folder = image_folder(a=70)
     program = (
         "import sys, time\n"
@@ -191,7 +152,7 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str
         if not tasks.exists():
             parent.kill()
             pytest.skip("needs Linux's list of a process's children")
-        time.sleep(1)  # until all that may be prefetched is on its way
+        time.sleep(1)  # until the workers have prefetched all that they may
         workers = [Path(f"/proc/{child}") for child in tasks.read_text().split()]
         parent.kill()
     deadline = time.monotonic() + 20
@@ -200,21 +161,21 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str
         time.sleep(0.1)
 
 
-def test_kept_images_are_decoded_once_and_only_so_many(
+def test_cached_images_are_decoded_once_up_to_the_memory_limit(
     image_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = read_class_folders(image_folder(a=6, b=6))
     assert is_small_set(images)
     one = images.pixels(0).nbytes
-    monkeypatch.setattr(sets, "KEPT_BYTES", 5 * one)
+    monkeypatch.setattr(sets, "MAX_CACHED_BYTES", 5 * one)
     assert not is_small_set(images)
-    kept = KeptImages(images)
-    first = [kept.pixels(i).copy() for i in range(12)]
+    cached = CachedImages(images)
+    first = [cached.pixels(i).copy() for i in range(12)]
     for path in images.paths:
         path.write_bytes(b"")
-    assert not is_small_set(images)  # nothing known of it
+    assert not is_small_set(images)  # no image can be read, so no size is known
     for i in range(5):
-        np.testing.assert_array_equal(kept.pixels(i), first[i])
+        np.testing.assert_array_equal(cached.pixels(i), first[i])
     with pytest.raises(ImageError):
-        kept.pixels(5)
-    assert kept.subset([1]).name(0) == images.name(1) and kept.class_names == ("a", "b")
+        cached.pixels(5)
+    assert cached.subset([1]).name(0) == images.name(1) and cached.class_names == ("a", "b")

@@ -1,4 +1,4 @@
-"""The interpreter against torch, on every operation and on odd shapes."""
+"""The float interpreter beside torch, on every operation and on odd shapes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def networks() -> dict[str, NetworkSpec]:
 def test_equals_torch(name: str) -> None:
     record = record_of(networks()[name])
     model = random_model(record)
-    # Through the file, as every user's model goes.
+    # Through the file format, as every model of a user.
     model = container.decode(container.encode(model))
     x_NCHW = (
         np.random.default_rng(1)
@@ -61,7 +61,7 @@ def test_equals_torch(name: str) -> None:
     np.testing.assert_allclose(ours / scale, torchs / scale, atol=2e-5)
 
 
-def test_runs_alone(tiny_record: ModelRecord) -> None:
+def test_a_batch_equals_its_images_one_by_one(tiny_record: ModelRecord) -> None:
     model = random_model(tiny_record)
     x = np.random.default_rng(0).normal(size=(4, 1, 8, 8)).astype(np.float32)
     interpreter = FloatInterpreter(model)

@@ -1,13 +1,16 @@
-"""The numbers of a report against counts by hand, and its files."""
+"""The numbers of a report by hand, and its files."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.cli.app import run as cli
@@ -31,13 +34,13 @@ LOGITS = np.log(
         np.float32,
     )
 )
-ANSWERS = LabelledLogits(
+PREDICTED = LabelledLogits(
     logits_NK=LOGITS, labels=np.array([0, 1, 0, 2, 2]), indices=np.array([0, 1, 3, 4, 5]), skipped=1
 )
 
 
 def test_confusion() -> None:
-    matrix = confusion_matrix(ANSWERS)
+    matrix = confusion_matrix(PREDICTED)
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     confused = most_confused(matrix, 9)
     pairs = [(pair.label, pair.predicted, pair.count, pair.total) for pair in confused]
@@ -45,29 +48,32 @@ def test_confusion() -> None:
 
 
 def test_worst_mistakes_come_first_and_name_the_place_in_the_set() -> None:
-    worst = worst_mistakes(ANSWERS, 5)
+    worst = worst_mistakes(PREDICTED, 5)
     assert [(m.index, m.label, m.predicted) for m in worst] == [(3, 0, 1), (4, 2, 0)]
     assert worst[0].probability == pytest.approx(0.9)
-    assert len(worst_mistakes(ANSWERS, 1)) == 1
+    assert len(worst_mistakes(PREDICTED, 1)) == 1
 
 
 def test_calibration_error() -> None:
-    # One image a bin: 0.7 right, 0.8 right, 0.9 wrong; 0.6 wrong and 0.6 right share one.
-    assert calibration_error(ANSWERS) == pytest.approx(100 * (0.3 + 0.2 + 0.9 + 0.2) / 5, abs=1e-3)
+    # One image per bin: 0.7 correct, 0.8 correct, 0.9 wrong; a 0.6 wrong and a 0.6 correct share
+    # one.
+    assert calibration_error(PREDICTED) == pytest.approx(
+        100 * (0.3 + 0.2 + 0.9 + 0.2) / 5, abs=1e-3
+    )
 
 
 def test_wilson_interval() -> None:
-    # Ten of ten: the lower end is n / (n + z^2).
+    # Of n correct out of n, the lower end is n / (n + z^2).
     assert wilson_interval(0.0, 7)[0] == 0.0
     assert wilson_interval(100.0, 10) == pytest.approx((100 * 10 / (10 + 1.96**2), 100.0))
     low, high = wilson_interval(50.0, 100)
     assert (low + high) / 2 == pytest.approx(50.0) and high - low == pytest.approx(19.2, abs=0.1)
 
 
-def measured(record: ModelRecord, answers: LabelledLogits = ANSWERS) -> Measured:
+def measured(record: ModelRecord, predicted: LabelledLogits = PREDICTED) -> Measured:
     return Measured(
         record=record,
-        predicted=answers,
+        predicted=predicted,
         file_bytes=1234,
         data="from a|folder",
         chose_weights=False,
@@ -76,22 +82,22 @@ def measured(record: ModelRecord, answers: LabelledLogits = ANSWERS) -> Measured
 
 
 def small_record(tiny_spec: SqueezeNetSpec, *names: str) -> ModelRecord:
-    import dataclasses
-
     record = record_of(dataclasses.replace(tiny_spec, num_classes=len(names), batch_norm=False))
     return dataclasses.replace(record, class_names=names)
 
 
-def test_card_escapes_names_and_says_what_was_measured(tiny_spec: SqueezeNetSpec) -> None:
+def test_card_escapes_names_and_has_the_measurements(tiny_spec: SqueezeNetSpec) -> None:
     record = small_record(tiny_spec, "a|b", "<b>", "c*")
     card = model_card(measured(record), ["confusion.png"])
     assert "| a\\|b | 2 | 50.0% | 50.0% |" in card and "&lt;b&gt;" in card and "c\\*" in card
     assert "top-1 | 60.00% (95% interval 23.1 to 88.2)" in card and "top-5" not in card
     assert "from a\\|folder" in card and "| steps | 12,345 |" in card
     assert "![confusion](confusion.png)" in card and "epoch that did best" not in card
+    peak = peak_activation_bytes(build_graph(record.spec))
+    assert f"| peak bytes of activations, int8 | {peak:,} |" in card
 
 
-def test_files_are_the_same_every_time(tiny_spec: SqueezeNetSpec, tmp_path: Path) -> None:
+def test_equal_reports_have_equal_bytes(tiny_spec: SqueezeNetSpec, tmp_path: Path) -> None:
     record = small_record(tiny_spec, r"$\foo$", "猫", "z")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), dtype=np.uint8)
     images = ArrayImages(
@@ -112,37 +118,35 @@ def test_files_are_the_same_every_time(tiny_spec: SqueezeNetSpec, tmp_path: Path
 
 
 @pytest.mark.parametrize("num_classes", [2, 30, 60])
-def test_any_number_of_classes_is_drawn(
+def test_figures_of_any_number_of_classes(
     tiny_spec: SqueezeNetSpec, tmp_path: Path, num_classes: int
 ) -> None:
     record = small_record(tiny_spec, *(f"class {i}" for i in range(num_classes)))
-    right = np.eye(num_classes, dtype=np.float32) * 9
-    answers = LabelledLogits(
-        logits_NK=right, labels=np.arange(num_classes), indices=np.arange(num_classes), skipped=0
+    correct = np.eye(num_classes, dtype=np.float32) * 9
+    predicted = LabelledLogits(
+        logits_NK=correct, labels=np.arange(num_classes), indices=np.arange(num_classes), skipped=0
     )
     pixels = np.zeros((num_classes, 4, 4, 3), np.uint8)
     images = ArrayImages(
-        pixels_NHWC=pixels, labels=answers.labels, class_names=record.class_names, title="t"
+        pixels_NHWC=pixels, labels=predicted.labels, class_names=record.class_names, title="t"
     )
-    paths = write_report(tmp_path, measured(record, answers), images)
+    paths = write_report(tmp_path, measured(record, predicted), images)
     assert not any("curves" in path.name for path in paths)
     assert "Confused most often" not in paths[0].read_text()
 
 
-def test_metrics_of_a_killed_run_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+def test_invalid_and_cut_lines_of_metrics_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     assert read_metrics(file) == []
-    whole = '{"kind": "val", "epoch": 1, "top1": 3, "top5": 4}'
+    valid = '{"kind": "val", "epoch": 1, "top1": 3, "top5": 4}'
     bad = ['{"kind": "val", "epoch": 1}', "[]", '{"kind": [], "epoch": 1}', '{"kind": "tr']
-    file.write_text("\n".join([whole, *bad]))
+    file.write_text("\n".join([valid, *bad]))
     assert [line["top1"] for line in read_metrics(file)] == [3]
 
 
 def test_command_on_a_compressed_file(
     tiny_record: ModelRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import dataclasses
-
     record = dataclasses.replace(tiny_record, class_names=tuple("0123456789"))
     model = tmp_path / "m.sqz"
     model.write_bytes(encode(random_model(record)))

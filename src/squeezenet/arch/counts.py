@@ -1,7 +1,7 @@
 """Parameters, multiply-accumulates and activation bytes of a network, from its graph alone.
 
-A MAC is one multiplication with its addition in a convolution; pools, additions, biases and
-normalisation are not counted, as is the field's custom.
+A MAC is one multiplication and its addition in a convolution. By the usual convention pools,
+additions, biases and normalisation are not counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCounts:
-    """One operation: shape (C, H, W) of what it writes, and what it costs for one image."""
+    """One operation: the shape (C, H, W) of its output, and its cost per image.
+
+    ``activation_bytes`` is float32.
+    """
 
     name: str
     kind: str
@@ -27,7 +30,11 @@ class LayerCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCounts:
-    """A whole network; ``activation_bytes`` is float32, every tensor but the input once."""
+    """A network's totals per image.
+
+    ``weight_bytes`` and ``activation_bytes`` are float32; every tensor except the input is
+    counted once.
+    """
 
     parameters: int
     macs: int
@@ -37,8 +44,10 @@ class NetworkCounts:
 
 
 def count(graph: Graph) -> NetworkCounts:
-    """Count a network. ``parameters`` are the trainable ones: a batch normalisation has two a
-    channel, in place of the convolution's bias."""
+    """Count a network's trainable parameters, MACs and bytes.
+
+    A convolution with batch normalisation has two parameters per channel in place of its bias.
+    """
     layers = []
     for op in graph.operations:
         target = graph.tensors[op.target]

@@ -1,7 +1,7 @@
-"""The metaparameter family of the SqueezeNet paper, section 5.1: five numbers to a network.
+"""The metaparameter family of the SqueezeNet paper (arXiv 1602.07360), section 5.1.
 
-For Fire module i (from 0): e_i = base_e + incr_e * floor(i / freq), e3x3 = pct3x3 * e_i,
-e1x1 = e_i - e3x3, s1x1 = SR * e_i, each rounded half up and at least 1.
+Five numbers define a network. For Fire module i (from 0): e_i = base_e + incr_e * floor(i / freq),
+e3x3 = pct3x3 * e_i, e1x1 = e_i - e3x3, s1x1 = SR * e_i, each rounded half up and at least 1.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def from_metaparameters(
 ) -> SqueezeNetSpec:
     """Return the network with these metaparameters; the defaults give v1.0 exactly.
 
-    Stem, pools, head, input and the number of Fire modules are those of ``like`` (v1.0 unless
-    given); bypasses are left out, see ``spec.with_bypass``.
+    Stem, pools, head, input and the number of Fire modules are those of ``like`` (default: v1.0).
+    The result has no bypass; ``spec.with_bypass`` adds one.
 
     Raises:
         SpecError: a metaparameter is out of range, or leaves no 1x1 filter.
@@ -48,7 +48,8 @@ def from_metaparameters(
         e3x3 = max(1, _round_half_up(pct3x3 * expand))
         if e3x3 >= expand:
             raise SpecError(
-                f"family: pct3x3 {pct3x3} of {expand} filters in fire{i + 2} leaves none of 1x1"
+                f"family: pct3x3 {pct3x3} makes all {expand} expand filters of fire{i + 2} 3x3; "
+                "expected at least one 1x1 filter"
             )
         s1x1 = max(1, _round_half_up(squeeze_ratio * expand))
         fires.append(FireSpec(s1x1=s1x1, e1x1=expand - e3x3, e3x3=e3x3))

@@ -1,7 +1,7 @@
-"""Which tensor is alive when: the least activation memory in which a client can run a network.
+"""Lifetimes of tensors, and the peak activation memory that follows from them.
 
-A tensor lives from the first operation that writes it to the last that reads it. This counts
-whole tensors; it places no buffers and fuses nothing, which is the client's business.
+A tensor is alive from the first operation that writes it to the last that reads it. This module
+neither places buffers nor fuses operations; the client does.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from squeezenet.arch.graph import Graph, iter_reads
 
 
 def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
-    """First and last operation (index, inclusive) during which each tensor must be held.
+    """Return the first and last operation (index, inclusive) during which each tensor is alive.
 
-    The input is there before operation 0; the output is held to the end.
+    The input exists before operation 0; the output lives to the end.
     """
     spans = {graph.input: (0, 0)}
     for i, op in enumerate(graph.operations):
@@ -24,7 +24,7 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
 
 
 def peak_activation_bytes(graph: Graph, *, element_bytes: int = 1) -> int:
-    """Largest sum of tensors alive at once, in bytes; int8 unless ``element_bytes`` says so."""
+    """Return the peak size in bytes of all tensors alive at once (default: one byte each)."""
     spans = lifetimes(graph)
     return element_bytes * max(
         sum(

@@ -1,8 +1,9 @@
-"""The networks that have a name. Shapes from the SqueezeNet paper's table 1, v1.1's release
-and Caffe's AlexNet; the ``tiny`` and ``cifar`` ones are ours.
+"""Networks by name.
 
-Names and geometry of the two ImageNet networks are torchvision's (224 pixels, conv10 without
-padding); ``caffe_squeezenet1_0`` is the original's geometry, which Han's file has.
+Shapes are from the SqueezeNet paper's table 1, v1.1's release and Caffe's AlexNet; the ``tiny``
+and ``cifar`` networks are ours. Names and geometry of the two ImageNet networks are torchvision's
+(224 pixels, conv10 without padding). ``caffe_squeezenet1_0`` has the authors' geometry, as Han's
+published file does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def _pools(*places: str) -> tuple[PoolSpec, ...]:
 
 
 def squeezenet1_0() -> SqueezeNetSpec:
+    """v1.0: table 1 of the paper."""
     return SqueezeNetSpec(
         name="squeezenet1_0",
         stem=ConvSpec(out_channels=96, kernel=7, stride=2),
@@ -44,6 +46,7 @@ def squeezenet1_0() -> SqueezeNetSpec:
 
 
 def squeezenet1_1() -> SqueezeNetSpec:
+    """v1.1: a smaller stem and earlier pools, 2.3 times fewer MACs than v1.0."""
     return SqueezeNetSpec(
         name="squeezenet1_1",
         stem=ConvSpec(out_channels=64, kernel=3, stride=2),
@@ -60,7 +63,7 @@ def caffe_squeezenet1_0() -> SqueezeNetSpec:
 
 
 def squeezenet_tiny() -> SqueezeNetSpec:
-    """For 8x8 grey images such as scikit-learn's digits."""
+    """A network for 8x8 grey images such as scikit-learn's digits."""
     return SqueezeNetSpec(
         name="squeezenet_tiny",
         stem=ConvSpec(out_channels=32, kernel=3, padding=1),
@@ -80,10 +83,10 @@ def squeezenet_tiny() -> SqueezeNetSpec:
 
 
 def squeezenet_cifar() -> SqueezeNetSpec:
-    """For 32x32 colour images: most accuracy for an hour's training on two CPU cores.
+    """A network for 32x32 colour images: the most accurate found for an hour on two CPU cores.
 
-    3x3-rich modules with wide squeezes, one of them at 32x32 positions, half of them at 8x8, and
-    identity bypass wherever it fits; how it was found is told in docs/results.md.
+    Its modules have many 3x3 filters and wide squeeze layers. One module works at 32x32 positions,
+    four at 8x8. Identity bypass wherever the channels match.
     """
     return with_bypass(
         SqueezeNetSpec(
@@ -110,9 +113,9 @@ def squeezenet_cifar() -> SqueezeNetSpec:
 
 
 def alexnet_cifar() -> AlexNetSpec:
-    """AlexNet fitted to 32x32: its five convolutions at stride 1 and two layers of 4096.
+    """AlexNet for 32x32 images: five convolutions at stride 1, two hidden layers of 4096.
 
-    Batch normalisation stands in for LRN, so that the baseline has the aids that ours has.
+    Batch normalisation replaces LRN, so that the baseline has the same aids as our networks.
     """
     return AlexNetSpec(
         name="alexnet_cifar",
@@ -177,14 +180,14 @@ def preset(
     input_size: tuple[int, int] | None = None,
     batch_norm: bool | None = None,
 ) -> NetworkSpec:
-    """Return a named spec, changed where an argument is given.
+    """Return the spec of this name, changed where an argument is given.
 
-    An ``input_size`` (height, width in pixels) of at most 32x32 for a network made for larger
-    images gives its small-input form.
+    For a SqueezeNet made for larger images, an ``input_size`` (height, width in pixels) of at
+    most 32x32 gives its small-input form (``small_input``).
 
     Raises:
         UnknownNameError: no preset has that name.
-        SpecError: the changes do not make a network.
+        SpecError: the changed spec is not a valid network.
     """
     if name not in PRESETS:
         raise UnknownNameError(

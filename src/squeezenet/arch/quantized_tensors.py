@@ -1,4 +1,4 @@
-"""Which networks integer clients run, and which of their tensors need a scale: spec/INTEGER.md."""
+"""Which networks integer clients run, and which tensors need a scale: spec/INTEGER.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from squeezenet.arch.graph import Add, Conv, GlobalAveragePool, Graph, MaxPool, 
 
 
 def find_head(graph: Graph) -> Conv | None:
-    """Return the convolution in front of the last average pool, whose sums are the logits.
+    """Return the convolution before the final average pool; its sums are the logits.
 
-    None: the network is not one for integer clients.
+    None means that integer clients do not run the network.
     """
     *body, last = graph.operations
     if not isinstance(last, GlobalAveragePool):
@@ -26,8 +26,10 @@ def find_head(graph: Graph) -> Conv | None:
 
 
 def scaled_tensors(graph: Graph) -> tuple[str, ...]:
-    """Return the names of the tensors whose step and zero a file holds, in the graph's order:
-    those that convolutions and additions write, but for the head's."""
+    """Return the names of the tensors whose scale and zero point a file stores, in graph order.
+
+    These are the outputs of convolutions and additions, except the head's.
+    """
     head = find_head(graph)
     if head is None:
         return ()
@@ -36,7 +38,10 @@ def scaled_tensors(graph: Graph) -> tuple[str, ...]:
 
 
 def source_of_scale(graph: Graph) -> dict[str, str]:
-    """Return for every tensor the one whose step and zero it has: a max pool's its source's."""
+    """Return for every tensor the tensor whose scale it uses.
+
+    The output of a max pool has its source's scale and zero point; all others have their own.
+    """
     found = {name: name for name in graph.tensors}
     for op in graph.operations:
         if isinstance(op, MaxPool):

@@ -1,6 +1,6 @@
-"""The record inside every model file: what the network is, what it eats, what it answers.
+"""The record inside every model file: the network, its input, its classes, its provenance.
 
-Written as canonical JSON, so that equal models give equal bytes; no clock, no paths.
+Written as canonical JSON, so that equal models give equal bytes. It has no dates and no paths.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from squeezenet.errors import SpecError
 
 MAX_PROVENANCE_VALUES = 10_000
 MAX_PROVENANCE_DEPTH = 32
+"""spec/FORMAT.md, "RECORD": they bound the work of reading a hostile record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """``class_names[i]`` is what output i means; ``class_ids`` are folder names that mean the
-    same (WordNet ids for ImageNet) or empty. ``provenance`` is free JSON: source and its
-    SHA-256, method, settings, measured accuracy."""
+    """A network with its preprocessing and classes.
+
+    ``class_names[i]`` names output i. ``class_ids`` are alternative folder names for the same
+    classes (WordNet ids for ImageNet), or empty. ``provenance`` is free JSON: source and its
+    SHA-256, method, settings, measured accuracy.
+
+    Raises:
+        SpecError: classes, preprocessing and network do not match, or the provenance is invalid.
+    """
 
     spec: NetworkSpec
     preprocessing: Preprocessing
@@ -44,8 +51,10 @@ class ModelRecord:
             )
 
     def to_json(self, *, labels: bool = True) -> str:
-        """The canonical text: equal records, equal bytes. Without ``labels`` the names and ids of
-        the classes are left out."""
+        """Return the canonical JSON text: equal records give equal text.
+
+        Without ``labels`` the class names and ids are left out.
+        """
         plain = to_plain(self)
         if not labels:
             del plain["class_names"], plain["class_ids"]
@@ -55,10 +64,10 @@ class ModelRecord:
     def from_json(
         text: str, labels: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     ) -> ModelRecord:
-        """Read ``to_json``'s text; ``labels`` are (names, ids) of the classes, if it has none.
+        """Read ``to_json``'s text; ``labels`` are the classes' (names, ids) if it has none.
 
         Raises:
-            SpecError: it is not such a text, or what it describes cannot exist.
+            SpecError: the text is not a record, or the record is not valid.
         """
         try:
             data = json.loads(text, object_pairs_hook=_without_duplicates)
@@ -69,7 +78,9 @@ class ModelRecord:
         data = dict(data)
         if labels is not None:
             if "class_names" in data or "class_ids" in data:
-                raise SpecError("model record: the classes stand in two places")
+                raise SpecError(
+                    "model record: has class names, expected them only in the section LABELS"
+                )
             data |= {"class_names": list(labels[0]), "class_ids": list(labels[1])}
         spec = spec_from_plain(data.pop("spec", None))
         body = from_plain(_RecordBody, data, "record")
@@ -85,12 +96,12 @@ class ModelRecord:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("duplicate key in one object")
     return result
 
 
 def _check_provenance(provenance: dict[str, Any]) -> None:
-    """Bound what is otherwise free: it must be writable again, and small."""
+    """Bound free-form JSON: printable, finite, of limited size and depth."""
     pending: list[tuple[Any, int]] = [(provenance, 0)]
     num_values = 0
     while pending:
@@ -98,7 +109,8 @@ def _check_provenance(provenance: dict[str, Any]) -> None:
         num_values += 1
         if num_values > MAX_PROVENANCE_VALUES or depth > MAX_PROVENANCE_DEPTH:
             raise SpecError(
-                f"provenance: over {MAX_PROVENANCE_VALUES} values or {MAX_PROVENANCE_DEPTH} levels"
+                f"provenance: expected at most {MAX_PROVENANCE_VALUES} values in "
+                f"{MAX_PROVENANCE_DEPTH} levels"
             )
         if isinstance(value, dict):
             pending += [(part, depth + 1) for pair in value.items() for part in pair]
@@ -106,14 +118,14 @@ def _check_provenance(provenance: dict[str, Any]) -> None:
             pending += [(part, depth + 1) for part in value]
         elif isinstance(value, str):
             if not value.isprintable():
-                raise SpecError(f"provenance: {value[:40]!r} is not printable text")
+                raise SpecError(f"provenance: found {value[:40]!r}, expected printable text")
         elif isinstance(value, float) and not math.isfinite(value):
             raise SpecError(f"provenance: found {value}, expected a finite number")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _RecordBody:
-    """A record without its spec, whose class depends on its ``family``."""
+    """A record without its spec: the spec's class depends on its ``family``."""
 
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
@@ -122,10 +134,10 @@ class _RecordBody:
 
 
 def spec_from_plain(data: object) -> NetworkSpec:
-    """Build a spec from its plain form; ``family`` tells which kind.
+    """Build a spec from plain JSON values; the member ``family`` selects the class.
 
     Raises:
-        SpecError: it is not one.
+        SpecError: the values are not a valid spec.
     """
     family = data.get("family") if isinstance(data, dict) else None
     if family == "squeezenet":

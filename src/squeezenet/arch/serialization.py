@@ -1,8 +1,8 @@
-"""Frozen dataclasses <-> plain JSON values, strictly, and the one canonical JSON text.
+"""Frozen dataclasses <-> plain JSON values, strictly, and the canonical JSON text.
 
-Used for everything that is stored: specs, preprocessing, recipes, records. Reading
-refuses unknown keys, missing keys and wrong types, because the data may be hostile;
-ranges are the business of each class's ``__post_init__``.
+Used for everything that is stored: specs, preprocessing, recipes, records. The data may be
+hostile, so reading refuses unknown keys, missing keys and wrong types. Each class's
+``__post_init__`` checks the ranges.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def to_plain(value: object) -> Any:
-    """Turn (nested) dataclasses and tuples into dicts and lists."""
+    """Convert (nested) dataclasses and tuples to dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
@@ -31,19 +31,19 @@ def to_plain(value: object) -> Any:
 
 
 def canonical_json(value: object) -> str:
-    """Write the JSON text that equal values share: sorted keys, no spaces, UTF-8."""
+    """Return JSON text that is equal for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(
         to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def from_plain(cls: type[T], data: object, where: str) -> T:
-    """Build a dataclass of type ``cls`` from plain values.
+    """Build a dataclass of type ``cls`` from plain JSON values.
 
-    ``where`` begins the path that an error names, as in ``spec.fires[3].s1x1``.
+    ``where`` is the start of the path in error messages, as in ``spec.fires[3].s1x1``.
 
     Raises:
-        SpecError: a key or a type is wrong, or the class refuses the values.
+        SpecError: a key is missing or unknown, a type is wrong, or ``cls`` refuses the values.
     """
     if not isinstance(data, dict):
         raise SpecError(f"{where}: found {_kind(data)}, expected an object")
@@ -94,7 +94,7 @@ def _convert(hint: Any, value: object, where: str) -> Any:
         try:
             value = float(value)
         except OverflowError:
-            raise SpecError(f"{where}: found an integer too large for a number") from None
+            raise SpecError(f"{where}: found an integer too large for a float") from None
     if hint is float and isinstance(value, float) and not math.isfinite(value):
         raise SpecError(f"{where}: found {value}, expected a finite number")
     if type(value) is not hint:

@@ -1,8 +1,8 @@
 """Frozen descriptions of networks: the SqueezeNet family and the AlexNet baseline.
 
-Implements section 3 of the SqueezeNet paper (arXiv 1602.07360): the Fire module with its
-three free dimensions, early stem, late pools, bypass, and a convolutional head. A spec that
-is built is valid; what the shapes come to is ``graph.py``'s business.
+Implements section 3 of the SqueezeNet paper (arXiv 1602.07360): the Fire module with its three
+dimensions, stem, pools, bypass, and a convolutional head. Building a spec validates it.
+``graph.py`` computes the shapes, and refuses inputs that are too small.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MAX_INPUT_SIZE = 4_096
 MAX_FIRES = 256
 MAX_GROUPS = 64
 MAX_NAME_LENGTH = 100
-"""Bounds on what a model file may claim; far above any network of this family."""
+"""Bounds on what a model file may claim (spec/FORMAT.md, "RECORD"). The largest network here,
+AlexNet, has 4,096 channels, 227 pixels and 2 groups; v1.0 has 8 Fire modules."""
 
 FireBypass = Literal["none", "identity", "conv"]
 NetworkBypass = Literal["none", "simple", "complex"]
@@ -30,17 +31,20 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _require_range(where: str, value: object, low: int, high: int) -> None:
-    # bool is an int in Python, and a True kernel size is surely a mistake.
+    # bool is an int in Python, and a kernel size of True is a mistake.
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise SpecError(f"{where}: found {value!r}, expected an integer from {low} to {high}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FireSpec:
-    """A Fire module: ``s1x1`` 1x1 squeeze filters feeding ``e1x1`` 1x1 and ``e3x3`` 3x3 ones.
+    """A Fire module: ``s1x1`` 1x1 squeeze filters, then ``e1x1`` 1x1 and ``e3x3`` 3x3 expand ones.
 
-    ``bypass`` adds the module's input to its output: as it is ("identity") or through a
-    1x1 convolution ("conv"). The addition comes after the expand ReLU.
+    ``bypass`` adds the module's input to its output, unchanged ("identity") or after a 1x1
+    convolution ("conv"). The addition comes after the expand ReLU.
+
+    Raises:
+        SpecError: a value is out of range, or the squeeze layer is wider than the expand layers.
     """
 
     s1x1: int
@@ -54,7 +58,7 @@ class FireSpec:
         _require(
             self.s1x1 <= self.e1x1 + self.e3x3,
             f"Fire module: s1x1 is {self.s1x1}, expected at most e1x1 + e3x3 = "
-            f"{self.e1x1 + self.e3x3}; a squeeze layer must not widen",
+            f"{self.e1x1 + self.e3x3}: a squeeze layer must not be wider",
         )
         _require(
             self.bypass in ("none", "identity", "conv"),
@@ -68,7 +72,11 @@ class FireSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvSpec:
-    """A square convolution followed by ReLU; ``lrn`` adds local response normalisation."""
+    """A square convolution with ReLU; ``lrn`` adds local response normalisation after it.
+
+    Raises:
+        SpecError: a value is out of range.
+    """
 
     out_channels: int
     kernel: int
@@ -85,14 +93,20 @@ class ConvSpec:
         _require_range("convolution: groups", self.groups, 1, MAX_GROUPS)
         _require(
             self.out_channels % self.groups == 0,
-            f"convolution: {self.out_channels} output channels do not divide into "
+            f"convolution: {self.out_channels} output channels, expected a multiple of "
             f"{self.groups} groups",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSpec:
-    """A max pool behind the layer ``after`` ("conv1", "fire4", ...); ceil mode as in Caffe."""
+    """A max pool after the layer ``after`` ("conv1", "fire4", ...).
+
+    ``ceil_mode`` as in Caffe and torch: a last window that begins inside may overhang the edge.
+
+    Raises:
+        SpecError: a value is out of range.
+    """
 
     after: str
     kernel: int = 3
@@ -106,10 +120,13 @@ class PoolSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec:
-    """Dropout, the 1x1 classifier convolution conv10, and whether a ReLU follows it.
+    """Dropout, then the 1x1 classifier convolution conv10, then a ReLU if ``last_relu``.
 
-    The paper's network has the ReLU; training starts more reliably without it, so our
-    default has none, and weights trained with it keep it (``last_relu``).
+    The paper's network has the ReLU. Training starts more reliably without it, so the default is
+    none; weights that were trained with it keep it.
+
+    Raises:
+        SpecError: a value is out of range.
     """
 
     dropout: float = 0.5
@@ -125,9 +142,13 @@ class HeadSpec:
 class SqueezeNetSpec:
     """A network of the SqueezeNet family.
 
-    ``fires[i]`` is called ``fire{i+2}``, as in the paper. ``input_size`` is (height, width)
-    in pixels. ``batch_norm`` puts batch normalisation between every convolution but the
-    classifier and its ReLU.
+    ``fires[i]`` is named ``fire{i+2}``, as in the paper. ``input_size`` is (height, width) in
+    pixels. ``batch_norm``: every convolution except the classifier has batch normalisation
+    before its ReLU.
+
+    Raises:
+        SpecError: a value is out of range, a pool follows no layer, or an identity bypass
+            connects different numbers of channels.
     """
 
     name: str
@@ -165,11 +186,14 @@ class SqueezeNetSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class AlexNetSpec:
-    """The baseline: AlexNet as Caffe has it, with grouped convolutions and LRN.
+    """The baseline: Caffe's AlexNet, with grouped convolutions and LRN.
 
-    ``convs[i]`` is ``conv{i+1}``; the fully connected layers of ``hidden`` widths and the
-    classifier are convolutions, named ``fc{n}`` onwards. ``batch_norm`` puts batch normalisation
-    behind every layer but the classifier. Float only: clients do not run it.
+    ``convs[i]`` is named ``conv{i+1}``. The fully connected layers, of widths ``hidden``, and the
+    classifier are convolutions named ``fc{n}``. ``batch_norm``: every layer except the classifier
+    has batch normalisation before its ReLU. Float32 only: integer clients do not run it.
+
+    Raises:
+        SpecError: a value is out of range, or a pool follows no layer.
     """
 
     name: str
@@ -198,7 +222,7 @@ class AlexNetSpec:
         for i, conv in enumerate(self.convs):
             _require(
                 in_channels % conv.groups == 0,
-                f"{self.name}: conv{i + 1}: {in_channels} input channels do not divide into "
+                f"{self.name}: conv{i + 1}: {in_channels} input channels, expected a multiple of "
                 f"{conv.groups} groups",
             )
             in_channels = conv.out_channels
@@ -229,11 +253,13 @@ def _check_pools(name: str, pools: tuple[PoolSpec, ...], layers: tuple[str, ...]
 
 
 def with_bypass(spec: SqueezeNetSpec, bypass: NetworkBypass) -> SqueezeNetSpec:
-    """Return the spec with the paper's bypass (section 6 and figure 2) on all Fire modules.
+    """Return the spec with the paper's bypass (section 6 and figure 2) on its Fire modules.
 
-    "simple" puts an identity around every Fire module whose input and output have equal
-    channel counts (fire3, 5, 7, 9 of v1.0); "complex" puts a 1x1 convolution around the rest
-    as well.
+    "simple": an identity bypass around every Fire module with as many input as output channels
+    (fire3, 5, 7, 9 of v1.0). "complex": also a 1x1 convolution around the others.
+
+    Raises:
+        SpecError: ``bypass`` is not one of the three.
     """
     _require(
         bypass in ("none", "simple", "complex"),
@@ -253,11 +279,14 @@ def with_bypass(spec: SqueezeNetSpec, bypass: NetworkBypass) -> SqueezeNetSpec:
 
 
 def small_input(spec: SqueezeNetSpec, size: tuple[int, int] = (32, 32)) -> SqueezeNetSpec:
-    """Return the form of a spec for inputs of 32x32 pixels and below.
+    """Return the variant of a spec for inputs of at most 32x32 pixels.
 
-    The stem becomes a 3x3 convolution of stride 1 and the pool behind it goes; of the other
-    pools, the earliest go while fewer than 4x4 positions would reach the classifier
+    The stem becomes a 3x3 convolution of stride 1, and the pool after it is removed. Of the other
+    pools, the earliest are removed while fewer than 4x4 positions would reach the classifier
     ("downsample late", section 3.1 of the paper).
+
+    Raises:
+        SpecError: ``size`` is larger.
     """
     _require(
         max(size) <= 32,

@@ -1,8 +1,8 @@
-"""What a client needs to run a network, as bytes: the graph, the input and the activations.
+"""The sections that a client needs to run a network: GRAPH, INPUT and ACTIVATIONS.
 
-spec/FORMAT.md has them. The first two follow from the record that the file holds as well; a reader
-that knows the record derives them and compares. So little is decoded here: the client in C does
-that.
+spec/FORMAT.md defines their bytes. GRAPH and INPUT follow from the record, which is in the file as
+well: this reader derives them from it and compares. So it decodes little of them; the client in C
+decodes them.
 """
 
 from __future__ import annotations
@@ -25,21 +25,25 @@ from squeezenet.codec.reader import ByteReader
 from squeezenet.codec.types import ActivationScale
 from squeezenet.errors import LimitError, MalformedError, SpecError
 
+# The codes of spec/FORMAT.md, "GRAPH" and "INPUT".
 _CONV, _MAX_POOL, _ADD, _AVERAGE, _NORM = range(1, 6)
 _CHANNELS = {"L": 0, "RGB": 1, "BGR": 2}
 FIXED_POINT = 1 << 16
-"""Means and deviations are in this fraction of a pixel level."""
+"""Means and standard deviations are stored in units of 1/65536 of a pixel level."""
 _SCALE = struct.Struct("<HB")
-_STEPS = range(0x0080, 0x7F80)
-"""Upper halves of normal float32 above 0."""
+_POSITIVE_NORMAL_BFLOAT16 = range(0x0080, 0x7F80)
+"""The bit patterns of positive, normal bfloat16 numbers: the valid activation scales."""
 MAX_OPERATIONS = 4096
+"""Max tensors, and max operations: spec/FORMAT.md, "Limits". v1.0 has 31 operations."""
+_MAX_COUNT = (1 << 28) - 1
+"""Largest count: four bytes of seven bits (spec/FORMAT.md, "Conventions")."""
 
 
 def graph_bytes(graph: Graph) -> bytes:
-    """Return the tensors' shapes and the operations in the order in which they run.
+    """Return the section GRAPH: shapes of the tensors, then operations in execution order.
 
     Raises:
-        SpecError: there are too many.
+        SpecError: there are more than ``MAX_OPERATIONS``.
     """
     index = {name: i for i, name in enumerate(graph.tensors)}
     assert index[graph.input] == 0
@@ -50,8 +54,12 @@ def graph_bytes(graph: Graph) -> bytes:
     for op in graph.operations:
         values += _operation(op, index)
     assert graph.operations[-1].target == graph.output
-    if max(len(index), len(graph.operations)) > MAX_OPERATIONS:
-        raise SpecError(f"{graph.spec.name}: over {MAX_OPERATIONS} operations, too many for a .sqz")
+    largest = max(len(index), len(graph.operations))
+    if largest > MAX_OPERATIONS:
+        raise SpecError(
+            f"{graph.spec.name}: {largest} tensors or operations, expected at most "
+            f"{MAX_OPERATIONS} in a .sqz"
+        )
     return b"".join(map(_count, values))
 
 
@@ -73,8 +81,8 @@ def _operation(op: Operation, index: dict[str, int]) -> list[int]:
 
 
 def _count(value: int) -> bytes:
-    """Return a count: seven bits a byte, the lowest first, the high bit set in all but the last."""
-    assert 0 <= value < 1 << 28
+    """Return a count: seven bits per byte, lowest first, the high bit set in all but the last."""
+    assert 0 <= value <= _MAX_COUNT
     data = bytearray()
     while value > 127:
         data.append(value & 127 | 128)
@@ -84,10 +92,12 @@ def _count(value: int) -> bytes:
 
 
 def require_counts(data: bytes, where: str) -> None:
-    """Refuse ``graph_bytes`` that claim more than the limits, which no record can.
+    """Refuse a section GRAPH with more tensors or operations than the limits.
+
+    All other faults show in the comparison with the record.
 
     Raises:
-        LimitError: too many tensors or operations. Any other fault shows in comparison.
+        LimitError: there are more than ``MAX_OPERATIONS``.
     """
     at = 0
     for what, skipped in (("tensors", 3), ("operations", 0)):
@@ -99,7 +109,7 @@ def require_counts(data: bytes, where: str) -> None:
 
 
 def _read_count(data: bytes, at: int) -> tuple[int, int]:
-    """Return a count, 0 where none is whole, and where it ends."""
+    """Return the count at ``at`` and its end; 0 and the end of the data if it is incomplete."""
     value = shift = 0
     for i in range(at, min(at + 4, len(data))):
         value |= (data[i] & 127) << shift
@@ -110,10 +120,10 @@ def _read_count(data: bytes, at: int) -> tuple[int, int]:
 
 
 def input_bytes(preprocessing: Preprocessing) -> bytes:
-    """Return how a picture becomes the input; means and deviations in 1/65536 of a pixel level.
+    """Return the section INPUT, with means and standard deviations in 1/65536 of a pixel level.
 
     Raises:
-        SpecError: a mean or deviation that those units cannot hold.
+        SpecError: a mean or standard deviation does not fit 32 bits in these units.
     """
     data = struct.pack(
         "<BHHH", _CHANNELS[preprocessing.channels], preprocessing.resize, *preprocessing.crop
@@ -122,15 +132,15 @@ def input_bytes(preprocessing: Preprocessing) -> bytes:
         fixed = (round(mean * FIXED_POINT), round(std * FIXED_POINT))
         if not -(1 << 31) <= fixed[0] < 1 << 31 or not 0 < fixed[1] < 1 << 31:
             raise SpecError(
-                f"preprocessing: mean {mean}, std {std}; a .sqz file holds means within 32767 and "
-                "deviations of 1/65536 to 32767"
+                f"preprocessing: mean {mean}, std {std}; expected a mean within 32767 and a std of "
+                "1/65536 to 32767 in a .sqz"
             )
         data += struct.pack("<ii", *fixed)
     return data
 
 
 def activation_bytes(activations: Mapping[str, ActivationScale]) -> bytes:
-    """Return the step and the zero of each tensor."""
+    """Return the section ACTIVATIONS: scale (bfloat16) and zero point of each tensor."""
     return b"".join(
         _SCALE.pack(struct.unpack("<I", struct.pack("<f", scale.scale))[0] >> 16, scale.zero_point)
         for scale in activations.values()
@@ -141,14 +151,18 @@ def read_activations(reader: ByteReader, graph: Graph) -> dict[str, ActivationSc
     """Read ``activation_bytes`` for the tensors of a graph.
 
     Raises:
-        MalformedError: they are not the graph's, or a step is no number above 0.
+        MalformedError: there are more or fewer bytes than the graph needs, or a scale is not a
+            positive normal number.
     """
     activations = {}
     for name in scaled_tensors(graph):
-        bits, zero = reader.unpack("<HB")
-        if bits not in _STEPS:
-            raise MalformedError(f"{reader.where}: {name} has a step that is no number above 0")
-        (step,) = struct.unpack("<f", struct.pack("<I", bits << 16))
-        activations[name] = ActivationScale(scale=step, zero_point=zero)
+        bits, zero_point = reader.unpack(_SCALE.format)
+        if bits not in _POSITIVE_NORMAL_BFLOAT16:
+            raise MalformedError(
+                f"{reader.where}: {name}: activation scale 0x{bits:04x}, expected a positive "
+                "normal bfloat16"
+            )
+        (scale,) = struct.unpack("<f", struct.pack("<I", bits << 16))
+        activations[name] = ActivationScale(scale=scale, zero_point=zero_point)
     reader.finish()
     return activations

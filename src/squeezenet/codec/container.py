@@ -1,20 +1,15 @@
-"""The ``.sqz`` container: sections with checksums. spec/FORMAT.md has every byte.
+"""A ``CompressedModel`` <-> the bytes of a ``.sqz`` file. spec/FORMAT.md has every byte.
 
-Decoding checks everything before it believes it: a file that is damaged or hostile ends in one
-``FormatError``, and what is allocated is bounded by ``arch``'s limits and by the file's length.
+Decoding trusts nothing before it is checked. A damaged or hostile file ends in one ``FormatError``;
+the limits of ``arch`` and the file's length bound all allocations.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-from squeezenet.arch.graph import MAX_WEIGHTS, Graph, build_graph
-from squeezenet.arch.liveness import peak_activation_bytes
+from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.client_sections import (
     activation_bytes,
@@ -24,114 +19,63 @@ from squeezenet.codec.client_sections import (
     require_counts,
 )
 from squeezenet.codec.labels import label_bytes, split_labels
-from squeezenet.codec.magic import MAGIC, MAX_FILE_BYTES, read_file
+from squeezenet.codec.magic import MAGIC, read_file
 from squeezenet.codec.range_text import decode_text, encode_text
-from squeezenet.codec.range_weights import (
-    MAX_WEIGHTS_PER_BYTE,
-    decode_weights,
-    encode_weights,
-    has_trellis,
-)
+from squeezenet.codec.range_weights import decode_weights, encode_weights, has_trellis
 from squeezenet.codec.reader import ByteReader
+from squeezenet.codec.sections import ClientRequirements, Section, pack_sections, read_sections
 from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.errors import (
-    ChecksumError,
     LimitError,
     MalformedError,
     SpecError,
     TooLargeError,
-    TruncatedError,
-    UnknownFormatError,
     UnsupportedVersionError,
     WeightsError,
 )
 
-VERSION = 2
-"""The last there is; files that need no more than version 1 are of that."""
+__all__ = [
+    "ClientRequirements",
+    "EntropyCoder",
+    "Section",
+    "decode",
+    "decode_record",
+    "encode",
+    "read_sqz",
+    "section_sizes",
+]
+
 EntropyCoder = Literal["range", "huffman"]
 
-_HEADER = struct.Struct("<8sBBHIIII")
-_SECTION = struct.Struct("<BBHII")
-_CRC = struct.Struct("<I")
-_MANDATORY = 1
-_MAX_SECTIONS = 16
 _CODERS: tuple[EntropyCoder, ...] = ("huffman", "range")
-
-
-class Section(IntEnum):
-    """The kinds of sections that this version knows, in the order in which they are written."""
-
-    GRAPH = 1
-    INPUT = 2
-    WEIGHTS = 3
-    LABELS = 4
-    RECORD = 5
-    ACTIVATIONS = 6
-
-
-_OPTIONAL = {Section.ACTIVATIONS}
-_NEEDED_BY_CLIENTS = {Section.GRAPH, Section.INPUT, Section.WEIGHTS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What the header says that a client must have room for, in levels and activations."""
-
-    num_weights: int
-    largest_channel: int
-    peak_activations: int
-
-    @staticmethod
-    def of(graph: Graph) -> Needs:
-        """Work the needs out."""
-        return Needs(
-            num_weights=sum(conv.num_weights for conv in graph.convs),
-            largest_channel=max(conv.num_weights // conv.out_channels for conv in graph.convs),
-            peak_activations=peak_activation_bytes(graph),
-        )
+"""By the first byte of the section WEIGHTS."""
 
 
 def encode(model: CompressedModel, coder: EntropyCoder = "range") -> bytes:
     """Return the file's bytes; equal models give equal bytes.
 
     Raises:
-        SpecError: the preprocessing cannot be held.
-        WeightsError: biases beside levels that cannot be held.
+        SpecError: the file format cannot hold the preprocessing or the graph.
+        WeightsError: the biases of a layer with levels are not exact multiples of a power of two.
     """
     graph = build_graph(model.record.spec)
-    needs = Needs.of(graph)
-    weights = encode_weights
-    version = 2 if coder == "range" and has_trellis(model.layers) else 1
+    encode_layers = encode_weights
     if coder == "huffman":
-        from squeezenet.codec.huffman_weights import encode_weights as weights
+        from squeezenet.codec import huffman_weights
+
+        encode_layers = huffman_weights.encode_weights
     sections = {
         Section.GRAPH: graph_bytes(graph),
         Section.INPUT: input_bytes(model.record.preprocessing),
-        Section.WEIGHTS: bytes([_CODERS.index(coder)]) + weights(model.layers),
+        Section.WEIGHTS: bytes([_CODERS.index(coder)]) + encode_layers(model.layers),
         Section.LABELS: label_bytes(model.record.class_names, model.record.class_ids),
         Section.RECORD: encode_text(model.record.to_json(labels=False)),
     }
     if model.activations is not None:
         sections[Section.ACTIVATIONS] = activation_bytes(model.activations)
-    table = b"".join(
-        _SECTION.pack(kind, kind in _NEEDED_BY_CLIENTS, 0, len(body), zlib.crc32(body))
-        for kind, body in sections.items()
-    )
-    body = b"".join(sections.values())
-    num_bytes = _HEADER.size + len(table) + _CRC.size + len(body) + _CRC.size
-    head = _HEADER.pack(
-        MAGIC,
-        version,
-        len(sections),
-        0,
-        num_bytes,
-        needs.num_weights,
-        needs.largest_channel,
-        needs.peak_activations,
-    )
-    data = head + table
-    data += _CRC.pack(zlib.crc32(data)) + body
-    return data + _CRC.pack(zlib.crc32(data))
+    # The oldest version that can hold the file.
+    version = 2 if coder == "range" and has_trellis(model.layers) else 1
+    return pack_sections(version, ClientRequirements.of(graph), sections)
 
 
 def decode(data: bytes, where: str = "file") -> CompressedModel:
@@ -139,7 +83,7 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
 
     Raises:
         UnknownFormatError, TruncatedError, ChecksumError, UnsupportedVersionError,
-        MalformedError, LimitError: each as its name says.
+        MalformedError, LimitError: see ``errors``, and spec/FORMAT.md, "Errors".
     """
     record, graph, sections = _decode_record(data, where)
     trellis = data[len(MAGIC)] >= 2
@@ -155,12 +99,12 @@ def decode(data: bytes, where: str = "file") -> CompressedModel:
 
 
 def decode_record(data: bytes, where: str = "file") -> ModelRecord:
-    """Read all but the weights and activations of a file; errors as ``decode``'s."""
+    """Read everything except the weights and activation scales; errors as ``decode``'s."""
     return _decode_record(data, where)[0]
 
 
 def _decode_record(data: bytes, where: str) -> tuple[ModelRecord, Graph, dict[Section, bytes]]:
-    needs, sections = _open(data, where)
+    claimed, sections = read_sections(data, where)
     require_counts(sections[Section.GRAPH], where)
     readers = {kind: ByteReader(body, f"{where}: {kind.name}") for kind, body in sections.items()}
     labels = readers[Section.LABELS]
@@ -179,89 +123,32 @@ def _decode_record(data: bytes, where: str) -> tuple[ModelRecord, Graph, dict[Se
         raise MalformedError(f"{where}: {error}") from None
     for kind, expected in derived.items():
         if sections[kind] != expected:
-            raise MalformedError(f"{where}: {kind.name} is not what the record says")
-    if needs != Needs.of(graph):
-        raise MalformedError(f"{where}: the header's needs are not those of the network")
+            raise MalformedError(f"{where}: section {kind.name} does not match the record's")
+    expected_sizes = ClientRequirements.of(graph)
+    if claimed != expected_sizes:
+        raise MalformedError(
+            f"{where}: the header has {claimed.num_weights} weights, {claimed.largest_channel} in "
+            f"the largest channel, {claimed.peak_activations} activations; expected "
+            f"{expected_sizes.num_weights}, {expected_sizes.largest_channel}, "
+            f"{expected_sizes.peak_activations}"
+        )
     return record, graph, sections
 
 
 def read_sqz(path: Path) -> CompressedModel:
-    """Read a ``.sqz`` file; errors as ``decode``'s."""
+    """Read a ``.sqz`` file.
+
+    Raises:
+        UsageError: there is no such file.
+        FormatError: see ``decode``.
+    """
     return decode(read_file(path), str(path))
 
 
 def section_sizes(data: bytes, where: str = "file") -> dict[str, int]:
-    """Return the bytes of each section of a file, and under "HEADER" what stands around them."""
-    sizes = {kind.name: len(body) for kind, body in _open(data, where)[1].items()}
+    """Return the bytes of each section by name; "HEADER" is everything outside of sections."""
+    sizes = {kind.name: len(body) for kind, body in read_sections(data, where)[1].items()}
     return {"HEADER": len(data) - sum(sizes.values()), **sizes}
-
-
-def _open(data: bytes, where: str) -> tuple[Needs, dict[Section, bytes]]:
-    """Check all around the content, and cut it into the sections that we know."""
-    if not data.startswith(MAGIC):
-        if data and MAGIC.startswith(data[: len(MAGIC)]):
-            raise TruncatedError(f"{where}: ends inside its first {len(MAGIC)} bytes")
-        raise UnknownFormatError(f"{where}: does not begin like a .sqz file")
-    if len(data) < _HEADER.size:
-        raise TruncatedError(f"{where}: {len(data)} bytes, too short for a .sqz file")
-    _, version, num_sections, reserved, num_bytes, *needs = _HEADER.unpack_from(data)
-    if not 1 <= version <= VERSION:
-        # Nothing is known of another version's header, not even where its checksum is.
-        raise UnsupportedVersionError(
-            f"{where}: .sqz version {version}, expected 1 to {VERSION}; "
-            + (
-                "use a newer squeezenet, or the file is damaged"
-                if version > VERSION
-                else "that was a draft: make the file anew from its weights"
-            )
-        )
-    start = _HEADER.size + num_sections * _SECTION.size
-    if len(data) < start + 2 * _CRC.size:
-        raise TruncatedError(f"{where}: {len(data)} bytes, too short for its header")
-    if _CRC.unpack_from(data, start)[0] != zlib.crc32(data[:start]):
-        raise ChecksumError(f"{where}: the checksum of its header is wrong; copy it again")
-    if not 1 <= num_sections <= _MAX_SECTIONS or reserved:
-        raise MalformedError(f"{where}: a header with {num_sections} sections")
-    if num_bytes > MAX_FILE_BYTES:
-        raise LimitError(f"{where}: claims {num_bytes} bytes, expected at most {MAX_FILE_BYTES}")
-    if len(data) < num_bytes:
-        raise TruncatedError(f"{where}: {len(data)} bytes, expected {num_bytes}; copy it again")
-    if len(data) > num_bytes:
-        raise MalformedError(f"{where}: {len(data)} bytes, expected {num_bytes}")
-    if _CRC.unpack_from(data, num_bytes - _CRC.size)[0] != zlib.crc32(data[: -_CRC.size]):
-        raise ChecksumError(f"{where}: the checksum of the file is wrong; copy it again")
-    table = [
-        _SECTION.unpack_from(data, _HEADER.size + i * _SECTION.size) for i in range(num_sections)
-    ]
-    reader = ByteReader(data[start + _CRC.size : -_CRC.size], where)
-    sections: dict[Section, bytes] = {}
-    for number, flags, reserved, size, crc in table:
-        body = reader.take(size)
-        if zlib.crc32(body) != crc:
-            raise ChecksumError(f"{where}: the checksum of section {number} is wrong")
-        if reserved or flags > _MANDATORY:
-            raise MalformedError(f"{where}: section {number} has flags {flags}")
-        if number not in list(Section):
-            if flags:
-                raise UnsupportedVersionError(
-                    f"{where}: section {number} is needed and unknown; use a newer squeezenet"
-                )
-            continue
-        kind = Section(number)
-        if kind in sections or bool(flags) != (kind in _NEEDED_BY_CLIENTS):
-            raise MalformedError(f"{where}: section {kind.name} stands twice or has wrong flags")
-        sections[kind] = body
-    reader.finish()
-    missing = [kind.name for kind in Section if kind not in sections and kind not in _OPTIONAL]
-    if missing:
-        raise MalformedError(f"{where}: no section {missing[0]}")
-    claimed = Needs(num_weights=needs[0], largest_channel=needs[1], peak_activations=needs[2])
-    most = min(MAX_WEIGHTS, MAX_WEIGHTS_PER_BYTE * len(sections[Section.WEIGHTS]))
-    if claimed.num_weights > most:
-        raise LimitError(
-            f"{where}: {claimed.num_weights} weights, expected at most {most} in a file of its size"
-        )
-    return claimed, sections
 
 
 def _read_weights(
@@ -269,7 +156,9 @@ def _read_weights(
 ) -> tuple[CompressedLayer, ...]:
     coder = data[0] if data else None
     if coder is None or coder >= len(_CODERS):
-        raise UnsupportedVersionError(f"{where}: entropy coder {coder}, expected 0 or 1")
+        raise UnsupportedVersionError(
+            f"{where}: entropy coder {coder}, expected 0 or 1; use a newer squeezenet"
+        )
     if _CODERS[coder] == "range":
         return decode_weights(data[1:], graph.convs, where, trellis=trellis)
     from squeezenet.codec import huffman_weights

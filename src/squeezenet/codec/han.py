@@ -1,10 +1,12 @@
 """Reader of ``compressed_SqueezeNet.net``, the file that the paper's authors published.
 
-The layout, which no document of theirs gives, little-endian without header: 26 u32 numbers of
-entries; then per convolution a codebook of 256 float32, a float32 bias an output channel, a u8
-code an entry, and a 4-bit gap an entry (low nibble first). An entry lies gap + 1 places behind
-the last in the weights flattened as OIHW; code 0 fills runs that a gap cannot span.
-Keeps the codebook, so that nothing is lost on the way to ``.sqz``.
+The authors did not document the layout. It is little-endian and has no header: 26 u32 numbers of
+entries, one per convolution. Then per convolution: a codebook of 256 float32; one float32 bias per
+output channel; one u8 code per entry; one 4-bit gap per entry (low nibble first). An entry is
+gap + 1 places after the previous one in the weights flattened as OIHW. Entries of code 0 bridge
+runs of zeros longer than a gap can express.
+
+The codebook is kept, so the conversion to ``.sqz`` is lossless.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ _COUNTS_BYTES = 4 * len(_CONVS)
 
 
 def expected_bytes(head: bytes) -> int | None:
-    """Return how long a ``.net`` file that begins so must be, or None if none begins so."""
+    """Return the length in bytes of the ``.net`` file that begins with ``head``.
+
+    None: no ``.net`` file begins so.
+    """
     if len(head) < _COUNTS_BYTES:
         return None
     counts: list[int] = np.frombuffer(head[:_COUNTS_BYTES], "<u4").tolist()
@@ -46,11 +51,15 @@ def decode_net(data: bytes, where: str = "file") -> CompressedModel:
     """Read the file's bytes; ``where`` names them in errors.
 
     Raises:
-        TruncatedError, MalformedError: it is not whole, or not such a file.
+        TruncatedError: the file is too short.
+        MalformedError: it is not such a file, or damaged.
     """
     expected = expected_bytes(data)
     if expected is None:
-        raise MalformedError(f"{where}: does not begin like Han's compressed_SqueezeNet.net")
+        raise MalformedError(
+            f"{where}: not Han's compressed_SqueezeNet.net: it does not begin with "
+            f"{len(_CONVS)} numbers of entries"
+        )
     if len(data) < expected:
         raise TruncatedError(f"{where}: {len(data)} bytes, expected {expected}; fetch it again")
     reader = ByteReader(data, where)
@@ -85,9 +94,15 @@ def _layer(reader: ByteReader, conv: Conv, num_entries: int) -> CompressedLayer:
     gaps = np.stack([nibbles & 15, nibbles >> 4], axis=1).reshape(-1)[:num_entries]
     positions = np.cumsum(gaps.astype(np.int64) + 1) - 1
     if positions[-1] >= conv.num_weights:
-        raise MalformedError(f"{reader.where}: {conv.name}: an entry lies behind the last weight")
+        raise MalformedError(
+            f"{reader.where}: {conv.name}: an entry after the last weight, at {positions[-1]} of "
+            f"{conv.num_weights}; fetch the file again"
+        )
     if codebook[0] != 0.0 or not (np.isfinite(codebook).all() and np.isfinite(bias_O).all()):
-        raise MalformedError(f"{reader.where}: {conv.name}: the codebook is damaged")
+        raise MalformedError(
+            f"{reader.where}: {conv.name}: codebook or biases are damaged, expected finite values "
+            "and 0 as entry 0; fetch the file again"
+        )
     flat = np.zeros(conv.num_weights, np.uint8)
     flat[positions] = codes
     weights = CodebookWeights(codes_OIHW=flat.reshape(conv.weight_shape), codebook=codebook)

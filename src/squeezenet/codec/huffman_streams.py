@@ -1,11 +1,11 @@
-"""Tensors of mostly small, often zero symbols <-> bytes: the replaceable entropy stage.
+"""Tensors of mostly small, often zero symbols <-> bytes by Huffman codes: spec/FORMAT.md.
 
-Two ways of coding, of which each tensor takes the shorter. Sparse, as in the paper: the
-symbols that are not zero, and the gaps of zeros before each, with a Huffman code each.
-Dense: all symbols, zeros among them, with one.
+A tensor is coded in the shorter of two modes. Sparse, as in the paper: the non-zero symbols, and
+the number of zeros before each (the gap), with a Huffman code each. Dense: all symbols, zeros
+included, with one Huffman code.
 
-Layout: u8 way (0 dense, 1 sparse); u32 number of entries; then per stream its code lengths
-(256 for symbols, 64 for gaps; 4 bits each, the low nibble first) and u32 bytes, bytes.
+Layout: u8 mode (0 dense, 1 sparse); u32 number of entries; then the streams. A stream: its code
+lengths (256 for symbols, 64 for gaps; 4 bits each, low nibble first), u32 number of bytes, bytes.
 """
 
 from __future__ import annotations
@@ -25,67 +25,79 @@ _DENSE, _SPARSE = 0, 1
 NUM_SYMBOLS = 256
 NUM_GAPS = 64
 SKIP = NUM_GAPS - 1
-"""Gap symbol that stands for 63 zeros with no weight behind them."""
+"""Gap symbol for 63 zeros with no entry after them: longer gaps begin with skips."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSizes:
-    """Bits that a tensor's entropy-coded streams take, without code lengths and padding."""
+    """Bits of a tensor's Huffman-coded streams, without code lengths and padding."""
 
     symbol_bits: int
     gap_bits: int
 
 
 def encode_symbols(symbols: UInt8Array) -> tuple[bytes, StreamSizes]:
-    """Code a tensor of any shape, flattened in C order; the shape itself is not stored."""
+    """Code a tensor of any shape, flattened in C order. The shape is not stored."""
     flat = symbols.reshape(-1)
     nonzero = flat[flat != 0]
     gaps = _gap_symbols(np.flatnonzero(flat))
     dense, dense_bits = _stream(flat, NUM_SYMBOLS)
     values, value_bits = _stream(nonzero, NUM_SYMBOLS)
-    runs, run_bits = _stream(gaps, NUM_GAPS)
-    if len(dense) <= len(values) + len(runs):
+    coded_gaps, gap_bits = _stream(gaps, NUM_GAPS)
+    if len(dense) <= len(values) + len(coded_gaps):
         head = struct.pack("<BI", _DENSE, flat.size)
         return head + dense, StreamSizes(symbol_bits=dense_bits, gap_bits=0)
     head = struct.pack("<BI", _SPARSE, nonzero.size)
-    sizes = StreamSizes(symbol_bits=value_bits, gap_bits=run_bits)
-    return head + values + struct.pack("<I", gaps.size) + runs, sizes
+    sizes = StreamSizes(symbol_bits=value_bits, gap_bits=gap_bits)
+    return head + values + struct.pack("<I", gaps.size) + coded_gaps, sizes
 
 
 def decode_symbols(reader: ByteReader, num_weights: int) -> UInt8Array:
-    """Read what ``encode_symbols`` wrote for ``num_weights`` symbols, as a flat array.
+    """Read ``encode_symbols``' bytes for ``num_weights`` symbols; return them as a flat array.
 
     Raises:
-        MalformedError: it is no such coding.
+        MalformedError: the bytes are not such a coding.
     """
-    way, num_entries = reader.unpack("<BI")
-    if way not in (_DENSE, _SPARSE):
-        raise MalformedError(f"{reader.where}: way of coding {way}, expected 0 or 1")
-    if num_entries > num_weights or (way == _DENSE and num_entries != num_weights):
-        raise MalformedError(f"{reader.where}: {num_entries} entries for {num_weights} weights")
+    mode, num_entries = reader.unpack("<BI")
+    if mode not in (_DENSE, _SPARSE):
+        raise MalformedError(f"{reader.where}: coding mode {mode}, expected 0 or 1")
+    if num_entries > num_weights or (mode == _DENSE and num_entries != num_weights):
+        raise MalformedError(
+            f"{reader.where}: {num_entries} entries, expected {'at most ' * (mode == _SPARSE)}"
+            f"{num_weights}"
+        )
     symbols = _read_stream(reader, num_entries, NUM_SYMBOLS)
-    if way == _DENSE:
+    if mode == _DENSE:
         return symbols
     if (symbols == 0).any():
-        raise MalformedError(f"{reader.where}: a zero among the symbols that are not zero")
+        raise MalformedError(f"{reader.where}: zero among the entries, expected non-zero symbols")
     (num_gaps,) = reader.unpack("<I")
-    if num_gaps > num_entries + num_weights // SKIP:
-        raise MalformedError(f"{reader.where}: {num_gaps} gaps for {num_entries} entries")
+    max_gaps = num_entries + num_weights // SKIP
+    if num_gaps > max_gaps:
+        raise MalformedError(
+            f"{reader.where}: {num_gaps} gap symbols, expected at most {max_gaps} for "
+            f"{num_entries} entries"
+        )
     gaps = _read_stream(reader, num_gaps, NUM_GAPS)
-    ends = gaps != SKIP
-    if int(np.count_nonzero(ends)) != num_entries or (num_gaps and not ends[-1]):
-        raise MalformedError(f"{reader.where}: the gaps do not match {num_entries} entries")
-    advance = np.where(ends, gaps.astype(np.int64) + 1, SKIP)
-    positions = np.cumsum(advance)[ends] - 1
+    is_entry = gaps != SKIP
+    if int(np.count_nonzero(is_entry)) != num_entries or (num_gaps and not is_entry[-1]):
+        raise MalformedError(
+            f"{reader.where}: {np.count_nonzero(is_entry)} gaps, expected {num_entries}, the last "
+            "of them at the end"
+        )
+    advance = np.where(is_entry, gaps.astype(np.int64) + 1, SKIP)
+    positions = np.cumsum(advance)[is_entry] - 1
     if num_entries and positions[-1] >= num_weights:
-        raise MalformedError(f"{reader.where}: an entry lies behind the end of the tensor")
+        raise MalformedError(
+            f"{reader.where}: an entry after the last weight, at {positions[-1]} of {num_weights}"
+        )
     flat = np.zeros(num_weights, np.uint8)
     flat[positions] = symbols
     return flat
 
 
 def _gap_symbols(positions: npt.NDArray[np.int64]) -> UInt8Array:
-    """Zeros before each position since the last, as symbols with skips for the long runs."""
+    """Return the numbers of zeros between positions as gap symbols, long gaps with skips."""
     gaps = np.diff(positions, prepend=-1) - 1
     num_skips = gaps // SKIP
     total = np.cumsum(num_skips + 1)
@@ -95,6 +107,7 @@ def _gap_symbols(positions: npt.NDArray[np.int64]) -> UInt8Array:
 
 
 def _stream(symbols: UInt8Array, alphabet: int) -> tuple[bytes, int]:
+    """Return code lengths and coded symbols, and the number of bits of the latter."""
     frequencies = np.bincount(symbols, minlength=alphabet).astype(np.int64)
     lengths = huffman_codes.code_lengths(frequencies)
     data = huffman_codes.encode(symbols, lengths)

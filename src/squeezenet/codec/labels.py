@@ -1,4 +1,4 @@
-"""Names and ids of classes <-> the section LABELS: spec/FORMAT.md."""
+"""Names and ids of classes <-> the section LABELS: spec/FORMAT.md, "LABELS"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NO_IDS, _IMAGENET_IDS, _LISTED_IDS = range(3)
 
 
 def label_bytes(names: tuple[str, ...], ids: tuple[str, ...]) -> bytes:
-    """Return the section."""
+    """Return the section LABELS; ImageNet's WordNet ids are stored as a flag alone."""
     from squeezenet.codec.range_text import encode_text
 
     if not ids:
@@ -20,16 +20,18 @@ def label_bytes(names: tuple[str, ...], ids: tuple[str, ...]) -> bytes:
 
 
 def split_labels(kind: int, text: str, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return names and ids; ``kind`` is the section's first byte, ``text`` the rest, decoded.
+    """Return (names, ids); ``kind`` is the section's first byte, ``text`` the decoded rest.
 
     Raises:
-        MalformedError: there is no such kind, or not as many ids as names.
+        MalformedError: the kind is unknown, or there are not as many ids as names.
     """
     lines = tuple(text.split("\n"))
     if kind == _NO_IDS:
         return lines, ()
     if kind == _IMAGENET_IDS:
         return lines, imagenet_classes()[1]
-    if kind != _LISTED_IDS or len(lines) % 2:
-        raise MalformedError(f"{where}: kind {kind} of ids, {len(lines)} lines")
+    if kind != _LISTED_IDS:
+        raise MalformedError(f"{where}: kind of ids {kind}, expected 0 to {_LISTED_IDS}")
+    if len(lines) % 2:
+        raise MalformedError(f"{where}: {len(lines)} lines, expected as many ids as names")
     return lines[: len(lines) // 2], lines[len(lines) // 2 :]

@@ -1,4 +1,4 @@
-"""What every ``.sqz`` file has: how it begins and how large it may be. Light: without NumPy."""
+"""The first bytes and the size limit of ``.sqz`` files. Imports no NumPy, to start fast."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from squeezenet.errors import LimitError, UsageError
 
 MAGIC = b"\x89SQZ\r\n\x1a\n"
+"""As PNG's magic: it shows transfers that clear the eighth bit or change line ends."""
 MAX_FILE_BYTES = 1 << 28
-"""What a reader may have to hold; the most weights take 151 MB raw."""
+"""spec/FORMAT.md, "Limits". The max number of weights, 2^27, takes 151 MB in 9 bits each."""
 
 
 def read_file(path: Path) -> bytes:
@@ -16,7 +17,7 @@ def read_file(path: Path) -> bytes:
 
     Raises:
         UsageError: there is no such file.
-        LimitError: it is too large for one; nothing is read.
+        LimitError: it is larger than ``MAX_FILE_BYTES``; nothing is read.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")

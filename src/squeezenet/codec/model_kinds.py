@@ -1,6 +1,6 @@
-"""What a model argument is, from its content, and the file that its weights are in.
+"""Recognise the kind of a model argument from its content, and find the file of its weights.
 
-The ending of a name decides nothing.
+The suffix of a name is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ MAX_MODEL_BYTES = 1 << 30
 """Twice the float32 bytes of the largest network that the format allows (``MAX_WEIGHTS``)."""
 BEST_WEIGHTS = "best.safetensors"
 LAST_WEIGHTS = "last.safetensors"
-"""The weights in a run folder; the best ones are the model."""
+"""The weights in a run folder: of the best and of the last epoch. The best are the model."""
+_HEAD_BYTES = 256
+"""Bytes read to recognise a file; the longest header needed, Han's, has 104."""
+_MAX_SAFETENSORS_HEADER = 100_000_000
+"""Limit of the safetensors format."""
 
 
 class ModelKind(Enum):
@@ -42,9 +46,9 @@ class ModelKind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """The file that a model's weights are in.
+    """The file with a model's weights.
 
-    ``argument`` is the kind of what the user named: a run folder, or the same as ``kind``.
+    ``argument`` is the kind of the path that the user gave: a run folder, or equal to ``kind``.
     """
 
     path: Path
@@ -58,16 +62,16 @@ class SourceFile:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the file, in hex; read when first asked for."""
+        """SHA-256 of the file in hex, computed at the first access."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_model(path: Path) -> SourceFile:
-    """Find the file that a model argument means: of a run folder, its best weights.
+    """Find the file of a model argument; for a run folder, its best weights.
 
     Raises:
-        UsageError: there is nothing at ``path``, or a folder that is no run.
+        UsageError: ``path`` does not exist, or is a folder without best weights.
         UnknownFormatError, TruncatedError, LimitError: see ``model_kind``.
     """
     argument = model_kind(path)
@@ -80,13 +84,13 @@ def find_model(path: Path) -> SourceFile:
 
 
 def model_kind(path: Path) -> ModelKind:
-    """Recognise a model file or run folder by its content.
+    """Recognise a model file or run folder from its content.
 
     Raises:
-        UsageError: there is nothing at ``path``.
-        UnknownFormatError: it is no model of a known kind.
-        TruncatedError: it is empty.
-        LimitError: it is over ``MAX_MODEL_BYTES``.
+        UsageError: ``path`` does not exist.
+        UnknownFormatError: the file is not a model of a known kind.
+        TruncatedError: the file is empty.
+        LimitError: the file is larger than ``MAX_MODEL_BYTES``.
     """
     if path.is_dir():
         return ModelKind.RUN_FOLDER
@@ -98,12 +102,12 @@ def model_kind(path: Path) -> ModelKind:
     if size > MAX_MODEL_BYTES:
         raise LimitError(f"{path}: {size} bytes, expected at most {MAX_MODEL_BYTES} in a model")
     with path.open("rb") as file:
-        head = file.read(256)
+        head = file.read(_HEAD_BYTES)
     if MAGIC.startswith(head[: len(MAGIC)]):
         return ModelKind.SQZ
-    # Before pickles: the length of a header may begin with any byte, 0x80 among them.
+    # Before pickles: the length of a safetensors header may begin with any byte, such as 0x80.
     header_bytes = int.from_bytes(head[:8], "little")
-    if head[8:10] == b'{"' and 2 <= header_bytes <= 100_000_000:
+    if head[8:10] == b'{"' and 2 <= header_bytes <= _MAX_SAFETENSORS_HEADER:
         return ModelKind.SAFETENSORS
     if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":  # zip archive, or bare pickle
         return ModelKind.TORCH_PTH
@@ -118,7 +122,7 @@ def model_kind(path: Path) -> ModelKind:
 
 
 def is_sqz(path: Path) -> bool:
-    """Whether ``path`` is a file that begins as a ``.sqz`` does."""
+    """Whether ``path`` is a file that begins with the magic of ``.sqz``."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -126,7 +130,11 @@ def is_sqz(path: Path) -> bool:
 
 
 def read_compressed(source: SourceFile) -> CompressedModel:
-    """Read a file of one of the compressed kinds; errors as ``read_sqz``'s and ``read_net``'s."""
+    """Read a compressed model; ``source.kind.is_compressed`` must hold.
+
+    Raises:
+        FormatError: see ``read_sqz`` and ``read_net``.
+    """
     assert source.kind.is_compressed
     from squeezenet.codec import container, han
 

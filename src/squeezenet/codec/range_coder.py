@@ -1,8 +1,9 @@
-"""The adaptive binary range coder and the model of weights, clause by clause as spec/FORMAT.md.
+"""The adaptive binary range coder and the context model of weights: spec/FORMAT.md, "The coder".
 
-This is the oracle: plain Python, slow, no NumPy. ``squeezenet._native`` does the same in C a
-thousand times as fast, and must give the same bytes. ``Encoder`` and ``Decoder`` share one text:
-each function takes what to code, or ignores it, and returns what was coded.
+This is the oracle, written to be read beside the specification: plain Python, slow, no NumPy.
+``squeezenet._native`` is the same coder in C, a thousand times faster; both must give the same
+bytes. Encoder and decoder share one code path: each function takes the symbol to encode, which a
+decoder ignores, and returns the coded symbol.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from typing import Final
 
 from squeezenet.codec.trellis import to_codes, to_levels
 
+# All constants are those of spec/FORMAT.md: any change of them changes the format.
 NUM_CONTEXTS: Final = 4096
-SETTLED: Final = 160
+MAX_SEEN: Final = 160
+"""Bits of a context after which its adaptation rate stays constant."""
 TRACKED: Final = 512
+"""Input channels with statistics of their own; channel i shares those of i mod 512."""
 MAX_MAGNITUDE: Final = 255
 MAX_NUMBER: Final = (1 << 31) - 1
 
+# The first context of each kind of bit ("Levels"), and of the slots of numbers.
 ZERO_1X1: Final = 0
 ZERO_SPATIAL: Final = ZERO_1X1 + 16
 SIGN: Final = ZERO_SPATIAL + 16 * 9 * 8
@@ -27,50 +32,50 @@ TREE: Final = BITS + 2 * 7 * 16
 NUMBERS: Final = TREE + 256 + 16
 SLOT_CONTEXTS: Final = 34
 
-_TOP: Final = 1 << 24
-_ALL: Final = 0xFFFFFFFF
-_RATES: Final = tuple(655360 // (10 * i + 16) for i in range(SETTLED + 1))
-OVERRUN: Final = 4
-"""Bytes behind the end of a stream that a decoder may ask for: ``finish`` leaves out as many."""
+_MIN_RANGE: Final = 1 << 24
+_MASK_32: Final = 0xFFFFFFFF
+_RATES: Final = tuple(655360 // (10 * i + 16) for i in range(MAX_SEEN + 1))
+MAX_OVERRUN: Final = 4
+"""Bytes after the end of a stream that a decoder may read: ``finish`` omits up to as many."""
 
 
 class Coder(ABC):
-    """What coding and decoding share: the contexts, and everything above single bits."""
+    """The part that encoder and decoder share: contexts, and all symbols made of bits."""
 
     encodes: bool
 
     def __init__(self) -> None:
-        self._chance = [1 << 15] * NUM_CONTEXTS
+        self._probability = [1 << 15] * NUM_CONTEXTS  # of a 1, in units of 2^-16
         self._seen = [0] * NUM_CONTEXTS
-        self._range = _ALL
+        self._range = _MASK_32
 
     def bit(self, context: int, bit: bool = False) -> bool:
-        """Code one bit whose chance ``context`` has learned."""
-        chance, seen = self._chance[context], self._seen[context]
+        """Code one bit with the adaptive probability of ``context``."""
+        probability, seen = self._probability[context], self._seen[context]
         rate = _RATES[seen]
-        bit = self._split((self._range >> 12) * (chance >> 4), bit)
+        bit = self._narrow((self._range >> 12) * (probability >> 4), bit)
         if bit:
-            self._chance[context] = chance + ((65535 - chance) * rate >> 16)
+            self._probability[context] = probability + ((65535 - probability) * rate >> 16)
         else:
-            self._chance[context] = chance - (chance * rate >> 16)
-        self._seen[context] = min(seen + 1, SETTLED)
-        self._renew()
+            self._probability[context] = probability - (probability * rate >> 16)
+        self._seen[context] = min(seen + 1, MAX_SEEN)
+        self._renormalise()
         return bit
 
     def plain(self, count: int, value: int = 0) -> int:
-        """Code ``count`` bits, the highest first, that no model would shorten."""
+        """Code ``count`` bits of probability 1/2, the highest first."""
         result = 0
         for i in range(count - 1, -1, -1):
-            # The upper half is the 1 here.
             half = self._range >> 1
             self._range -= self._range & 1
-            bit = not self._split(half, not value >> i & 1)
-            self._renew()
+            # The lower half is the 0 here, while ``_narrow`` takes a 1 for the lower part.
+            bit = not self._narrow(half, not value >> i & 1)
+            self._renormalise()
             result = result << 1 | bit
         return result
 
     def number(self, slot: int, value: int = 0) -> int:
-        """Code a whole number within ``MAX_NUMBER`` by the contexts from ``slot`` on."""
+        """Code an integer within +-``MAX_NUMBER`` by the 34 contexts from ``slot`` on."""
         if not self.bit(slot, value != 0):
             return 0
         negative = self.bit(slot + 1, value < 0)
@@ -81,16 +86,20 @@ class Coder(ABC):
         magnitude = 1 << bits | self.plain(bits, magnitude & ((1 << bits) - 1))
         return -magnitude if negative else magnitude
 
-    def byte(self, before: int, byte: int = 0) -> int:
-        """Code a byte of text that stands behind the byte ``before``."""
+    def byte(self, previous: int, byte: int = 0) -> int:
+        """Code a byte of text in the context of the ``previous`` one."""
         node = 1
         for i in range(7, -1, -1):
-            context = ((before << 8 | node) * 40503 & 0xFFFF) >> 4
+            # 40503 is 2^16 over the golden ratio: a multiplicative hash (Knuth) to 12 bits.
+            context = ((previous << 8 | node) * 40503 & 0xFFFF) >> 4
             node = node << 1 | self.bit(context, bool(byte >> i & 1))
         return node & 0xFF
 
     def begin(self, inputs: int, height: int, width: int, trellis: bool = False) -> None:
-        """Turn to a layer whose output channels have so many levels; ``trellis``: on it."""
+        """Begin a layer with output channels of ``inputs * height * width`` levels.
+
+        ``trellis``: its levels are on the trellis (``codec.trellis``).
+        """
         self._model = LevelModel(self, inputs, height, width)
         self._trellis = trellis
 
@@ -98,7 +107,7 @@ class Coder(ABC):
         """Code one output channel's levels, in place.
 
         Raises:
-            ValueError: levels to code that are not on the trellis.
+            ValueError: the levels to encode are not on the trellis.
         """
         if not self._trellis:
             self._model.channel(levels)
@@ -109,16 +118,16 @@ class Coder(ABC):
         to_levels(levels)
 
     @abstractmethod
-    def _split(self, bound: int, bit: bool) -> bool:
-        """Narrow the interval to its first ``bound`` parts (a 1) or to the rest."""
+    def _narrow(self, bound: int, bit: bool) -> bool:
+        """Narrow the interval to its lower part, of size ``bound`` (a 1), or to the rest (a 0)."""
 
     @abstractmethod
-    def _renew(self) -> None:
-        """Widen an interval that has become too narrow, by whole bytes."""
+    def _renormalise(self) -> None:
+        """Widen an interval below ``_MIN_RANGE`` by whole bytes."""
 
 
 class Encoder(Coder):
-    """Bits in, bytes out."""
+    """Encodes symbols to bytes."""
 
     encodes = True
 
@@ -127,7 +136,7 @@ class Encoder(Coder):
         self._low = 0
         self._bytes = bytearray()
 
-    def _split(self, bound: int, bit: bool) -> bool:
+    def _narrow(self, bound: int, bit: bool) -> bool:
         if bit:
             self._range = bound
         else:
@@ -135,30 +144,34 @@ class Encoder(Coder):
             self._range -= bound
         return bit
 
-    def _renew(self) -> None:
-        while self._range < _TOP:
+    def _renormalise(self) -> None:
+        while self._range < _MIN_RANGE:
             self._range <<= 8
-            self._shift()
+            self._shift_byte()
 
-    def _shift(self) -> None:
-        if self._low > _ALL:
+    def _shift_byte(self) -> None:
+        """Append the top byte of ``low``, and carry into the bytes before it."""
+        if self._low > _MASK_32:
             i = len(self._bytes) - 1
             while self._bytes[i] == 0xFF:
                 self._bytes[i] = 0
                 i -= 1
             self._bytes[i] += 1
-            self._low &= _ALL
+            self._low &= _MASK_32
         self._bytes.append(self._low >> 24)
-        self._low = (self._low << 8) & _ALL
+        self._low = (self._low << 8) & _MASK_32
 
     @property
     def size(self) -> int:
-        """Bytes so far, but for what ``finish`` adds."""
+        """Number of bytes so far, without those that ``finish`` adds."""
         return len(self._bytes)
 
     def finish(self) -> bytes:
-        """End the stream: the number in the interval that has most zero bytes at its end, without
-        those bytes. A decoder reads zeros behind the end."""
+        """End the stream and return all its bytes.
+
+        Of the numbers in the interval it takes the one with the most trailing zero bytes, and
+        omits these: a decoder reads zeros after the end.
+        """
         for zeros in (32, 24, 16, 8, 0):
             value = (self._low + self._range - 1) >> zeros << zeros
             if value >= self._low:
@@ -166,12 +179,12 @@ class Encoder(Coder):
         self._low = value
         length = len(self._bytes) + (32 - zeros) // 8
         for _ in range(4):
-            self._shift()
+            self._shift_byte()
         return bytes(self._bytes[:length])
 
 
 class Decoder(Coder):
-    """Bytes in, bits out."""
+    """Decodes symbols from bytes; any bytes decode to something."""
 
     encodes = False
 
@@ -185,15 +198,15 @@ class Decoder(Coder):
 
     @property
     def at_end(self) -> bool:
-        """Whether all bytes were read, and not more than ``finish`` leaves out."""
-        return len(self._data) <= self._position <= len(self._data) + OVERRUN
+        """Whether all bytes were read, and at most ``MAX_OVERRUN`` after the end."""
+        return len(self._data) <= self._position <= len(self._data) + MAX_OVERRUN
 
     def _next(self) -> int:
         position = self._position
         self._position += 1
         return self._data[position] if position < len(self._data) else 0
 
-    def _split(self, bound: int, bit: bool) -> bool:
+    def _narrow(self, bound: int, bit: bool) -> bool:
         bit = self._code < bound
         if bit:
             self._range = bound
@@ -202,14 +215,14 @@ class Decoder(Coder):
             self._range -= bound
         return bit
 
-    def _renew(self) -> None:
-        while self._range < _TOP:
-            self._range = self._range << 8 & _ALL
-            self._code = (self._code << 8 | self._next()) & _ALL
+    def _renormalise(self) -> None:
+        while self._range < _MIN_RANGE:
+            self._range = self._range << 8 & _MASK_32
+            self._code = (self._code << 8 | self._next()) & _MASK_32
 
 
 class LevelModel:
-    """How likely a level is, given those around it. One object a layer."""
+    """The contexts of a layer's levels: spec/FORMAT.md, "Levels". One object per layer."""
 
     def __init__(self, coder: Coder, inputs: int, height: int, width: int) -> None:
         self._coder = coder
@@ -221,14 +234,14 @@ class LevelModel:
         """Code one output channel's ``inputs * height * width`` levels, in place."""
         size = self._height * self._width
         for i in range(self._inputs):
-            weight = 0
+            kernel_sum = 0
             for k in range(size):
                 at = i * size + k
                 if size == 1:
                     level = self._level_1x1(i % TRACKED, levels[at])
                 else:
-                    level = self._level_spatial(i % TRACKED, k, weight, levels, at)
-                    weight = min(15, weight + min(2, abs(level)))
+                    level = self._level_spatial(i % TRACKED, k, kernel_sum, levels, at)
+                    kernel_sum = min(15, kernel_sum + min(2, abs(level)))
                 levels[at] = level
 
     def _level_1x1(self, tracked: int, level: int) -> int:
@@ -241,11 +254,11 @@ class LevelModel:
         return level
 
     def _level_spatial(
-        self, tracked: int, k: int, weight: int, levels: MutableSequence[int], at: int
+        self, tracked: int, k: int, kernel_sum: int, levels: MutableSequence[int], at: int
     ) -> int:
         activity = activity_class(self._activity[tracked])
         place = 9 * k // (self._height * self._width)
-        context = (weight * 9 + place) * 8 + activity // 2
+        context = (kernel_sum * 9 + place) * 8 + activity // 2
         if self._coder.bit(ZERO_SPATIAL + context, levels[at] != 0):
             left = levels[at - 1] if k % self._width else 0
             up = levels[at - self._width] if k >= self._width else 0
@@ -280,7 +293,7 @@ class LevelModel:
 
 
 def activity_class(activity: int) -> int:
-    """0 to 15, two steps an octave."""
+    """Return the class of an activity, 0 to 15: logarithmic, two classes per octave."""
     value = activity >> 6
     if value < 2:
         return value
@@ -289,7 +302,7 @@ def activity_class(activity: int) -> int:
 
 
 def activity_of(magnitude: int) -> int:
-    """What a weight adds to the activity of its input channel."""
+    """Return the value of a level of this magnitude in its input channel's activity average."""
     return (2 + 4 * (magnitude.bit_length() - 1)) * 512 if magnitude else 0
 
 

@@ -1,4 +1,4 @@
-"""The one place where bytes of a file are taken, so the one place where bounds are checked."""
+"""The only place where bytes of a file are taken, so the only place where bounds are checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from squeezenet.errors import MalformedError
 
 
 class ByteReader:
-    """Takes bytes from the front of a buffer; ``where`` names the part in errors."""
+    """Reads bytes from the front of a buffer; ``where`` names the buffer in errors."""
 
     def __init__(self, data: bytes, where: str) -> None:
         self._data = data
@@ -20,7 +20,7 @@ class ByteReader:
         """Return the next bytes.
 
         Raises:
-            MalformedError: fewer are left.
+            MalformedError: there are fewer left.
         """
         left = len(self._data) - self._position
         if num_bytes > left:
@@ -30,19 +30,23 @@ class ByteReader:
         return self._data[start : self._position]
 
     def rest(self) -> bytes:
-        """Return all bytes that are left."""
+        """Return all remaining bytes."""
         return self.take(len(self._data) - self._position)
 
     def unpack(self, layout: str) -> tuple[Any, ...]:
-        """Return the values of a ``struct`` layout."""
+        """Return the values of a ``struct`` layout.
+
+        Raises:
+            MalformedError: there are fewer bytes left.
+        """
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
 
     def finish(self) -> None:
-        """Refuse bytes that nobody took.
+        """Check that all bytes have been read.
 
         Raises:
             MalformedError: some are left.
         """
         left = len(self._data) - self._position
         if left:
-            raise MalformedError(f"{self.where}: {left} bytes too many")
+            raise MalformedError(f"{self.where}: {left} bytes too many, expected the end")

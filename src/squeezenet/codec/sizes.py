@@ -1,4 +1,4 @@
-"""What each layer of a compressed model takes: the numbers that tables show."""
+"""Bytes and bits of each layer of a compressed model, for tables."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from squeezenet.codec.types import CompressedLayer, LevelWeights
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSizes:
-    """One layer: ``density`` in percent, ``bytes`` with bias and codebook or scales, and
-    ``bits_per_weight``, these bytes' bits for each weight that is not zero. ``huffman_bytes`` is
-    what Huffman codes take instead; ``symbol_bits`` and ``gap_bits`` of those are codes and gaps
-    (where zeros are coded among the codes there are no gaps)."""
+    """The sizes of one layer.
+
+    ``weights`` are all, ``kept`` the non-zero ones, ``density`` is their percentage. ``bytes``
+    includes bias and codebook or scales; ``bits_per_weight`` is its bits per non-zero weight.
+    ``huffman_bytes`` is the size with Huffman codes instead, of which ``symbol_bits`` are codes
+    and ``gap_bits`` gaps; dense coding has no gaps.
+    """
 
     layer: str
     weights: int
@@ -33,10 +36,10 @@ class LayerSizes:
 
 
 def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
-    """Measure every layer by coding it."""
+    """Measure the size of every layer by coding it."""
     rows = []
     for layer, num_bytes in zip(layers, layer_bytes(layers), strict=True):
-        payload, sizes = encode_layer(_of_codes(layer))
+        payload, sizes = encode_layer(_with_codes(layer))
         kept = layer.num_nonzero
         rows.append(
             LayerSizes(
@@ -55,8 +58,8 @@ def layer_sizes(layers: tuple[CompressedLayer, ...]) -> list[LayerSizes]:
     return rows
 
 
-def _of_codes(layer: CompressedLayer) -> CompressedLayer:
-    """The layer with its codes for levels: both coders shall have the same symbols."""
+def _with_codes(layer: CompressedLayer) -> CompressedLayer:
+    """Replace levels on the trellis by their codes, so that both coders code the same symbols."""
     weights = layer.weights
     if not (isinstance(weights, LevelWeights) and weights.trellis):
         return layer

@@ -1,4 +1,4 @@
-"""What is coded: small integers with a codebook or with scales, layer by layer.
+"""The content of a file: small integers with a codebook or with scales, layer by layer.
 
 Legend: O output channels, I input channels of a group, H W kernel height and width.
 """
@@ -23,16 +23,18 @@ from squeezenet.codec.numerics import (
 )
 from squeezenet.errors import WeightsError
 
+MAX_LEVEL = 127
+"""Largest magnitude of a level: spec/FORMAT.md, "WEIGHTS". It fits int8."""
 MAX_CODEBOOK = 256
-"""Entries of a codebook, zero among them: a code is one byte."""
+"""Max entries of a codebook, 0.0 included: a code is one byte."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodebookWeights:
-    """The paper's representation: weight = codebook[code], exact to the float32 bit.
+    """Deep Compression's representation: weight = codebook[code], exact to the float32 bit.
 
-    ``codes_OIHW`` uint8; ``codebook`` float32 with at most 256 entries, of which entry 0 is
-    0.0 and means a pruned weight.
+    ``codes_OIHW`` uint8; ``codebook`` float32 with at most 256 entries. Entry 0 is 0.0, the value
+    of pruned weights.
     """
 
     codes_OIHW: UInt8Array
@@ -46,16 +48,16 @@ class CodebookWeights:
 
     @property
     def symbols_OIHW(self) -> UInt8Array:
-        """What the entropy coder sees; 0 is a zero weight."""
+        """The symbols of the entropy coder; 0 is a zero weight."""
         return self.codes_OIHW
 
     @property
     def side_values(self) -> Float32Array:
-        """The floats that give the symbols their meaning."""
+        """The floats that map symbols to weights."""
         return self.codebook
 
     def dequantize(self) -> Float32Array:
-        """Return the weights, float32 OIHW."""
+        """Compute the weights, float32 OIHW."""
         return self.codebook[self.codes_OIHW]
 
 
@@ -63,10 +65,10 @@ class CodebookWeights:
 class LevelWeights:
     """Integer levels: weight = level * scale of its output channel.
 
-    ``levels_OIHW`` int8, -127 to 127; ``scales_O`` normal float32 above 0 with 5 bits of
-    mantissa (``round_scales``). The biases beside them are whole multiples of a power of two
-    (``round_biases``). ``trellis``: the levels are on the trellis (``codec.trellis``), and a file
-    has codes of half their size for them.
+    ``levels_OIHW`` int8, -127 to 127; ``scales_O`` positive float32 with 5 mantissa bits
+    (``round_scales``). The layer's biases are multiples of a power of two (``round_biases``).
+    ``trellis``: the levels are on the trellis, and a file stores codes of half their size
+    (``codec.trellis``).
     """
 
     levels_OIHW: Int8Array
@@ -77,27 +79,27 @@ class LevelWeights:
         assert self.levels_OIHW.dtype == np.int8 and self.levels_OIHW.ndim == 4
         assert self.scales_O.dtype == np.float32
         assert self.scales_O.shape == self.levels_OIHW.shape[:1]
-        assert self.levels_OIHW.min(initial=0) > -128
+        assert self.levels_OIHW.min(initial=0) >= -MAX_LEVEL
         assert mantissa_bits(self.scales_O) <= SCALE_MANTISSA_BITS
 
     @property
     def symbols_OIHW(self) -> UInt8Array:
-        """What the entropy coder sees: the levels in two's complement; 0 is a zero weight."""
+        """The symbols of the Huffman coder: levels in two's complement; 0 is a zero weight."""
         return self.levels_OIHW.view(np.uint8)
 
     @property
     def side_values(self) -> Float32Array:
-        """The floats that give the symbols their meaning."""
+        """The floats that map symbols to weights."""
         return self.scales_O
 
     def dequantize(self) -> Float32Array:
-        """Return the weights, float32 OIHW."""
+        """Compute the weights, float32 OIHW."""
         return self.levels_OIHW.astype(np.float32) * self.scales_O[:, None, None, None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompressedLayer:
-    """One convolution: ``name`` as in the graph, its weights, its bias (float32, O values)."""
+    """One convolution: its ``name`` in the graph, weights, and bias, float32 (O,)."""
 
     name: str
     weights: CodebookWeights | LevelWeights
@@ -114,10 +116,10 @@ class CompressedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationScale:
-    """A byte q of an activation stands for (q - ``zero_point``) * ``scale``: spec/INTEGER.md.
+    """The value of an activation byte q is (q - ``zero_point``) * ``scale``: spec/INTEGER.md.
 
-    ``scale`` is a positive normal float32 with 7 bits of mantissa (``round_activation_scale``);
-    ``zero_point`` is 0 to 255.
+    ``scale`` is a positive normal bfloat16 number (``round_activation_scale``); ``zero_point`` is
+    0 to 255.
     """
 
     scale: float
@@ -134,11 +136,12 @@ class ActivationScale:
 class CompressedModel:
     """A record and the layers of its graph, in the graph's order.
 
-    ``activations`` are the scales of the tensors that ``scaled_tensors`` names; without them, or
-    with codebooks, a model is for float32 alone.
+    ``activations``: the scales of ``scaled_tensors``, in that order. A model without them, or with
+    codebooks, runs in float32 alone.
 
     Raises:
-        WeightsError: when the layers or the activations are not those of the graph.
+        WeightsError: layers, shapes or activations are not those of the graph, the graph has batch
+            normalisation, or a weight or bias is not finite.
     """
 
     record: ModelRecord
@@ -154,30 +157,44 @@ class CompressedModel:
                 "convolutions"
             )
         if [layer.name for layer in self.layers] != [conv.name for conv in convs]:
-            raise WeightsError(f"{self.record.spec.name}: the layers are not those of the network")
+            raise WeightsError(
+                f"{self.record.spec.name}: {len(self.layers)} layers, not those of the network; "
+                f"expected {len(convs)} from {convs[0].name} to {convs[-1].name}"
+            )
         for layer, conv in zip(self.layers, convs, strict=True):
             shape = layer.weights.symbols_OIHW.shape
-            if shape != conv.weight_shape or layer.bias_O.shape != (conv.out_channels,):
+            if shape != conv.weight_shape:
                 raise WeightsError(
                     f"{conv.name}: weight has shape {shape}, expected {conv.weight_shape}"
+                )
+            if layer.bias_O.shape != (conv.out_channels,):
+                raise WeightsError(
+                    f"{conv.name}: bias has shape {layer.bias_O.shape}, expected "
+                    f"({conv.out_channels},)"
                 )
             values = layer.weights.side_values
             if not (np.isfinite(values).all() and np.isfinite(layer.bias_O).all()):
                 raise WeightsError(f"{conv.name}: a weight or bias is not a finite number")
         names = scaled_tensors(graph)
         if self.activations is not None and (not names or tuple(self.activations) != names):
-            raise WeightsError(f"{self.record.spec.name}: the activations are not the network's")
+            raise WeightsError(
+                f"{self.record.spec.name}: activation scales of {len(self.activations)} tensors, "
+                f"expected those of the network's {len(names)}"
+            )
 
     @property
     def is_integer(self) -> bool:
-        """Whether integer clients run it."""
+        """Whether integer clients can run the model."""
         levels = all(isinstance(layer.weights, LevelWeights) for layer in self.layers)
         return levels and self.activations is not None
 
 
 def exact_codebook(weight_OIHW: Float32Array) -> CodebookWeights | None:
-    """Return the codebook form of float32 weights, or None when they have over 255 values
-    besides 0.0. Values are told apart by their bits, so -0.0 and 0.0 stay different."""
+    """Return float32 weights OIHW with an exact codebook.
+
+    Returns None if they have more than 255 different values besides 0.0. Values are distinguished
+    by their bits, so -0.0 and 0.0 stay different.
+    """
     bits = np.ascontiguousarray(weight_OIHW, dtype=np.float32).view(np.uint32)
     values, inverse = np.unique(bits, return_inverse=True)
     if values[0] != 0:

@@ -17,7 +17,7 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import Augmentation, random_crop
 from squeezenet.errors import DataError, ImageError
 from squeezenet.images.bad import BadImages
-from squeezenet.images.batches import become_a_worker
+from squeezenet.images.batches import init_worker_process
 from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ImageSet
 
@@ -147,5 +147,5 @@ class _StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 def _start_worker(worker_id: int) -> None:
-    become_a_worker()
+    init_worker_process()
     torch.set_num_threads(1)

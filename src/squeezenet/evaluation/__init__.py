@@ -1,5 +1,5 @@
-"""Logits of labelled images, and what they are worth: accuracy, agreement, divergence. No torch.
+"""Run a network on labelled images; compute accuracy, agreement and KL divergence. No torch.
 
 In:  a function from cropped pixels to logits, and batches of labelled images (``images``).
-Out: ``LabelledLogits`` (``predict``), and the measures that are taken from them (``metrics``).
+Out: ``LabelledLogits`` (``predict``), and the metrics computed from them (``metrics``).
 """

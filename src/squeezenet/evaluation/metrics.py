@@ -1,4 +1,4 @@
-"""What logits are worth: probabilities, top-k accuracy, agreement and divergence of two networks.
+"""Metrics of logits: probabilities, top-k accuracy, agreement and KL divergence of two networks.
 
 Legend: N images, K classes.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Accuracy in percent on ``images`` images; ``skipped`` more could not be read."""
+    """Top-1 and top-5 accuracy in percent on ``images`` images; ``skipped`` could not be read."""
 
     top1: float
     top5: float
@@ -36,8 +36,9 @@ class Comparison:
     """A network compared with a reference network on the same images.
 
     ``agreement``: percent of images with the same top-1 class. ``kl``: mean KL(reference || this)
-    in nats. ``top1_difference`` and ``top5_difference``: this minus reference, in points of
-    accuracy, paired by image; the standard errors are those of the paired differences.
+    in nats. ``top1_difference`` and ``top5_difference``: accuracy of this network minus that of
+    the reference, in percentage points. The standard errors are of the differences paired by
+    image.
     """
 
     agreement: float
@@ -49,7 +50,7 @@ class Comparison:
 
 
 def score(predicted: LabelledLogits) -> Evaluation:
-    """Return top-1 and top-5 accuracy."""
+    """Compute top-1 and top-5 accuracy."""
     num_images = len(predicted.labels)
     return Evaluation(
         top1=100 * num_in_top_k(predicted.logits_NK, predicted.labels, 1) / num_images,
@@ -60,7 +61,7 @@ def score(predicted: LabelledLogits) -> Evaluation:
 
 
 def compare(predicted: LabelledLogits, reference: LabelledLogits) -> Comparison:
-    """Compare a network's logits with a reference's, on the same images."""
+    """Compare a network's logits with a reference's; both must be of the same images."""
     assert np.array_equal(predicted.indices, reference.indices)
     labels = predicted.labels[:, None]
     differences = []
@@ -104,12 +105,12 @@ def softmax(logits_NK: Float32Array) -> npt.NDArray[np.float64]:
 
 
 def top_k(logits_NK: Float32Array, k: int) -> Labels:
-    """Return the k best classes of each row, best first; of equals the lower index wins."""
+    """Return the k top classes of each row (N, k), best first; ties go to the lower index."""
     return np.argsort(-logits_NK, axis=1, kind="stable")[:, :k].astype(np.int64)
 
 
 def num_in_top_k(logits_NK: Float32Array, labels: Labels, k: int) -> int:
-    """Count the rows whose label is among their k best classes."""
+    """Count the rows whose label is among their top k classes."""
     return int((top_k(logits_NK, k) == labels[:, None]).any(axis=1).sum())
 
 

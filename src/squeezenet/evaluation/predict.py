@@ -1,4 +1,4 @@
-"""Labelled images through any network: pixels in, logits with their labels out.
+"""Run any network on labelled images: pixels in, logits with their labels out.
 
 Legend: N images, H W C of the crop, K classes.
 """
@@ -30,8 +30,8 @@ LogitsFn: TypeAlias = "Callable[[Pixels], Float32Array]"
 class LabelledLogits:
     """A network's logits on a labelled set.
 
-    ``logits_NK``, ``labels`` and ``indices`` (places in the set) have one row per image that could
-    be read; ``skipped`` counts those that could not.
+    ``logits_NK``, ``labels`` and ``indices`` (into the set) have one row per readable image;
+    ``skipped`` counts the unreadable ones.
     """
 
     logits_NK: Float32Array
@@ -47,7 +47,7 @@ def predict(
     *,
     progress: Progress | None = None,
 ) -> LabelledLogits:
-    """Run a network over batches whose labels are its outputs.
+    """Run a network over batches; labels are indices of its outputs (``with_model_labels``).
 
     Raises:
         WeightsError: a logit is not finite.
@@ -80,7 +80,7 @@ def evaluate(
     *,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Return the accuracy of a network; errors as ``predict``'s."""
+    """Measure the accuracy of a network; raises the errors of ``predict``."""
     return score(predict(network, record, batches, progress=progress))
 
 
@@ -92,6 +92,6 @@ def require_finite(logits_NK: Float32Array, record: ModelRecord) -> None:
     """
     if not np.isfinite(logits_NK).all():
         raise WeightsError(
-            f"{record.spec.name}: its logits are not finite numbers; the weights or the "
-            "preprocessing are damaged"
+            f"{record.spec.name}: logits are not finite numbers; weights or preprocessing are "
+            "damaged, use another copy of the model"
         )

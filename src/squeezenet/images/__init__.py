@@ -1,7 +1,6 @@
-"""Files in, pixels out, scores back; no torch.
+"""Image files in, cropped pixels out; no torch.
 
-In:  folders of images, or images by path (``decode``, ``sets``).
-Out: resized and cropped pixels exactly as a model's preprocessing record says (``resize``,
-     ``preprocess``), decoded in worker processes (``batches``), and what a network's answers
-     to them are worth (``topk``, ``evaluate``).
+In:  folders of images (``sets``), or images by path (``decode``).
+Out: pixels resized and cropped exactly as a model's preprocessing says (``resize``,
+     ``preprocess``), one by one or in batches from worker processes (``batches``).
 """

@@ -1,4 +1,4 @@
-"""What happens to images that cannot be read."""
+"""Unreadable images: report and count them, or fail at the first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from squeezenet.errors import ImageError
 
 
 class BadImages:
-    """What happens to images that cannot be read: reported, counted, or, if strict, an error."""
+    """Collects unreadable images. ``report`` gets one line per image; ``strict`` raises instead."""
 
     def __init__(
         self, *, strict: bool = False, report: Callable[[str], None] = lambda message: None
@@ -18,10 +18,10 @@ class BadImages:
         self.messages: list[str] = []
 
     def add(self, message: str) -> None:
-        """Take note of one bad image.
+        """Record one unreadable image; ``message`` names the file and the reason.
 
         Raises:
-            ImageError: when strict.
+            ImageError: if strict.
         """
         if self.strict:
             raise ImageError(message)
@@ -31,5 +31,5 @@ class BadImages:
 
     @property
     def count(self) -> int:
-        """How many different images were bad."""
+        """Number of different unreadable images."""
         return len(self.messages)

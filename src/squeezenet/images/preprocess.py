@@ -1,4 +1,4 @@
-"""Pixels -> a network's input, exactly as the model's preprocessing record says.
+"""Pixels -> a network's input, exactly as the model's preprocessing says.
 
 Legend: N images, C channels, H W height and width.
 """
@@ -19,9 +19,10 @@ Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 
 def crop_pixels(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Resize the short side of RGB pixels, cut the middle, order the channels: uint8 (H, W, C).
+    """Resize RGB pixels (H, W, 3), crop the centre, convert the channels: uint8 (H, W, C).
 
-    The long side becomes round(long * resize / short), halves up.
+    The short side becomes ``preprocessing.resize``; the long side long * resize / short, rounded
+    half up (spec/INTEGER.md, "From a picture to pixels").
     """
     rows, columns = pixels_HWC.shape[:2]
     short = min(rows, columns)
@@ -29,12 +30,15 @@ def crop_pixels(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
         (2 * side * preprocessing.resize + short) // (2 * short) for side in (rows, columns)
     )
     top, left = (height - preprocessing.crop[0]) // 2, (width - preprocessing.crop[1]) // 2
-    cut = resize(pixels_HWC, height, width, (top, left, *preprocessing.crop))
-    return np.ascontiguousarray(order_channels(cut, preprocessing))
+    crop_HWC = resize(pixels_HWC, height, width, (top, left, *preprocessing.crop))
+    return np.ascontiguousarray(order_channels(crop_HWC, preprocessing))
 
 
 def order_channels(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """RGB -> the record's channels. Luma is (19595 R + 38470 G + 7471 B + 2^15) >> 16."""
+    """Convert RGB to the preprocessing's channels.
+
+    Luma is ITU-R BT.601's: (19595 R + 38470 G + 7471 B + 2^15) >> 16.
+    """
     if preprocessing.channels == "RGB":
         return pixels_HWC
     if preprocessing.channels == "BGR":
@@ -44,7 +48,7 @@ def order_channels(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
 
 
 def normalise(pixels_NHWC: Pixels, preprocessing: Preprocessing) -> Float32Array:
-    """Cropped uint8 pixels (N, H, W, C) -> float32 input (N, C, H, W)."""
+    """Convert cropped uint8 pixels (N, H, W, C) to float32 input (N, C, H, W)."""
     mean = np.array(preprocessing.mean, np.float32)
     std = np.array(preprocessing.std, np.float32)
     x_NHWC = (pixels_NHWC.astype(np.float32) - mean) / std
@@ -54,5 +58,5 @@ def normalise(pixels_NHWC: Pixels, preprocessing: Preprocessing) -> Float32Array
 def from_pixels(
     network: Callable[[Float32Array], Float32Array], preprocessing: Preprocessing
 ) -> Callable[[Pixels], Float32Array]:
-    """Return a network of normalised input (N, C, H, W) as one of cropped pixels (N, H, W, C)."""
+    """Wrap a function of normalised input (N, C, H, W) as one of cropped pixels (N, H, W, C)."""
     return lambda pixels_NHWC: network(normalise(pixels_NHWC, preprocessing))

@@ -1,13 +1,13 @@
-"""The resize: one definition, in integers, that every client repeats bit for bit.
+"""The resize, defined in integers: every client computes it bit for bit (spec/INTEGER.md).
 
-Antialiased triangle filter. Output place i of m looks at input places j of n with weight
-max(0, S - |(2j+1)m - (2i+1)n|), S = 2 max(m, n): a triangle around the same point of the
-picture, as wide as the larger of the two pixel pitches. To make integers that sum to 2^14, the
-running sums of the weights are scaled by 2^14 / total and rounded (halves up), and their
+An antialiased triangle filter. Output pixel i of m takes input pixel j of n with weight
+max(0, S - |(2j+1)m - (2i+1)n|), S = 2 max(m, n). This is a triangle centred on the same point of
+the picture; its half-width is the larger of the two pixel pitches. Integer weights that sum to
+2^14: the running sums of the weights are scaled by 2^14 / total and rounded half up, and their
 differences taken. Columns are resized before rows; each pass rounds by (sum + 2^13) >> 14.
 
-Only the part of the output that is asked for is worked out, from the input that it needs, so that
-even a very long picture costs little.
+Only the requested window of the output is computed, from the input that it needs. So even a very
+long picture costs little.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from squeezenet.images.decode import Pixels
 IntArray: TypeAlias = npt.NDArray[np.int64]
 
 _BITS = 14
+"""Fractional bits of the filter weights: spec/INTEGER.md, "From a picture to pixels"."""
 _CHUNK_ELEMENTS = 1 << 22
-"""Pixels that are held as float32 at a time."""
+"""Pixels that are held as float32 at a time: 16 MiB."""
 
 
 @lru_cache(maxsize=64)
 def filter_taps(n: int, m: int, start: int, stop: int) -> tuple[IntArray, IntArray]:
-    """Return the filters of output places ``start`` .. ``stop`` - 1 when n places become m.
+    """Return the filters of output pixels ``start`` .. ``stop`` - 1 when n pixels become m.
 
-    First: input place of each filter's first tap (count). Second: its integer weights
-    (count, taps), which sum to 2^14 a row; taps outside of the input weigh 0.
+    First: the input index of each filter's first tap, (count,). Second: the integer weights,
+    (count, taps). Each row sums to 2^14; taps outside of the input have weight 0.
     """
     i = np.arange(start, stop, dtype=np.int64)
     support = 2 * max(m, n)
     centres = (2 * i + 1) * n
-    firsts = (centres - support - m) // (2 * m) + 1  # the first j with a weight above 0
+    firsts = (centres - support - m) // (2 * m) + 1  # the first j with a positive weight
     num_taps = 2 * max(m, n) // m + 1
     j = firsts[:, None] + np.arange(num_taps, dtype=np.int64)
     raw = np.maximum(0, support - np.abs((2 * j + 1) * m - centres[:, None]))
@@ -58,7 +59,7 @@ def resize(
 ) -> Pixels:
     """Resize uint8 pixels (H, W, C) to (height, width, C).
 
-    With ``window`` (top, left, rows, columns) return that part of the result alone.
+    With ``window`` (top, left, rows, columns), compute only that part of the result.
     """
     top, left, rows, columns = window or (0, 0, height, width)
     in_rows, in_columns = pixels_HWC.shape[:2]
@@ -79,23 +80,23 @@ def resize(
 
 
 def _apply(firsts: IntArray, weights: IntArray, offset: int, pixels: Pixels) -> Pixels:
-    """Resize the first axis of pixels, whose first place is input place ``offset``.
+    """Resize the first axis of ``pixels``, whose first row is input row ``offset``.
 
     Products and sums stay under 2^22, so float32 matrix products are exact, and fast.
     """
     count, num_taps = weights.shape
     out = np.empty((count, *pixels.shape[1:]), np.uint8)
-    # Filters of neighbouring places overlap: a block of them is a small dense matrix.
+    # Filters of neighbouring pixels overlap, so a block of filters is a small dense matrix.
     block = max(8, count // 16)
     for start in range(0, count, block):
         part = slice(start, min(start + block, count))
         low = max(0, int(firsts[part][0]) - offset)
         high = min(len(pixels), int(firsts[part][-1]) - offset + num_taps)
-        places = firsts[part, None] - offset - low + np.arange(num_taps)
+        taps = firsts[part, None] - offset - low + np.arange(num_taps)
         dense = np.zeros((part.stop - part.start, high - low), np.float32)
-        inside = (places >= 0) & (places < high - low)
-        lines = np.broadcast_to(np.arange(len(dense))[:, None], places.shape)
-        dense[lines[inside], places[inside]] = weights[part][inside]
+        inside = (taps >= 0) & (taps < high - low)
+        lines = np.broadcast_to(np.arange(len(dense))[:, None], taps.shape)
+        dense[lines[inside], taps[inside]] = weights[part][inside]
         source = pixels[low:high].reshape(high - low, -1)
         target = out[part].reshape(len(dense), -1)
         chunk = max(1, _CHUNK_ELEMENTS // (high - low))

@@ -1,4 +1,4 @@
-"""Sets of labelled images: a folder of class folders, arrays in memory, or files kept decoded."""
+"""Sets of labelled images: class folders, arrays in memory, or another set with a pixel cache."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from squeezenet.images.decode import IMAGE_SUFFIXES, Pixels, read_image
 Labels: TypeAlias = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
+MAX_CACHED_BYTES = 1 << 28
+"""Largest set of decoded images that training keeps in memory: CIFAR-10 has 0.6 of it."""
+_NUM_SIZE_SAMPLES = 16
+"""Images from whose sizes that of a set is estimated; reading one takes milliseconds."""
 
 
 class ImageSet(Protocol):
-    """Images with labels. Must pickle, since worker processes read the pixels."""
+    """Images with labels. Must be picklable: worker processes read the pixels."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -33,10 +37,14 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What to call an image in a message."""
+        """The image's name in messages."""
 
     def pixels(self, index: int) -> Pixels:
-        """Decode one image: uint8 RGB (H, W, 3); raises ImageError."""
+        """Decode one image: uint8 RGB (H, W, 3).
+
+        Raises:
+            ImageError: it cannot be read.
+        """
 
     def subset(
         self,
@@ -44,12 +52,12 @@ class ImageSet(Protocol):
         labels: Labels | None = None,
         class_names: tuple[str, ...] | None = None,
     ) -> ImageSet:
-        """The images at these indices, with other labels and classes where they are given."""
+        """Return the images at these indices, with new labels and classes if given."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FolderImages:
-    """Image files with labels."""
+    """Image files with ``labels`` (int64, one per path), decoded on every access."""
 
     paths: tuple[Path, ...]
     labels: Labels
@@ -79,7 +87,7 @@ class FolderImages:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArrayImages:
-    """Images in memory: ``pixels_NHWC`` uint8 RGB."""
+    """Images in memory: ``pixels_NHWC`` uint8 RGB; image i is named ``title[i]``."""
 
     pixels_NHWC: Pixels
     labels: Labels
@@ -110,13 +118,13 @@ class ArrayImages:
         )
 
 
-class KeptImages:
-    """Another set, each image decoded once and its pixels kept, as far as ``KEPT_BYTES`` go."""
+class CachedImages:
+    """Another set with a cache of decoded pixels, up to ``MAX_CACHED_BYTES``."""
 
     def __init__(self, images: ImageSet) -> None:
         self._images = images
-        self._kept: dict[int, Pixels] = {}
-        self._kept_bytes = 0
+        self._cached: dict[int, Pixels] = {}
+        self._cached_bytes = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -133,12 +141,12 @@ class KeptImages:
         return self._images.name(index)
 
     def pixels(self, index: int) -> Pixels:
-        pixels_HWC = self._kept.get(index)
+        pixels_HWC = self._cached.get(index)
         if pixels_HWC is None:
             pixels_HWC = self._images.pixels(index)
-            if self._kept_bytes + pixels_HWC.nbytes <= KEPT_BYTES:
-                self._kept[index] = pixels_HWC
-                self._kept_bytes += pixels_HWC.nbytes
+            if self._cached_bytes + pixels_HWC.nbytes <= MAX_CACHED_BYTES:
+                self._cached[index] = pixels_HWC
+                self._cached_bytes += pixels_HWC.nbytes
         return pixels_HWC
 
     def subset(
@@ -146,33 +154,28 @@ class KeptImages:
         indices: Sequence[int],
         labels: Labels | None = None,
         class_names: tuple[str, ...] | None = None,
-    ) -> KeptImages:
-        return KeptImages(self._images.subset(indices, labels, class_names))
-
-
-KEPT_BYTES = 1 << 28
-"""Largest set of decoded images that training keeps in memory: CIFAR-10 has 0.6 of it."""
-_SAMPLES = 16
+    ) -> CachedImages:
+        return CachedImages(self._images.subset(indices, labels, class_names))
 
 
 def is_small_set(images: ImageSet) -> bool:
-    """Whether all pixels, judged by a few images across the set, fit into ``KEPT_BYTES``."""
+    """Whether all pixels fit into ``MAX_CACHED_BYTES``, estimated from the largest of 16 images."""
     sizes = []
-    for i in range(0, len(images), max(1, len(images) // _SAMPLES)):
+    for i in range(0, len(images), max(1, len(images) // _NUM_SIZE_SAMPLES)):
         try:
             sizes.append(images.pixels(i).nbytes)
         except ImageError:
-            continue  # told when it is its turn
-    return bool(sizes) and max(sizes) * len(images) <= KEPT_BYTES
+            continue  # reported when training reads it
+    return bool(sizes) and max(sizes) * len(images) <= MAX_CACHED_BYTES
 
 
 def read_class_folders(root: Path) -> FolderImages:
-    """List ``root/<class>/**/*.jpg`` and the like; classes in the order of their names.
+    """List the images ``root/<class>/**/*.jpg`` (and other types); classes are sorted by name.
 
-    Only names are read here, no image is opened. Hidden files and folders are passed over.
+    Reads names only and opens no image. Skips hidden files and hidden class folders.
 
     Raises:
-        UsageError: ``root`` is no folder.
+        UsageError: ``root`` is not a folder.
         DataError: no class folders, no images, or a class without images.
     """
     if not root.is_dir():
@@ -181,8 +184,8 @@ def read_class_folders(root: Path) -> FolderImages:
     for folder in folders:
         if not folder.name.isprintable() or len(folder.name) > MAX_NAME_CHARACTERS:
             raise DataError(
-                f"{root}: the folder name {folder.name!r} cannot be a class name; expected at most "
-                f"{MAX_NAME_CHARACTERS} printable characters"
+                f"{root}: folder name {folder.name!r} is not a valid class name, expected at most "
+                f"{MAX_NAME_CHARACTERS} printable characters; rename the folder"
             )
     if not folders:
         raise DataError(f"{root}: no class folders inside; expected {root.name}/<class>/<image>")
@@ -202,8 +205,8 @@ def read_class_folders(root: Path) -> FolderImages:
         )
     if empty:
         raise DataError(
-            f"{root}: class {empty[0]!r} has no images ({len(empty)} such of {len(folders)}); "
-            "add images or remove the folder"
+            f"{root}: class {empty[0]!r} has no images ({len(empty)} of {len(folders)} class "
+            "folders are empty); add images or remove the folder"
         )
     return FolderImages(
         paths=tuple(paths),
@@ -213,26 +216,34 @@ def read_class_folders(root: Path) -> FolderImages:
 
 
 def find_splits(root: Path) -> dict[str, Path]:
-    """Return which of ``train``, ``val``, ``test`` are folders in ``root``."""
+    """Return the folders ``train``, ``val`` and ``test`` of ``root`` that exist, by name."""
     return {name: root / name for name in SPLITS if (root / name).is_dir()}
 
 
 def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
-    """Read the images to judge a model by: those of ``eval_split``."""
+    """List the images to evaluate a model on: those of ``eval_split``.
+
+    Raises:
+        UsageError, DataError: see ``eval_split`` and ``read_class_folders``.
+    """
     chosen = eval_split(root, split)
     return read_class_folders(root / chosen if chosen else root)
 
 
 def eval_split(root: Path, split: str | None = None) -> str | None:
-    """Choose what to judge by: the split asked for, else ``test``, else ``val``, else None, the
-    folder itself.
+    """Choose the split to evaluate on: ``split`` if given, else ``test``, else ``val``.
+
+    None means the folder itself, which has no splits.
 
     Raises:
-        UsageError: the split is not there, or only ``train`` is.
+        UsageError: the split does not exist, or only ``train`` does and was not asked for.
     """
     splits = find_splits(root) if root.is_dir() else {}
     if split is None and list(splits) == ["train"]:
-        raise UsageError(f"{root}: only train/ inside; pass --split train to judge by it")
+        raise UsageError(
+            f"{root}: only train/ inside, expected test/ or val/; pass --split train to evaluate "
+            "on training images"
+        )
     if split is not None and split not in splits:
         raise UsageError(
             f"{root}: no folder {split!r} inside; found {sorted(splits) or 'no split'}"
@@ -241,11 +252,11 @@ def eval_split(root: Path, split: str | None = None) -> str | None:
 
 
 def read_unlabelled(root: Path) -> FolderImages:
-    """List all images under a folder, whatever its folders mean; every label is 0.
+    """List all images under a folder; every label is 0.
 
     Raises:
-        UsageError: ``root`` is no folder.
-        DataError: it holds no image.
+        UsageError: ``root`` is not a folder.
+        DataError: it has no images.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder")
@@ -258,7 +269,7 @@ def read_unlabelled(root: Path) -> FolderImages:
 
 
 def _images_under(folder: Path) -> list[Path]:
-    """Image files by their endings, in the order of their names; hidden ones are passed over."""
+    """Return image files by their suffixes, sorted by path; hidden files are skipped."""
     return sorted(
         p
         for p in folder.rglob("*")
@@ -267,13 +278,13 @@ def _images_under(folder: Path) -> list[Path]:
 
 
 def with_model_labels(images: ImageSet, record: ModelRecord) -> ImageSet:
-    """Return the set with labels that are the model's outputs.
+    """Return the set with the indices of the model's outputs as labels.
 
-    Folder names must be the model's class names or ids; a folder may be absent, none may be
-    unknown.
+    Folder names must be class names or class ids of the model. Classes may be missing from the
+    set.
 
     Raises:
-        DataError: names the first class that the model does not have.
+        DataError: a class of the set is not one of the model's.
     """
     outputs: dict[str, int] = {}
     for names in (record.class_names, record.class_ids):

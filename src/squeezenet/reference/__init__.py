@@ -1,5 +1,6 @@
-"""The oracle: run a compressed model in plain NumPy.
+"""The oracle: run a compressed model in plain NumPy, written to be read.
 
-In:  a ``codec.CompressedModel`` and float32 input (N, C, H, W).
-Out: logits (N, K). Clear before fast; every client must equal it.
+In:  a ``codec.CompressedModel`` and cropped pixels (N, H, W, C).
+Out: logits (N, K). ``integer_interpreter``: every integer client must equal it bit for bit.
+     ``float_interpreter``: the same network in float32.
 """

@@ -1,9 +1,10 @@
-"""Float32 NumPy interpreter of a compressed model: a line of its graph, a line of work.
+"""Float32 NumPy interpreter of a compressed model: one branch per operation of its graph.
 
-Runs codebook and level layers alike, from their dequantised weights. No torch, no compiled
-code of ours; matrix products are NumPy's.
+Runs layers with codebooks and with levels, both from their dequantised weights. No torch and no
+compiled code of ours; matrix products are NumPy's.
 
-Legend: C channels, H W height and width of one image; O out, I in channels of a group.
+Legend: N images; C channels, H W height and width of one image; O output channels, I input
+channels of a group; K classes.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 
 class FloatInterpreter:
-    """Holds a model's dequantised weights; call it with input to get logits.
+    """A model with dequantised weights; call it with input to get logits.
 
-    ``observe`` is called with every tensor as it becomes whole: its name, float32 (C, H, W).
+    ``observe`` is called with every tensor once all its channels are computed: its name and its
+    values, float32 (C, H, W).
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class FloatInterpreter:
     def __call__(self, x_NCHW: Float32Array) -> Float32Array:
         """Run a batch, image by image: float32 (N, C, H, W) -> logits (N, K).
 
-        Weights beyond all reason give logits that are not finite, without a warning.
+        Extreme weights give infinite or NaN logits, without a warning.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             return np.stack([self._run(x_CHW) for x_CHW in x_NCHW])
@@ -95,7 +97,7 @@ class FloatInterpreter:
 def convolve(
     x_CHW: Float32Array, w_OK: Float32Array, bias_O: Float32Array, op: Conv, out_OHW: Float32Array
 ) -> None:
-    """Write a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * width."""
+    """Compute a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * kernel width."""
     if op.padding:
         pad = (op.padding, op.padding)
         x_CHW = np.pad(x_CHW, ((0, 0), pad, pad))
@@ -111,7 +113,7 @@ def convolve(
 
 
 def local_response_norm(x_CHW: Float32Array, op: LocalResponseNorm) -> Float32Array:
-    """Divide by a power of the mean square of neighbouring channels, as Caffe does."""
+    """Divide by a power of the mean square of neighbouring channels, as Caffe does (C, H, W)."""
     half = op.size // 2
     squares = np.pad(x_CHW * x_CHW, ((half, half), (0, 0), (0, 0)))
     total = sum(squares[i : i + len(x_CHW)] for i in range(op.size))

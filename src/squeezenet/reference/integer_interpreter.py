@@ -1,9 +1,11 @@
 """Integer NumPy interpreter of a compressed model: spec/INTEGER.md, clause by clause.
 
-The oracle that every client equals bit for bit. Accumulators are whole and within 2^30, so float64
-matrix products are exact, and fast. What the file means is worked out in ``integer_parameters``.
+Every integer client must equal this oracle bit for bit. Accumulators are integers within 2^30, so
+float64 matrix products are exact, and fast. ``integer_parameters`` computes the constants from the
+file.
 
-Legend: N images, C channels, H W height and width; O out, I in channels of a group; K classes.
+Legend: N images; C channels, H W height and width, P positions of one image; O output channels,
+I input channels of a group; K classes, or the elements of one output channel's kernel.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from squeezenet.reference.windows import columns, max_pool
 
 Bytes = npt.NDArray[np.uint8]
 LOGIT_UNIT = 1 / 65536
-"""What 1 in an integer logit stands for."""
+"""The value of 1 in an integer logit: spec/INTEGER.md, "Convolution"."""
 
 
 class IntegerInterpreter:
-    """Holds the integers of a model.
+    """A model with its integer constants.
 
     Raises:
         FloatOnlyError, LimitError: see ``integer_parameters``.
@@ -44,7 +46,7 @@ class IntegerInterpreter:
         return (self.integer_logits(pixels_NHWC) * LOGIT_UNIT).astype(np.float32)
 
     def integer_logits(self, pixels_NHWC: Pixels) -> npt.NDArray[np.int32]:
-        """Run cropped pixels: uint8 (N, H, W, C) -> int32 logits (N, K) in 1/65536."""
+        """Run cropped pixels: uint8 (N, H, W, C) -> int32 logits (N, K), in units of 1/65536."""
         return np.stack([self._run(pixels_HWC) for pixels_HWC in pixels_NHWC])
 
     def _run(self, pixels_HWC: Pixels) -> npt.NDArray[np.int32]:
@@ -55,7 +57,7 @@ class IntegerInterpreter:
             if isinstance(op, Conv):
                 conv = parameters.convs[op.name]
                 acc_OP = accumulate(x_CHW, parameters.padding[op.source], conv, op)
-                if conv.zero is None:
+                if conv.zero_point is None:
                     return sum_logits(acc_OP, conv, relu=op.relu)
                 empty = np.empty((target.channels, target.height, target.width), np.uint8)
                 out_CHW = values.setdefault(op.target, empty)
@@ -69,15 +71,18 @@ class IntegerInterpreter:
         raise AssertionError("a graph without a head")
 
 
-def quantise_input(pixels_HWC: Pixels, entry: InputParameters) -> Bytes:
-    """Pixels (H, W, C) -> bytes of the input (C, H, W)."""
-    multiplier_C = np.array(entry.multiplier_C, np.int64)
+def quantise_input(pixels_HWC: Pixels, parameters: InputParameters) -> Bytes:
+    """Quantise pixels: uint8 (H, W, C) -> bytes of the input tensor (C, H, W)."""
+    multiplier_C = np.array(parameters.multiplier_C, np.int64)
     q_HWC = (pixels_HWC.astype(np.int64) * multiplier_C + (1 << 15)) >> 16
     return np.ascontiguousarray(q_HWC.transpose(2, 0, 1).astype(np.uint8))
 
 
 def accumulate(x_CHW: Bytes, padding: tuple[int, ...], conv: ConvParameters, op: Conv) -> IntArray:
-    """Return the accumulators (O, positions) of a convolution."""
+    """Compute the accumulators (O, P) of a convolution; ``padding`` is a byte, or one per channel.
+
+    ``x_CHW`` uint8.
+    """
     num_channels, height, width = x_CHW.shape
     pad = op.padding
     padded = np.empty((num_channels, height + 2 * pad, width + 2 * pad), np.float64)
@@ -93,16 +98,16 @@ def accumulate(x_CHW: Bytes, padding: tuple[int, ...], conv: ConvParameters, op:
 
 
 def requantise(acc_OP: IntArray, conv: ConvParameters) -> Bytes:
-    """Accumulators -> bytes of the target."""
-    assert conv.zero is not None
+    """Requantise accumulators (O, P) to bytes of the target."""
+    assert conv.zero_point is not None
     shift_O, multiplier_O = conv.shift_O[:, None], conv.multiplier_O[:, None]
     t_OP = ((acc_OP + ((1 << shift_O) >> 1)) >> shift_O).clip(-32768, 32767)
-    q_OP = conv.zero + ((t_OP * multiplier_O + (1 << 14)) >> 15)
+    q_OP = conv.zero_point + ((t_OP * multiplier_O + (1 << 14)) >> 15)
     return q_OP.clip(conv.low, 255).astype(np.uint8)
 
 
 def sum_logits(acc_OP: IntArray, conv: ConvParameters, *, relu: bool) -> npt.NDArray[np.int32]:
-    """The head: accumulators of all positions -> int32 logits (K,) in 1/65536."""
+    """Sum the head's accumulators (O, P) over all positions: int32 logits (K,) in 1/65536."""
     sum_O = (acc_OP.clip(0) if relu else acc_OP).sum(axis=1)
     logit_O = (sum_O * conv.multiplier_O + ((1 << conv.shift_O) >> 1)) >> conv.shift_O
     clipped: npt.NDArray[np.int32] = logit_O.clip(-(1 << 31), (1 << 31) - 1).astype(np.int32)
@@ -110,8 +115,10 @@ def sum_logits(acc_OP: IntArray, conv: ConvParameters, *, relu: bool) -> npt.NDA
 
 
 def add(a_CHW: Bytes, b_CHW: Bytes, parameters: AddParameters) -> Bytes:
-    """Bypass: bytes of both sources -> bytes of the target."""
+    """Add two tensors (C, H, W) of bytes with scales of their own: bytes of the target."""
     total: IntArray = np.full(a_CHW.shape, 1 << 15, np.int64)
-    for x_CHW, ratio, zero in zip((a_CHW, b_CHW), parameters.ratios, parameters.zeros, strict=True):
-        total += ratio * (x_CHW.astype(np.int64) - zero)
-    return (parameters.zero + (total >> 16)).clip(0, 255).astype(np.uint8)
+    for x_CHW, ratio, zero_point in zip(
+        (a_CHW, b_CHW), parameters.ratios, parameters.source_zero_points, strict=True
+    ):
+        total += ratio * (x_CHW.astype(np.int64) - zero_point)
+    return (parameters.zero_point + (total >> 16)).clip(0, 255).astype(np.uint8)

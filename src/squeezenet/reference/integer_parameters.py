@@ -1,6 +1,10 @@
-"""The integers that a client computes with, from what the file holds: spec/INTEGER.md.
+"""The integer constants of a client, computed from the file's content: spec/INTEGER.md.
 
-Exact: Python's integers and fractions, no float. Levels are O, I, H, W.
+Exact: Python's integers and fractions, no floating point. The names in docstrings (A, Z, B, m, s,
+R1, R2) are the specification's.
+
+Legend: C input channels of the network, O output channels, I input channels of a group,
+H W kernel height and width.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ from squeezenet.codec.client_sections import FIXED_POINT
 from squeezenet.codec.types import ActivationScale, CompressedModel, LevelWeights
 from squeezenet.errors import FloatOnlyError, LimitError
 
+# All constants are those of spec/INTEGER.md, sections "Convolution" and "Addition".
 MAX_ACCUMULATOR = 1 << 30
 _BYTE_BITS, _LOGIT_BITS = 15, 16
 _BYTE_SHIFTS, _LOGIT_SHIFTS = range(31), range(63)
-_BYTE_MULTIPLIER, _LOGIT_MULTIPLIER = 1 << 11, 1 << 14
+_MIN_BYTE_MULTIPLIER, _MIN_LOGIT_MULTIPLIER = 1 << 11, 1 << 14
+_MAX_MULTIPLIER = (1 << 15) - 1
 _MAX_POSITIONS = 1 << 17
 _MAX_RATIO = 1 << 21
 
@@ -31,53 +37,62 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputParameters:
-    """``multiplier_C`` is A, ``zero_C`` Z in 1/65536, ``padding_C`` the byte of the padding."""
+    """Constants of the input, per channel.
+
+    ``multiplier_C`` is A; ``zero_point_C`` is Z, in units of 1/65536; ``padding_C`` is the byte
+    that pads. ``scale`` is the same for all channels.
+    """
 
     multiplier_C: tuple[int, ...]
-    zero_C: tuple[int, ...]
+    zero_point_C: tuple[int, ...]
     padding_C: tuple[int, ...]
-    step: Fraction
+    scale: Fraction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConvParameters:
-    """``bias_O`` is B; ``multiplier_O`` and ``shift_O`` are m and s; ``zero``, ``low`` of the
-    target (None: the head)."""
+    """Constants of a convolution: ``bias_O`` is B, ``multiplier_O`` is m, ``shift_O`` is s.
+
+    ``zero_point`` is the target's, or None for the head. ``low`` is the smallest output byte: the
+    zero point after a ReLU, else 0.
+    """
 
     levels_OIHW: npt.NDArray[np.int8]
     bias_O: IntArray
     multiplier_O: IntArray
     shift_O: IntArray
-    zero: int | None
+    zero_point: int | None
     low: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddParameters:
-    """R1, R2 and the zeros of both sources and of the target."""
+    """Constants of an addition: ``ratios`` are R1 and R2; ``zero_point`` is the target's."""
 
     ratios: tuple[int, int]
-    zeros: tuple[int, int]
-    zero: int
+    source_zero_points: tuple[int, int]
+    zero_point: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerParameters:
-    """All that the operations of a graph compute with, by the operation's name."""
+    """Constants of all operations of a graph, by the operation's name.
+
+    ``padding``: by tensor name, the byte that represents 0, or one such byte per channel.
+    """
 
     input: InputParameters
     convs: Mapping[str, ConvParameters]
     adds: Mapping[str, AddParameters]
     padding: Mapping[str, tuple[int, ...]]
-    """The byte, or that of each channel, which stands for 0 in a tensor."""
 
 
 def integer_parameters(model: CompressedModel) -> IntegerParameters:
-    """Work them out.
+    """Compute the integer constants of a model.
 
     Raises:
-        FloatOnlyError: the model has codebooks, or no activations.
-        LimitError: an accumulator or a multiplier beyond the limits.
+        FloatOnlyError: the model has codebooks, or no activation scales.
+        LimitError: an accumulator or a multiplier is beyond the limits.
     """
     if not model.is_integer:
         raise FloatOnlyError(
@@ -86,9 +101,9 @@ def integer_parameters(model: CompressedModel) -> IntegerParameters:
         )
     assert model.activations is not None
     graph = build_graph(model.record.spec)
-    own = source_of_scale(graph)
-    scales = {name: model.activations.get(own[name]) for name in graph.tensors}
-    entry = _input(model)
+    scale_of = source_of_scale(graph)
+    scales = {name: model.activations.get(scale_of[name]) for name in graph.tensors}
+    input_parameters = _input(model)
     head = find_head(graph)
     layers = {layer.name: layer for layer in model.layers}
     convs, adds = {}, {}
@@ -102,31 +117,31 @@ def integer_parameters(model: CompressedModel) -> IntegerParameters:
                 weights,
                 layers[op.name].bias_O,
                 scales[op.source],
-                entry,
+                input_parameters,
                 None if op is head else scales[op.target],
                 positions,
             )
         elif isinstance(op, Add):
             adds[op.name] = _add(op, scales)
-    padding: dict[str, tuple[int, ...]] = {graph.input: entry.padding_C}
+    padding: dict[str, tuple[int, ...]] = {graph.input: input_parameters.padding_C}
     for name, scale in scales.items():
         if scale is not None:
             padding[name] = (scale.zero_point,)
-    return IntegerParameters(input=entry, convs=convs, adds=adds, padding=padding)
+    return IntegerParameters(input=input_parameters, convs=convs, adds=adds, padding=padding)
 
 
 def _input(model: CompressedModel) -> InputParameters:
     preprocessing = model.record.preprocessing
     deviations = [round(std * FIXED_POINT) for std in preprocessing.std]
     means = [round(mean * FIXED_POINT) for mean in preprocessing.mean]
-    least = min(deviations)
-    multipliers = tuple(floor(Fraction(least << 16, d) + Fraction(1, 2)) for d in deviations)
-    zeros = tuple((m * a + (1 << 15)) >> 16 for m, a in zip(means, multipliers, strict=True))
+    smallest = min(deviations)
+    multipliers = tuple(floor(Fraction(smallest << 16, d) + Fraction(1, 2)) for d in deviations)
+    zero_points = tuple((m * a + (1 << 15)) >> 16 for m, a in zip(means, multipliers, strict=True))
     return InputParameters(
         multiplier_C=multipliers,
-        zero_C=zeros,
-        padding_C=tuple(min(255, max(0, (z + (1 << 15)) >> 16)) for z in zeros),
-        step=Fraction(FIXED_POINT, least),
+        zero_point_C=zero_points,
+        padding_C=tuple(min(255, max(0, (z + (1 << 15)) >> 16)) for z in zero_points),
+        scale=Fraction(FIXED_POINT, smallest),
     )
 
 
@@ -135,57 +150,66 @@ def _conv(
     weights: LevelWeights,
     bias_O: npt.NDArray[np.float32],
     source: ActivationScale | None,
-    entry: InputParameters,
+    input_parameters: InputParameters,
     target: ActivationScale | None,
     positions: int,
 ) -> ConvParameters:
-    """``source`` None is the input, ``target`` None the head's sums."""
+    """Compute a convolution's constants; ``source`` None: the input, ``target`` None: the head."""
     levels_OIHW = weights.levels_OIHW.astype(np.int64)
-    step = entry.step if source is None else Fraction(source.scale)
+    source_scale = input_parameters.scale if source is None else Fraction(source.scale)
     biases, multipliers, shifts = [], [], []
     for o, (scale, bias) in enumerate(zip(weights.scales_O, bias_O, strict=True)):
-        unit = Fraction(float(scale)) * step
+        unit = Fraction(float(scale)) * source_scale  # the value of 1 in the accumulator
         sums_I = levels_OIHW[o].sum(axis=(1, 2))
         if source is None:
             first = o // (op.out_channels // op.groups) * len(sums_I)
-            zeros = entry.zero_C[first : first + len(sums_I)]
-            offset = (sum(int(s) * z for s, z in zip(sums_I, zeros, strict=True)) + (1 << 15)) >> 16
+            z_I = input_parameters.zero_point_C[first : first + len(sums_I)]
+            offset = (sum(int(s) * z for s, z in zip(sums_I, z_I, strict=True)) + (1 << 15)) >> 16
         else:
             offset = source.zero_point * int(sums_I.sum())
         biases.append(round_half_away(Fraction(float(bias)) / unit) - offset)
-        if 255 * int(np.abs(levels_OIHW[o]).sum()) + abs(biases[-1]) > MAX_ACCUMULATOR:
-            raise LimitError(f"{op.name}: output channel {o} may overflow its accumulator")
+        peak = 255 * int(np.abs(levels_OIHW[o]).sum()) + abs(biases[-1])
+        if peak > MAX_ACCUMULATOR:
+            raise LimitError(
+                f"{op.name}: accumulator of output channel {o} reaches {peak}, "
+                f"expected at most {MAX_ACCUMULATOR}"
+            )
         if target is None:
             m, s = _multiplier(
-                unit / positions, _LOGIT_BITS, _LOGIT_MULTIPLIER, _LOGIT_SHIFTS, op.name
+                unit / positions, _LOGIT_BITS, _MIN_LOGIT_MULTIPLIER, _LOGIT_SHIFTS, op.name
             )
         else:
-            m, s = _multiplier(
-                unit / Fraction(target.scale), _BYTE_BITS, _BYTE_MULTIPLIER, _BYTE_SHIFTS, op.name
-            )
+            ratio = unit / Fraction(target.scale)
+            m, s = _multiplier(ratio, _BYTE_BITS, _MIN_BYTE_MULTIPLIER, _BYTE_SHIFTS, op.name)
         multipliers.append(m)
         shifts.append(s)
     if target is None and positions > _MAX_POSITIONS:
         raise LimitError(f"{op.name}: {positions} positions, expected at most {_MAX_POSITIONS}")
-    zero = None if target is None else target.zero_point
+    zero_point = None if target is None else target.zero_point
     return ConvParameters(
         levels_OIHW=weights.levels_OIHW,
         bias_O=np.array(biases, np.int64),
         multiplier_O=np.array(multipliers, np.int64),
         shift_O=np.array(shifts, np.int64),
-        zero=zero,
-        low=zero if op.relu and zero is not None else 0,
+        zero_point=zero_point,
+        low=zero_point if op.relu and zero_point is not None else 0,
     )
 
 
 def _multiplier(
-    ratio: Fraction, bits: int, least: int, shifts: range, where: str
+    ratio: Fraction, bits: int, minimum: int, shifts: range, where: str
 ) -> tuple[int, int]:
-    """Return m and s: about ``ratio`` = m / 2^(bits + s), m at least ``least`` if it can be."""
+    """Return m and s with m / 2^(bits + s) nearest to ``ratio`` (M in the specification).
+
+    s is the smallest of ``shifts`` for which m is at least ``minimum``, else the last.
+    """
     if ratio * (1 << bits) >= 1 << 15:
-        raise LimitError(f"{where}: a step of the target is too small for its source's and scales")
-    s = next((s for s in shifts if ratio * (1 << (bits + s)) >= least), shifts[-1])
-    return min((1 << 15) - 1, floor(ratio * (1 << (bits + s)) + Fraction(1, 2))), s
+        raise LimitError(
+            f"{where}: the scales of input, weights and output give M = {float(ratio):g}, "
+            f"expected below {2.0 ** (15 - bits):g}"
+        )
+    s = next((s for s in shifts if ratio * (1 << (bits + s)) >= minimum), shifts[-1])
+    return min(_MAX_MULTIPLIER, floor(ratio * (1 << (bits + s)) + Fraction(1, 2))), s
 
 
 def _add(op: Add, scales: Mapping[str, ActivationScale | None]) -> AddParameters:
@@ -195,16 +219,19 @@ def _add(op: Add, scales: Mapping[str, ActivationScale | None]) -> AddParameters
     for each in (source, other):
         ratio = floor((Fraction(each.scale) * (1 << 16)) / Fraction(target.scale) + Fraction(1, 2))
         if ratio >= _MAX_RATIO:
-            raise LimitError(f"{op.name}: the target's step is too small for its sources'")
+            raise LimitError(
+                f"{op.name}: the scales of a source and the output give R = {ratio}, "
+                f"expected below {_MAX_RATIO}"
+            )
         ratios.append(ratio)
     return AddParameters(
         ratios=(ratios[0], ratios[1]),
-        zeros=(source.zero_point, other.zero_point),
-        zero=target.zero_point,
+        source_zero_points=(source.zero_point, other.zero_point),
+        zero_point=target.zero_point,
     )
 
 
 def round_half_away(value: Fraction) -> int:
-    """Return the nearest whole number, halves away from 0."""
+    """Return the nearest integer, halves away from 0."""
     magnitude = floor(abs(value) + Fraction(1, 2))
     return magnitude if value >= 0 else -magnitude

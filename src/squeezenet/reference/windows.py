@@ -1,4 +1,4 @@
-"""Kernel windows: what the float and the integer interpreter gather alike.
+"""Kernel windows, for the float and the integer interpreter.
 
 Legend: C channels, I input channels of a group, H W height and width of one image.
 """
@@ -24,13 +24,13 @@ def columns(x_IHW: npt.NDArray[_Scalar], op: Conv) -> npt.NDArray[_Scalar]:
 
 
 def max_pool(
-    x_CHW: npt.NDArray[_Scalar], kernel: int, stride: int, target: Tensor, least: Any
+    x_CHW: npt.NDArray[_Scalar], kernel: int, stride: int, target: Tensor, lowest: Any
 ) -> npt.NDArray[_Scalar]:
-    """Max pool; windows that overhang the lower or right edge see only what is there.
+    """Max pool; windows that overhang the lower or right edge are clipped.
 
-    ``least`` is nowhere above a value.
+    ``lowest`` must not exceed any value of ``x_CHW``.
     """
-    out = np.full((target.channels, target.height, target.width), least, x_CHW.dtype)
+    out = np.full((target.channels, target.height, target.width), lowest, x_CHW.dtype)
     for dy in range(kernel):
         for dx in range(kernel):
             part = x_CHW[:, dy::stride, dx::stride][:, : target.height, : target.width]

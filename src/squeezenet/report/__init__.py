@@ -1,6 +1,5 @@
-"""What was measured, to look at.
+"""Reports: figures and a model card.
 
-In:  a model's record, its answers to labelled images, the metrics of its training.
-Out: a folder of pictures (PNG and SVG) and a model card, every figure of it measured
-     (``write``).
+In:  a model's record, its predictions on labelled images, the metrics of its training.
+Out: a folder of figures (PNG and SVG) and a model card (``write``). All numbers are measured.
 """

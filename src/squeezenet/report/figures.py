@@ -1,7 +1,7 @@
-"""The pictures: training curves, confusion matrix, worst mistakes. Draws; decides nothing.
+"""Draw the figures: training curves, confusion matrix, worst mistakes.
 
-Figures are made without pyplot, which keeps global state. Colours are of the Okabe-Ito palette,
-which colour-blind readers tell apart, and of viridis.
+Without pyplot, which has global state. Colours are of the Okabe-Ito palette and of viridis, which
+colour-blind readers can distinguish.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from squeezenet.report.mistakes import Mistake
 
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _MAX_NAMED_CLASSES = 40
-"""With more classes than these their names would overlap."""
+"""With more classes their names overlap."""
 _MAX_NUMBERED_CLASSES = 25
+"""With more classes the numbers in the cells overlap."""
 _MAX_PICTURE = 256
-"""Pixels a side, nearly, of a picture among the mistakes."""
+"""Pictures of mistakes are subsampled to at most about twice as many pixels per side."""
 
 
 def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
-    """Draw loss and accuracy over epochs, from the lines of ``metrics.jsonl``."""
+    """Draw loss, learning rate and accuracy over epochs, from the lines of ``metrics.jsonl``."""
     train = [line for line in metrics if line["kind"] == "train"]
     val = [line for line in metrics if line["kind"] == "val"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -39,10 +40,10 @@ def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
     left.plot(epochs, losses, color=_BLUE, alpha=0.25, linewidth=1)
     left.plot(epochs, _smooth(losses), color=_BLUE, marker="o" if len(losses) == 1 else "")
     left.set(xlabel="epoch", ylabel="training loss")
-    rate = left.twinx()
-    rate.plot(epochs, [line["learning_rate"] for line in train], color=_ORANGE)
-    rate.set_ylabel("learning rate", color=_ORANGE)
-    rate.set_ylim(bottom=0)
+    learning_rate = left.twinx()
+    learning_rate.plot(epochs, [line["learning_rate"] for line in train], color=_ORANGE)
+    learning_rate.set_ylabel("learning rate", color=_ORANGE)
+    learning_rate.set_ylim(bottom=0)
     top1 = [line["top1"] for line in val]
     _plot(right, [line["epoch"] for line in val], top1, _GREEN, "top-1")
     if any(line["top5"] < 100 for line in val):
@@ -71,7 +72,7 @@ def _plot(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label
 
 
 def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Average over a window that follows, cut off at the ends."""
+    """Return a moving average over 1/25 of the values, with the window clipped at the ends."""
     half = max(1, len(values) // 50)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
@@ -83,17 +84,20 @@ def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def confusion_figure(
     matrix: npt.NDArray[np.int64], class_names: Sequence[str], title: str
 ) -> Figure:
-    """Draw shares of each class by answer; names and numbers where they can be read."""
+    """Draw a confusion matrix (K, K) in percent of each row.
+
+    Class names and counts are left out where they would overlap.
+    """
     num_classes = len(matrix)
     totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    shares = 100 * matrix / totals
+    percent = 100 * matrix / totals
     side = min(11.0, 3.2 + 0.42 * min(num_classes, _MAX_NUMBERED_CLASSES))
     figure = Figure(figsize=(max(side + 0.8, 6.0), side), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
+    image = axes.imshow(percent, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     figure.colorbar(image, ax=axes, shrink=0.8, label="% of the class's images")
-    axes.set(xlabel="answer", ylabel="class")
+    axes.set(xlabel="predicted class", ylabel="class")
     if num_classes <= _MAX_NAMED_CLASSES:
         names = [_short(name) for name in class_names]
         axes.set_xticks(range(num_classes), names, rotation=60, ha="right", rotation_mode="anchor")
@@ -109,7 +113,7 @@ def confusion_figure(
                         ha="center",
                         va="center",
                         fontsize=7,
-                        color="white" if shares[row, column] < 60 else "black",
+                        color="white" if percent[row, column] < 60 else "black",
                     )
     return figure
 
@@ -117,7 +121,7 @@ def confusion_figure(
 def mistakes_figure(
     mistakes: Sequence[Mistake], images: ImageSet, class_names: Sequence[str], title: str
 ) -> Figure:
-    """Draw images with the wrong answer, its probability, and the class that they are of."""
+    """Draw images with the wrong prediction, its probability, and the true class."""
     columns = 6
     rows = max(1, -(-len(mistakes) // columns))
     figure = Figure(figsize=(2.0 * columns, 2.35 * rows + 0.5), layout="constrained")
@@ -138,12 +142,12 @@ def mistakes_figure(
 
 
 def _square(pixels_HWC: Pixels) -> Pixels:
-    """The central square, copied with few enough pixels that dozens of photographs fit."""
+    """Return the central square, subsampled; a copy, so that the photograph can be freed."""
     height, width = pixels_HWC.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    every = max(1, side // _MAX_PICTURE)
-    square: Pixels = pixels_HWC[top : top + side : every, left : left + side : every].copy()
+    stride = max(1, side // _MAX_PICTURE)
+    square: Pixels = pixels_HWC[top : top + side : stride, left : left + side : stride].copy()
     return square
 
 

@@ -1,4 +1,7 @@
-"""Where a classifier errs, in numbers: confusion, recall of each class, its worst mistakes."""
+"""A classifier's errors in numbers: confusions, worst mistakes, calibration, confidence interval.
+
+Legend: N images, K classes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from squeezenet.evaluation.predict import LabelledLogits
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """An image, by its place in the set, that was taken for ``predicted`` with ``probability``."""
+    """A wrong prediction: image ``index`` of the set, its class, and the predicted one."""
 
     index: int
     label: int
@@ -24,7 +27,7 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True)
 class Confused:
-    """``count`` of the ``total`` images of class ``label`` were taken for class ``predicted``."""
+    """``count`` of the ``total`` images of class ``label`` were predicted as ``predicted``."""
 
     label: int
     predicted: int
@@ -33,33 +36,33 @@ class Confused:
 
 
 def confusion_matrix(predicted: LabelledLogits) -> npt.NDArray[np.int64]:
-    """Count images: row by their class, column by the prediction, (K, K)."""
+    """Count images by class (row) and predicted class (column): (K, K)."""
     num_classes = predicted.logits_NK.shape[1]
-    given = predicted.logits_NK.argmax(axis=1)
-    flat = np.bincount(predicted.labels * num_classes + given, minlength=num_classes**2)
+    top1 = predicted.logits_NK.argmax(axis=1)
+    flat = np.bincount(predicted.labels * num_classes + top1, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes)
 
 
 def worst_mistakes(predicted: LabelledLogits, count: int) -> list[Mistake]:
-    """The wrong predictions given with most confidence, worst first."""
+    """Return the wrong predictions with the highest probabilities, worst first."""
     probabilities_NK = softmax(predicted.logits_NK)
-    given = probabilities_NK.argmax(axis=1)
-    sure = np.where(given == predicted.labels, -1.0, probabilities_NK.max(axis=1))
-    order = np.argsort(-sure, kind="stable")[:count]
+    top1 = probabilities_NK.argmax(axis=1)
+    confidence = np.where(top1 == predicted.labels, -1.0, probabilities_NK.max(axis=1))
+    order = np.argsort(-confidence, kind="stable")[:count]
     return [
         Mistake(
             index=int(predicted.indices[i]),
             label=int(predicted.labels[i]),
-            predicted=int(given[i]),
-            probability=float(sure[i]),
+            predicted=int(top1[i]),
+            probability=float(confidence[i]),
         )
         for i in order
-        if sure[i] >= 0
+        if confidence[i] >= 0
     ]
 
 
 def most_confused(matrix: npt.NDArray[np.int64], count: int) -> list[Confused]:
-    """The pairs of classes confused most often, most first."""
+    """Return the pairs of classes that are confused most often, most frequent first."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
@@ -74,21 +77,25 @@ def most_confused(matrix: npt.NDArray[np.int64], count: int) -> list[Confused]:
 
 
 def calibration_error(predicted: LabelledLogits, num_bins: int = 15) -> float:
-    """Expected calibration error (arXiv 1706.04599), in points: confidence minus accuracy."""
+    """Return the expected calibration error (arXiv 1706.04599) in percentage points.
+
+    It is the mean of |confidence - accuracy| over the images, in bins of equal confidence; 15 bins
+    as in that paper.
+    """
     probabilities_NK = softmax(predicted.logits_NK)
     confidence = probabilities_NK.max(axis=1)
-    right = probabilities_NK.argmax(axis=1) == predicted.labels
+    correct = probabilities_NK.argmax(axis=1) == predicted.labels
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     error = 0.0
     for each in range(num_bins):
         inside = bins == each
         if inside.any():
-            error += abs(float(confidence[inside].sum() - right[inside].sum()))
-    return 100 * error / len(right)
+            error += abs(float(confidence[inside].sum() - correct[inside].sum()))
+    return 100 * error / len(correct)
 
 
 def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:
-    """The 95% interval of a measured percentage (Wilson, 1927), in percent."""
+    """Return the 95% interval of a measured percentage (Wilson 1927), in percent."""
     z, p = 1.96, percent / 100
     centre = (p + z * z / (2 * num_images)) / (1 + z * z / num_images)
     spread = math.sqrt(p * (1 - p) / num_images + z * z / (4 * num_images**2))

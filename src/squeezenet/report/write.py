@@ -1,4 +1,4 @@
-"""The folder that a report is: pictures and ``MODEL_CARD.md``."""
+"""Write a report: a folder of figures and ``MODEL_CARD.md``."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from squeezenet.report.mistakes import confusion_matrix, worst_mistakes
 
 CARD = "MODEL_CARD.md"
 _MAX_MISTAKES = 24
+"""Four rows of six pictures."""
 _DPI = 120
 _METRICS = {
     "train": {"epoch", "loss", "learning_rate"},
     "val": {"epoch", "top1", "top5"},
 }
-"""What a line of each kind must have to be drawn."""
+"""The keys that a line of each kind must have to be drawn."""
 
 
 def write_report(
     folder: Path, measured: Measured, images: ImageSet, metrics: Sequence[dict[str, Any]] = ()
 ) -> list[Path]:
-    """Write the pictures and the card; return their paths, the card first.
+    """Write the figures and the card; return their paths, the card first.
 
-    curves (where there are metrics), confusion and mistakes, each as .png and .svg. ``images`` is
-    the set that was answered.
+    The figures are "curves" (if there are ``metrics``), "confusion" and "mistakes", each as .png
+    and .svg. ``images`` is the set of the predictions. Equal input gives equal bytes.
     """
     with rc_context():
-        rcdefaults()  # the same pictures whatever the user's own style is
+        rcdefaults()  # independent of the user's own style
         rcParams["svg.hashsalt"] = "squeezenet"
         rcParams["svg.fonttype"] = "none"
-        rcParams["text.parse_math"] = False  # names may hold dollars
+        rcParams["text.parse_math"] = False  # names may have dollar signs
         return _write(folder, measured, images, metrics)
 
 
@@ -50,7 +51,7 @@ def _write(
 ) -> list[Path]:
     names, spec = measured.record.class_names, measured.record.spec
     top1 = score(measured.predicted).top1
-    about = f"{spec.name}, {top1:.1f}% of {len(measured.predicted.labels):,} images right"
+    about = f"{spec.name}, top-1 {top1:.1f}% on {len(measured.predicted.labels):,} images"
     figures: dict[str, Figure] = {}
     if metrics:
         figures["curves"] = training_curves(metrics, spec.name)
@@ -66,14 +67,14 @@ def _write(
             path = folder / f"{name}{suffix}"
             write_bytes_atomically(path, _rendered(figure, suffix[1:]))
             paths.append(path)
-    # Last, so that a report that has its card is whole.
+    # The card comes last: a report with a card is complete.
     card = model_card(measured, [path.name for path in paths if path.suffix == ".png"])
     write_bytes_atomically(folder / CARD, card.encode())
     return [folder / CARD, *paths]
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; lines that are none, and a file that is absent, are passed over."""
+    """Read ``metrics.jsonl``; skip invalid lines, and return nothing if the file is missing."""
     if not file.is_file():
         return []
     lines = []
@@ -88,11 +89,11 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
 
 
 def _rendered(figure: Figure, kind: str) -> bytes:
-    """Equal figures give equal bytes: no date, no random ids."""
+    """Render a figure without date and random ids, so that equal figures give equal bytes."""
     file = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with warnings.catch_warnings():
-        # Names in scripts that the font lacks are drawn as boxes; the card has them as text.
+        # Names in scripts that the font lacks are drawn as boxes; the card has them in text.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
     return file.getvalue()

@@ -25,7 +25,7 @@ from squeezenet.errors import DivergenceError, InterruptedRunError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import default_workers
-from squeezenet.images.sets import ImageSet, KeptImages, is_small_set
+from squeezenet.images.sets import CachedImages, ImageSet, is_small_set
 from squeezenet.progress import Progress, SilentProgress, Task
 from squeezenet.train.checkpoint import load_latest, save_checkpoint
 from squeezenet.train.ema import MovingAverage
@@ -193,7 +193,7 @@ class _Loop:
         job = self.job
         images, workers = job.images, job.options.workers
         if not workers and is_small_set(images):
-            images, workers = KeptImages(images), 0
+            images, workers = CachedImages(images), 0
         return iter_train_batches(
             images,
             job.preprocessing,

@@ -1,0 +1,99 @@
+"""Layers with levels through the range coder: spec/FORMAT.md, "WEIGHTS", levels and trellis.
+
+Encoder and decoder share one code path: see ``range_coder``.
+
+Legend: O output channels, I input channels of a group, H W kernel height and width; K = I * H * W.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from squeezenet.codec.numerics import (
+    MAX_BIAS,
+    MAX_BIAS_SHIFT,
+    SCALE_MANTISSA_BITS,
+    Float32Array,
+    bias_shift,
+)
+from squeezenet.codec.range_coder import NUMBERS, SLOT_CONTEXTS
+from squeezenet.codec.range_rows import Rows, SymbolCoder, code_row
+from squeezenet.codec.types import MAX_LEVEL, LevelWeights
+from squeezenet.errors import MalformedError
+
+# The slots of contexts of spec/FORMAT.md.
+_SCALE, _SHIFT, _BIAS = (NUMBERS + SLOT_CONTEXTS * i for i in (3, 4, 5))
+_SCALE_SHIFT: Final = 23 - SCALE_MANTISSA_BITS
+_MAX_SCALE: Final = (255 << SCALE_MANTISSA_BITS) - 1
+"""The code of the largest finite scale: exponent and mantissa of the float32."""
+
+
+class LevelStream:
+    """Codes layers with levels. Scale and bias shift are differences from those coded before."""
+
+    def __init__(self, coder: SymbolCoder) -> None:
+        self._coder = coder
+        self._scale = self._shift = 0
+
+    def code(
+        self,
+        shape: tuple[int, ...],
+        weights: LevelWeights | None,
+        bias_O: Float32Array,
+        where: str,
+        *,
+        raw: bool,
+        trellis: bool,
+    ) -> tuple[LevelWeights, Float32Array]:
+        """Code a layer of ``shape`` OIHW; ``weights`` None decodes.
+
+        Raises:
+            MalformedError: a shift, scale, bias or level is out of range.
+        """
+        rows_OK = np.zeros((shape[0], math.prod(shape[1:])), np.int16)
+        scales_O = np.zeros(shape[0], np.float32)
+        if weights is not None:
+            rows_OK[:] = weights.levels_OIHW.reshape(rows_OK.shape)
+            scales_O = weights.scales_O
+        scales_O, bias_O = self._code_rows(rows_OK, scales_O, bias_O, where, raw)
+        largest = int(np.abs(rows_OK).max(initial=0))
+        if largest > MAX_LEVEL:
+            raise MalformedError(
+                f"{where}: level of magnitude {largest}, expected at most {MAX_LEVEL}"
+            )
+        levels_OIHW = rows_OK.astype(np.int8).reshape(shape)
+        return LevelWeights(levels_OIHW=levels_OIHW, scales_O=scales_O, trellis=trellis), bias_O
+
+    def _code_rows(
+        self, rows_OK: Rows, scales_O: Float32Array, bias_O: Float32Array, where: str, raw: bool
+    ) -> tuple[Float32Array, Float32Array]:
+        """Code scales, biases and levels; the levels in place."""
+        coder = self._coder
+        self._shift += coder.number(_SHIFT, bias_shift(bias_O) - self._shift)
+        if not 0 <= self._shift <= MAX_BIAS_SHIFT:
+            raise MalformedError(
+                f"{where}: bias shift {self._shift}, expected 0 to {MAX_BIAS_SHIFT}"
+            )
+        known_biases = np.rint(np.ldexp(bias_O.astype(np.float64), self._shift)).astype(np.int64)
+        known_scales = scales_O.view(np.uint32) >> _SCALE_SHIFT
+        biases, scales = [], []
+        for o in range(len(rows_OK)):
+            self._scale += coder.number(_SCALE, int(known_scales[o]) - self._scale)
+            if not 1 <= self._scale <= _MAX_SCALE:
+                raise MalformedError(
+                    f"{where}: scale code {self._scale}, expected 1 to {_MAX_SCALE}"
+                )
+            scales.append(self._scale)
+            biases.append(coder.number(_BIAS, int(known_biases[o])))
+            code_row(coder, rows_OK[o], raw, where)
+        largest = max(map(abs, biases))
+        if largest > MAX_BIAS:
+            raise MalformedError(
+                f"{where}: bias of magnitude {largest}, expected at most {MAX_BIAS}"
+            )
+        scales_O = (np.array(scales, np.uint32) << _SCALE_SHIFT).view(np.float32)
+        bias_O = np.ldexp(np.array(biases, np.float64), -self._shift).astype(np.float32)
+        return scales_O, bias_O
