@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezenet._native import Network
+from squeezenet._native import NativeModel
 from squeezenet.arch.graph import Graph, MaxPool, build_graph
 from squeezenet.arch.integer import find_head
 from squeezenet.client import Classifier
@@ -138,24 +138,24 @@ def _with_pools_behind_the_head(graph: Graph) -> Graph:
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
-    return Network(INTEGER.read_bytes())
+def network() -> NativeModel:
+    return NativeModel(INTEGER.read_bytes())
 
 
-def _room(network: Network) -> tuple[bytearray, bytearray]:
+def _room(network: NativeModel) -> tuple[bytearray, bytearray]:
     height, width, channels = network.crop_shape
     return bytearray(height * width * channels), bytearray(4 * network.num_classes)
 
 
 @pytest.mark.parametrize(("pixels", "logits"), [(-1, 0), (1, 0), (0, -1), (0, 1), (0, -4), (0, 4)])
-def test_buffers_of_another_size(network: Network, pixels: int, logits: int) -> None:
+def test_buffers_of_another_size(network: NativeModel, pixels: int, logits: int) -> None:
     good_pixels, good_logits = _room(network)
     with pytest.raises(ValueError, match="called wrongly") as caught:
         network.run(bytes(len(good_pixels) + pixels), bytearray(len(good_logits) + logits))
     assert caught.value.args[0] == WRONG_USE
 
 
-def test_buffers_that_cannot_be_used(network: Network) -> None:
+def test_buffers_that_cannot_be_used(network: NativeModel) -> None:
     pixels, logits = _room(network)
     for wrong in (bytes(logits), memoryview(logits).toreadonly(), None, "text"):
         with pytest.raises((TypeError, BufferError)):
@@ -170,27 +170,27 @@ def test_buffers_that_cannot_be_used(network: Network) -> None:
     ("size", "height", "width"),
     [(0, 0, 0), (0, 0, 5), (0, 5, 0), (74, 5, 5), (76, 5, 5), (75, 5, 6), (3, 2**31, 2**31)],
 )
-def test_pictures_that_are_none(network: Network, size: int, height: int, width: int) -> None:
+def test_pictures_that_are_none(network: NativeModel, size: int, height: int, width: int) -> None:
     pixels, _ = _room(network)
     with pytest.raises(ValueError, match=r"called wrongly|more than"):
         network.crop(bytes(size), height, width, pixels)
 
 
-def test_networks_that_cannot_be_made(network: Network) -> None:
+def test_networks_that_cannot_be_made(network: NativeModel) -> None:
     for arguments in ((), ("text",), (bytearray(INTEGER.read_bytes()),), (None,)):
         with pytest.raises(TypeError):
-            Network(*arguments)
+            NativeModel(*arguments)
     with pytest.raises(ValueError, match=r"called wrongly|more than"):
-        Network(INTEGER.read_bytes(), threads=65)
+        NativeModel(INTEGER.read_bytes(), threads=65)
     with pytest.raises(ValueError, match="unknown feature"):
-        Network(INTEGER.read_bytes(), kernels="abacus")
+        NativeModel(INTEGER.read_bytes(), kernels="abacus")
     with pytest.raises(ValueError, match="float32 alone"):
-        Network(FLOAT.read_bytes())
+        NativeModel(FLOAT.read_bytes())
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError):
             copied(network)
     with pytest.raises(TypeError):
-        Network.__new__(Network)
+        NativeModel.__new__(NativeModel)
 
 
 def test_more_threads_than_there_may_be() -> None:

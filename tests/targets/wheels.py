@@ -4,7 +4,7 @@
     python -m tests.targets.wheels --only win_amd64     some
 
 For each platform: ``squeezenet._native`` as a wheel has it; ``runtime/examples/classify.c``,
-``runtime/tests/run.c`` (all kernels) and ``runtime/tests/pooled.c`` (threads), which run under
+``runtime/tests/run.c`` (all kernels) and ``native/tests/pooled.c`` (threads), which run under
 QEMU or Wine and must have the oracle's logits. No warning is allowed. Nothing here runs macOS, and
 there is no Python for Windows to load the module: what it asks of the system is looked at instead.
 Exit code 1 if one does not build, or answers otherwise. Zig comes from PyPI, emulators from Debian.
@@ -17,7 +17,6 @@ import re
 import shutil
 import sys
 import sysconfig
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform import machine
@@ -35,8 +34,9 @@ OPTIMISE = ("-O3", "-fPIC", "-s")
 PROGRAMS = {
     "classify": ("examples/classify.c",),
     "run": ("tests/run.c",),
-    "pooled": ("tests/pooled.c", "python/threads.c"),
+    "pooled": ("../native/tests/pooled.c", "../native/threads.c"),
 }
+MODULE_FOLDERS = ("native", "runtime/src", "runtime/kernels")
 DATA = re.compile(r"PyExc_\w+|_Py_\w+Struct|Py\w+_Type")
 """What Python exports that is no function."""
 _LIBRARIES = re.compile(r"python3\.dll|KERNEL32\.dll|api-ms-win-crt-\w+-l1-1-0\.dll", re.IGNORECASE)
@@ -249,14 +249,14 @@ def _wine(folder: Path) -> dict[str, str]:
 
 
 def _build_module(platform: Platform, zig: Zig, folder: Path, work: Path) -> Path:
-    """Build ``squeezenet._native`` from what pyproject.toml names.
+    """Build ``squeezenet._native`` from the folders that setup.py names.
 
     Raises:
         TargetError: there are warnings, or it is not for this platform.
     """
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    [extension] = project["tool"]["setuptools"]["ext-modules"]
-    sources = [REPOSITORY / name for name in extension["sources"]]
+    sources = [
+        path for folder in MODULE_FOLDERS for path in sorted(REPOSITORY.glob(f"{folder}/*.c"))
+    ]
     module = folder / f"_native.{platform.suffix}"
     libraries = _import_library(platform, zig, folder) if platform.suffix == "pyd" else ()
     zig(

@@ -1,24 +1,24 @@
-/* squeezenet._native.Network: a .sqz file on the runtime, for squeezenet.client. */
-#include "network.h"
+/* squeezenet._native.NativeModel: a .sqz file loaded by the runtime, for squeezenet.client. */
+#include "native_model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../sqz.h"
+#include "../runtime/sqz.h"
 #include "threads.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *data; /* the file, borrowed by the model */
+    PyObject *data; /* the bytes of the file, which the model borrows */
     sqz_model model;
     void *memory, *arena;
     size_t memory_bytes;
     sqz_context context;
     sqz_pool *pool;
-    int in_use; /* the context; guarded by the GIL */
-} Network;
+    int in_use; /* whether a thread of Python has the context; guarded by the GIL */
+} NativeModel;
 
-/* ValueError(code, text): the client knows which error of squeezenet's that is. */
+/* Raise ValueError(code, text): the client maps the code to an error of squeezenet. */
 static PyObject *refuse(sqz_error error) {
     PyObject *what = Py_BuildValue("(is)", (int)error, sqz_error_text(error));
     if (what != NULL) {
@@ -35,7 +35,7 @@ static const sqz_kernels *kernels_named(const char *name) {
     return NULL;
 }
 
-static sqz_error load(Network *self, const sqz_options *options) {
+static sqz_error load(NativeModel *self, const sqz_options *options) {
     char *bytes;
     Py_ssize_t size;
     sqz_file file;
@@ -54,7 +54,7 @@ static sqz_error load(Network *self, const sqz_options *options) {
     return sqz_start(&self->context, &self->model, self->arena, sqz_arena_size(&self->model));
 }
 
-static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwds) {
+static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwds) {
     static char *names[] = {"data", "threads", "streamed", "kernels", NULL};
     PyObject *data;
     unsigned threads = 1;
@@ -66,7 +66,7 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
         return NULL;
     sqz_options options = {streamed, threads, NULL};
     if (*name && (options.kernels = kernels_named(name)) == NULL) return refuse(SQZ_UNSUPPORTED);
-    Network *self = (Network *)PyType_GenericAlloc(type, 0);
+    NativeModel *self = (NativeModel *)PyType_GenericAlloc(type, 0);
     if (self == NULL) return NULL;
     Py_INCREF(data);
     self->data = data;
@@ -85,7 +85,7 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     return (PyObject *)self;
 }
 
-static void network_dealloc(Network *self) {
+static void model_dealloc(NativeModel *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     sqz_pool_free(self->pool);
     free(self->arena);
@@ -106,8 +106,8 @@ static sqz_error run_batch(sqz_context *context, const uint8_t *pixels, size_t i
     return error;
 }
 
-/* The same while another thread of Python has the Network's own context. */
-static sqz_error run_beside(const Network *self, const uint8_t *pixels, size_t image_bytes,
+/* The same with a context and arena of its own: another thread of Python has the model's. */
+static sqz_error run_in_own_context(const NativeModel *self, const uint8_t *pixels, size_t image_bytes,
                             int32_t *logits, size_t count) {
     sqz_context context;
     size_t size = sqz_arena_size(&self->model);
@@ -119,26 +119,26 @@ static sqz_error run_beside(const Network *self, const uint8_t *pixels, size_t i
     return error;
 }
 
-static size_t image_bytes(const Network *self) {
+static size_t image_bytes(const NativeModel *self) {
     const sqz_input *input = &self->model.file.input;
     return (size_t)input->crop_height * input->crop_width * (input->channels ? 3 : 1);
 }
 
-static PyObject *network_run(Network *self, PyObject *args) {
+static PyObject *model_run(NativeModel *self, PyObject *args) {
     Py_buffer pixels, logits;
     sqz_error error = SQZ_WRONG_USE;
     if (!PyArg_ParseTuple(args, "y*w*", &pixels, &logits)) return NULL;
     size_t image = image_bytes(self), row = self->model.num_classes * sizeof(int32_t);
     size_t count = (size_t)pixels.len / image;
     if ((size_t)pixels.len == count * image && (size_t)logits.len == count * row) {
-        /* Not by SQZ_BUSY: where a compiler has no atomics, only the GIL can tell. */
-        int beside = self->in_use;
+        /* in_use, not SQZ_BUSY: without atomics of the compiler, sqz_run cannot detect a race. */
+        int is_taken = self->in_use;
         self->in_use = 1;
         Py_BEGIN_ALLOW_THREADS
-        error = beside ? run_beside(self, pixels.buf, image, logits.buf, count)
+        error = is_taken ? run_in_own_context(self, pixels.buf, image, logits.buf, count)
                        : run_batch(&self->context, pixels.buf, image, logits.buf, count);
         Py_END_ALLOW_THREADS
-        if (!beside) self->in_use = 0;
+        if (!is_taken) self->in_use = 0;
     }
     PyBuffer_Release(&pixels);
     PyBuffer_Release(&logits);
@@ -146,7 +146,7 @@ static PyObject *network_run(Network *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static sqz_error crop(const Network *self, const sqz_image *image, uint8_t *out) {
+static sqz_error crop(const NativeModel *self, const sqz_image *image, uint8_t *out) {
     size_t size = sqz_crop_scratch(&self->model.file, image);
     void *scratch = size ? malloc(size) : NULL;
     if (scratch == NULL) return SQZ_LIMIT;
@@ -155,7 +155,7 @@ static sqz_error crop(const Network *self, const sqz_image *image, uint8_t *out)
     return error;
 }
 
-static PyObject *network_crop(Network *self, PyObject *args) {
+static PyObject *model_crop(NativeModel *self, PyObject *args) {
     Py_buffer picture, pixels;
     unsigned height, width;
     sqz_error error = SQZ_WRONG_USE;
@@ -173,8 +173,8 @@ static PyObject *network_crop(Network *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* The text of LABELS, behind its first byte, which is `ids`. */
-static PyObject *network_labels(Network *self, void *unused) {
+/* The first byte of LABELS, `ids`, and the text after it: spec/FORMAT.md, "LABELS". */
+static PyObject *model_labels(NativeModel *self, void *unused) {
     sqz_bytes labels = self->model.file.labels, text = {labels.bytes + 1, labels.size - 1};
     size_t length = 0;
     if (labels.size < 1) return refuse(SQZ_MALFORMED);
@@ -192,46 +192,46 @@ static PyObject *network_labels(Network *self, void *unused) {
     return error ? refuse(error) : found != NULL ? found : PyErr_NoMemory();
 }
 
-static PyObject *get_shape(Network *self, void *unused) {
+static PyObject *get_crop_shape(NativeModel *self, void *unused) {
     const sqz_input *input = &self->model.file.input;
     return Py_BuildValue("(III)", input->crop_height, input->crop_width, input->channels ? 3 : 1);
 }
 
-static PyObject *get_kernels(Network *self, void *unused) {
+static PyObject *get_kernels(NativeModel *self, void *unused) {
     return PyUnicode_FromString(sqz_kernels_name(self->model.options.kernels));
 }
 
-static PyObject *get_arena(Network *self, void *unused) {
+static PyObject *get_arena_bytes(NativeModel *self, void *unused) {
     return PyLong_FromSize_t(sqz_arena_size(&self->model));
 }
 
-static PyObject *get_memory(Network *self, void *unused) {
+static PyObject *get_memory_bytes(NativeModel *self, void *unused) {
     return PyLong_FromSize_t(self->memory_bytes);
 }
 
-static PyObject *get_classes(Network *self, void *unused) {
+static PyObject *get_num_classes(NativeModel *self, void *unused) {
     return PyLong_FromUnsignedLong(self->model.num_classes);
 }
 
 static PyMethodDef methods[] = {
-    {"run", (PyCFunction)network_run, METH_VARARGS, "Cropped pixels to int32 logits."},
-    {"crop", (PyCFunction)network_crop, METH_VARARGS, "RGB picture to the pixels of the crop."},
-    {"labels", (PyCFunction)network_labels, METH_NOARGS, "Kind of ids, and the text of LABELS."},
+    {"run", (PyCFunction)model_run, METH_VARARGS, "Compute int32 logits of cropped pixels."},
+    {"crop", (PyCFunction)model_crop, METH_VARARGS, "Resize and crop an RGB picture."},
+    {"labels", (PyCFunction)model_labels, METH_NOARGS, "Return the kind of ids and the text of LABELS."},
     {NULL}};
 static PyGetSetDef properties[] = {
-    {"crop_shape", (getter)get_shape, NULL, "Rows, columns and channels of the crop.", NULL},
-    {"kernels", (getter)get_kernels, NULL, "Name of the inner loops.", NULL},
-    {"arena_bytes", (getter)get_arena, NULL, "Activations and scratch.", NULL},
-    {"memory_bytes", (getter)get_memory, NULL, "Tables and unpacked weights.", NULL},
-    {"num_classes", (getter)get_classes, NULL, "Number of logits.", NULL},
+    {"crop_shape", (getter)get_crop_shape, NULL, "Rows, columns and channels of the crop.", NULL},
+    {"kernels", (getter)get_kernels, NULL, "Name of the kernels.", NULL},
+    {"arena_bytes", (getter)get_arena_bytes, NULL, "Bytes of activations and scratch.", NULL},
+    {"memory_bytes", (getter)get_memory_bytes, NULL, "Bytes of tables and unpacked weights.", NULL},
+    {"num_classes", (getter)get_num_classes, NULL, "Number of logits.", NULL},
     {NULL}};
-static PyType_Slot slots[] = {{Py_tp_new, network_new},
-                              {Py_tp_dealloc, network_dealloc},
+static PyType_Slot slots[] = {{Py_tp_new, model_new},
+                              {Py_tp_dealloc, model_dealloc},
                               {Py_tp_methods, methods},
                               {Py_tp_getset, properties},
-                              {Py_tp_doc, "A .sqz file that runs."},
+                              {Py_tp_doc, "A .sqz file, loaded and ready to run."},
                               {0, NULL}};
-PyType_Spec sqz_network_spec = {"squeezenet._native.Network", sizeof(Network), 0,
+PyType_Spec sqz_native_model_spec = {"squeezenet._native.NativeModel", sizeof(NativeModel), 0,
                                 Py_TPFLAGS_DEFAULT, slots};
 
 PyObject *sqz_kernel_names(PyObject *module, PyObject *unused) {

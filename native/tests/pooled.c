@@ -1,7 +1,7 @@
 /* Runs a model on pools of threads, as the module for Python does, and says whether all have the
  * same logits. For systems on which no Python can be had to try the module itself:
  *
- *     cc -O3 pooled.c ../python/threads.c ../src/sqz_*.c ../kernels/sqz_*.c -pthread -o pooled
+ *     cc -O3 pooled.c ../threads.c ../../runtime/{src,kernels}/sqz_*.c -pthread -o pooled
  *     ./pooled MODEL.sqz
  *
  * The last line is "all agree" and the exit code 0, or it says what does not. */
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "../sqz.h"
-#include "../python/threads.h"
+#include "../../runtime/sqz.h"
+#include "../threads.h"
 
 #define MOST_BYTES (1 << 24) /* of a model */
 #define TIMES 20             /* that each pool runs */

@@ -1,24 +1,23 @@
-/* squeezenet._native: the runtime for Python. Here is the coder, of which codec/coder.py, its
- * oracle, has the same classes and methods; network.c has the rest. */
-#include "network.h"
-#include "rounding.h"
+/* squeezenet._native.Encoder and Decoder: the range coder for Python. The oracle in Python,
+ * squeezenet.codec, has the same classes and methods. */
+#include "range_coder.h"
 
-#include "../src/sqz_levels.h"
+#include "../runtime/src/sqz_levels.h"
 
 typedef struct {
     PyObject_HEAD
     int encode;
-    PyObject *data; /* what a decoder reads, kept alive */
-    uint8_t *buffer; /* what an encoder has written so far, grown between channels */
+    PyObject *data;  /* the bytes that a decoder reads, kept alive */
+    uint8_t *buffer; /* the bytes that an encoder has written so far; grows between channels */
     size_t room;
     sqz_contexts contexts;
     sqz_coder coder;
     sqz_levels levels;
-    int trellis; /* of the layer */
+    int trellis; /* whether the layer is on the trellis */
 } Coder;
 
-/* A level is at most 16 bits in contexts, and a context's bit costs at most 9 bits. */
-#define WORST_BYTES_PER_LEVEL 32
+/* A level takes at most 16 bits in contexts, and a bit in a context costs at most 9 bits. */
+#define MAX_BYTES_PER_LEVEL 32
 
 static int reserve(Coder *self, size_t more) {
     if (!self->encode) return 0;
@@ -118,14 +117,14 @@ static PyObject *coder_byte(Coder *self, PyObject *args) {
     return PyLong_FromLong(sqz_byte(&self->coder, self->encode, before, byte));
 }
 
-#define MOST (1u << 27) /* weights of an output channel */
+#define MAX_WEIGHTS (1u << 27) /* of an output channel: spec/FORMAT.md, "Limits" */
 
 static PyObject *coder_begin(Coder *self, PyObject *args) {
     unsigned inputs, height, width;
     int trellis = 0;
     if (!PyArg_ParseTuple(args, "III|p", &inputs, &height, &width, &trellis)) return NULL;
-    if (!inputs || !height || !width || inputs > MOST || height > 1u << 13 || width > 1u << 13 ||
-        (uint64_t)height * width * inputs > MOST) {
+    if (!inputs || !height || !width || inputs > MAX_WEIGHTS || height > 1u << 13 || width > 1u << 13 ||
+        (uint64_t)height * width * inputs > MAX_WEIGHTS) {
         PyErr_SetString(PyExc_ValueError, "no such layer");
         return NULL;
     }
@@ -134,7 +133,8 @@ static PyObject *coder_begin(Coder *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* Returns 0 where levels are not on the trellis; some are codes then. */
+/* Code an output channel in place. Returns 0 if the levels are not on the trellis; some of them
+ * have become codes by then. */
 static int code_channel(Coder *self, int16_t *levels, size_t count) {
     if (self->encode && self->trellis && !sqz_trellis_codes(levels, count)) return 0;
     if (self->encode) sqz_channel(&self->coder, &self->levels, 1, levels, 1);
@@ -156,7 +156,7 @@ static PyObject *coder_channel(Coder *self, PyObject *levels) {
         for (size_t i = 0; i < count && !failed; i++)
             failed = v[i] > SQZ_MAX_MAGNITUDE || v[i] < -SQZ_MAX_MAGNITUDE;
         if (failed) PyErr_SetString(PyExc_ValueError, "a level is out of range");
-        else failed = reserve(self, WORST_BYTES_PER_LEVEL * count) < 0;
+        else failed = reserve(self, MAX_BYTES_PER_LEVEL * count) < 0;
     }
     if (!failed && !code_channel(self, view.buf, count)) {
         PyErr_SetString(PyExc_ValueError, "levels that are not on the trellis");
@@ -182,7 +182,7 @@ static PyObject *decoder_at_end(Coder *self, void *unused) {
         {"plain", (PyCFunction)coder_plain, METH_VARARGS, "Code bits without a model."},         \
         {"number", (PyCFunction)coder_number, METH_VARARGS, "Code a number in a slot."},         \
         {"byte", (PyCFunction)coder_byte, METH_VARARGS, "Code a byte of text."},                 \
-        {"begin", (PyCFunction)coder_begin, METH_VARARGS, "Turn to a layer."},                   \
+        {"begin", (PyCFunction)coder_begin, METH_VARARGS, "Begin a layer."},                   \
         {"channel", (PyCFunction)coder_channel, METH_O, "Code an output channel in place."}
 
 static PyObject *encoder_size(Coder *self, void *unused) {
@@ -194,43 +194,23 @@ static PyMethodDef encoder_methods[] = {
     METHODS, {"finish", (PyCFunction)encoder_finish, METH_NOARGS, "Return the bytes."}, {NULL}};
 static PyMethodDef decoder_methods[] = {METHODS, {NULL}};
 static PyGetSetDef encoder_properties[] = {
-    {"size", (getter)encoder_size, NULL, "Bytes so far, but for what finish adds.", NULL}, {NULL}};
+    {"size", (getter)encoder_size, NULL, "Bytes written so far, without those that finish() adds.", NULL}, {NULL}};
 static PyGetSetDef decoder_properties[] = {
-    {"at_end", (getter)decoder_at_end, NULL, "Whether all bytes were read.", NULL}, {NULL}};
+    {"at_end", (getter)decoder_at_end, NULL, "Whether all bytes have been read.", NULL}, {NULL}};
 
 static PyType_Slot encoder_slots[] = {{Py_tp_new, encoder_new},
                                       {Py_tp_dealloc, coder_dealloc},
                                       {Py_tp_methods, encoder_methods},
                                       {Py_tp_getset, encoder_properties},
-                                      {Py_tp_doc, "Bits in, bytes out."},
+                                      {Py_tp_doc, "Range encoder with adaptive contexts."},
                                       {0, NULL}};
 static PyType_Slot decoder_slots[] = {{Py_tp_new, decoder_new},
                                       {Py_tp_dealloc, coder_dealloc},
                                       {Py_tp_methods, decoder_methods},
                                       {Py_tp_getset, decoder_properties},
-                                      {Py_tp_doc, "Bytes in, bits out."},
+                                      {Py_tp_doc, "Range decoder with adaptive contexts."},
                                       {0, NULL}};
-static PyType_Spec encoder_spec = {"squeezenet._native.Encoder", sizeof(Coder), 0,
+PyType_Spec sqz_encoder_spec = {"squeezenet._native.Encoder", sizeof(Coder), 0,
                                    Py_TPFLAGS_DEFAULT, encoder_slots};
-static PyType_Spec decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 0,
+PyType_Spec sqz_decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 0,
                                    Py_TPFLAGS_DEFAULT, decoder_slots};
-
-static PyMethodDef functions[] = {
-    {"kernels", sqz_kernel_names, METH_NOARGS, "Names of the kernels that run here."},
-    {"round_output", sqz_round_output, METH_VARARGS, "Find the codes of an output's weights."},
-    {NULL}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.",
-                                    -1, functions};
-
-PyMODINIT_FUNC PyInit__native(void) {
-    PyObject *m = PyModule_Create(&module);
-    if (m == NULL) return NULL;
-    if (PyModule_AddObject(m, "Encoder", PyType_FromSpec(&encoder_spec)) < 0 ||
-        PyModule_AddObject(m, "Decoder", PyType_FromSpec(&decoder_spec)) < 0 ||
-        PyModule_AddObject(m, "Network", PyType_FromSpec(&sqz_network_spec)) < 0) {
-        Py_DECREF(m);
-        return NULL;
-    }
-    PyModule_AddIntConstant(m, "STACK_BYTES", SQZ_STACK);
-    return m;
-}

@@ -4,20 +4,21 @@
 
 #include "system.h"
 
-/* Operations follow one another within microseconds; to sleep and be woken would take longer. */
+/* Turns that a worker waits before it sleeps. Operations follow one another within microseconds;
+ * sleeping and waking takes longer. */
 #define SPINS 4000
 
 struct sqz_pool {
-    sqz_lock lock; /* of asleep and ending */
-    sqz_bell wake;
+    sqz_mutex lock; /* guards asleep and ending */
+    sqz_condition wake;
     unsigned num_workers;
     sqz_thread *workers;
     void (*task)(void *, unsigned);
     void *argument;
     unsigned count;
-    sqz_shared next, turn, done;
+    sqz_atomic next, turn, done;
     int asleep, ending;
-    long process; /* that the workers are in */
+    long process; /* that the workers belong to */
 };
 
 static void work(sqz_pool *p) {
@@ -38,12 +39,12 @@ SQZ_THREAD worker(void *argument) {
                 sqz_pause();
                 continue;
             }
-            sqz_hold(&p->lock);
+            sqz_lock(&p->lock);
             p->asleep++;
-            while (sqz_get(&p->turn) == seen && !p->ending) sqz_sleep(&p->wake, &p->lock);
+            while (sqz_get(&p->turn) == seen && !p->ending) sqz_wait(&p->wake, &p->lock);
             p->asleep--;
             int ending = p->ending;
-            sqz_release(&p->lock);
+            sqz_unlock(&p->lock);
             if (ending) return 0;
         }
         seen = sqz_get(&p->turn);
@@ -57,8 +58,8 @@ sqz_pool *sqz_pool_new(unsigned threads) {
     sqz_pool *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
     p->workers = calloc(threads, sizeof *p->workers);
-    sqz_make(&p->lock, &p->wake);
-    p->process = sqz_process();
+    sqz_mutex_init(&p->lock, &p->wake);
+    p->process = sqz_process_id();
     while (p->workers != NULL && p->num_workers < threads - 1 &&
            sqz_thread_start(&p->workers[p->num_workers], worker, p))
         p->num_workers++;
@@ -66,20 +67,20 @@ sqz_pool *sqz_pool_new(unsigned threads) {
 }
 
 void sqz_pool_free(sqz_pool *p) {
-    if (p == NULL || p->process != sqz_process()) return; /* the child's copy stays */
-    sqz_hold(&p->lock);
+    if (p == NULL || p->process != sqz_process_id()) return; /* a forked child: its copy is leaked */
+    sqz_lock(&p->lock);
     p->ending = 1;
-    sqz_ring(&p->wake);
-    sqz_release(&p->lock);
+    sqz_wake_all(&p->wake);
+    sqz_unlock(&p->lock);
     for (unsigned i = 0; i < p->num_workers; i++) sqz_thread_join(p->workers[i]);
-    sqz_unmake(&p->lock, &p->wake);
+    sqz_mutex_destroy(&p->lock, &p->wake);
     free(p->workers);
     free(p);
 }
 
 void sqz_pool_run(void *pool, void (*task)(void *, unsigned), void *argument, unsigned count) {
     sqz_pool *p = pool;
-    if (p->process != sqz_process()) { /* forked: the workers stayed behind */
+    if (p->process != sqz_process_id()) { /* a forked child: it has no workers */
         for (unsigned i = 0; i < count; i++) task(argument, i);
         return;
     }
@@ -88,10 +89,10 @@ void sqz_pool_run(void *pool, void (*task)(void *, unsigned), void *argument, un
     p->count = count;
     sqz_set(&p->done, 0);
     sqz_set(&p->next, 0);
-    sqz_hold(&p->lock);
+    sqz_lock(&p->lock);
     sqz_add(&p->turn, 1);
-    if (p->asleep) sqz_ring(&p->wake);
-    sqz_release(&p->lock);
+    if (p->asleep) sqz_wake_all(&p->wake);
+    sqz_unlock(&p->lock);
     work(p);
     for (unsigned spins = 0; sqz_get(&p->done) < p->num_workers;)
         if (++spins > SPINS) sqz_yield();
