@@ -23,7 +23,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 test-targets: setup
-	$(BIN)/python -m tests.targets.run
+	$(BIN)/python -m tests.runtime.targets.run
 
 # The archive of the sources, and from it the wheel for this machine.
 wheel: setup

@@ -2,8 +2,8 @@
 
 GCC and Clang compile with -O3. For Windows, Zig compiles, whatever else is installed. It is Clang,
 so the module has the fast kernels: they need attributes of GCC and Clang, and Microsoft's compiler
-would leave them out. Visual Studio is then not needed either. tests/targets/wheels.py tries the
-same compiler under Wine.
+would leave them out. Visual Studio is then not needed either. tests/runtime/targets/wheels.py tries
+the same compiler under Wine.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.targets.tools import call, install, install_python
+from tests.runtime.targets.tools import call, install, install_python
 
 HERE = Path(__file__).parent
 PACKAGE = "bochscpu-python==0.4.0"

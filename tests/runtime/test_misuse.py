@@ -21,10 +21,10 @@ from squeezenet.client import Classifier
 from squeezenet.codec.container import Needs, Section, encode
 from squeezenet.codec.plan_bytes import graph_bytes
 from squeezenet.errors import UsageError
-from tests.client.networks import random_network
-from tests.codec.conftest import FLAGS, RUNTIME, runtime_sources
 from tests.codec.test_container import Parts
 from tests.conftest import REPOSITORY
+from tests.runtime.c_reader import FLAGS, RUNTIME, runtime_sources
+from tests.runtime.networks import random_network
 
 ACCEPT = REPOSITORY / "spec" / "vectors" / "accept"
 INTEGER, FLOAT = ACCEPT / "integer.sqz", ACCEPT / "codebook.sqz"

@@ -1,9 +1,9 @@
 """Write the vectors: golden ``.sqz`` files that every reader must accept, or must refuse.
 
-    python spec/vectors/make.py             writes accept/, reject/, the tables of README.md and
-                                            the worked example of ../FORMAT.md
-    python spec/vectors/make.py --check     compares instead; exit code 1 when something differs
-    python spec/vectors/make.py --explain   prints the worked example
+    python spec/tools/make_vectors.py             writes ../vectors (accept/, reject/, the tables of
+                                                  README.md) and the worked example of ../FORMAT.md
+    python spec/tools/make_vectors.py --check     compares instead; exit code 1 if a file differs
+    python spec/tools/make_vectors.py --explain   prints the worked example
 
 Needs ``squeezenet`` installed. Everything is deterministic, down to the last digit.
 """
@@ -22,8 +22,8 @@ from accepted import accepted, told
 from explain import worked_example
 from rejected import rejected
 
-HERE = Path(__file__).parent
-BEGIN, END = "<!-- made by spec/vectors/make.py: {} -->", "<!-- end -->"
+VECTORS = Path(__file__).parents[1] / "vectors"
+BEGIN, END = "<!-- made by spec/tools/make_vectors.py: {} -->", "<!-- end -->"
 
 
 def main() -> None:
@@ -35,12 +35,12 @@ def main() -> None:
         print(worked_example(), end="")
         return
     files = made()
-    there = {path for name in ("accept", "reject") for path in (HERE / name).glob("*")}
+    there = {path for name in ("accept", "reject") for path in (VECTORS / name).glob("*")}
     wrong = [path for path, data in files.items() if not _holds(path, data)]
     left_over = there - set(files)
     if options.check:
         for path in sorted({*wrong, *left_over}):
-            print(f"{path}: differs; run python spec/vectors/make.py", file=sys.stderr)
+            print(f"{path}: differs; run python spec/tools/make_vectors.py", file=sys.stderr)
         sys.exit(bool(wrong or left_over))
     for path in wrong:
         path.parent.mkdir(exist_ok=True)
@@ -59,27 +59,27 @@ def made() -> dict[Path, bytes]:
     files = {}
     good, bad = accepted(), rejected()
     for name, file in good.items():
-        files[HERE / "accept" / f"{name}.sqz"] = file.data
-        files[HERE / "accept" / f"{name}.json"] = _lines(told(file))
+        files[VECTORS / "accept" / f"{name}.sqz"] = file.data
+        files[VECTORS / "accept" / f"{name}.json"] = _lines(told(file))
     for name, case in bad.items():
-        files[HERE / "reject" / f"{name}.sqz"] = case.data
+        files[VECTORS / "reject" / f"{name}.sqz"] = case.data
     errors: dict[str, Any] = {
         f"{name}.sqz": {"error": case.error, "why": case.why}
         | ({} if case.c == case.error else {"c": case.c})
         for name, case in bad.items()
     }
-    files[HERE / "reject" / "errors.json"] = _lines(errors)
+    files[VECTORS / "reject" / "errors.json"] = _lines(errors)
     accept_rows = [f"| `{name}` | {_promise(name)} |" for name in good]
     reject_rows = [f"| `{name}` | {case.error} | {case.why} |" for name, case in bad.items()]
-    readme = (HERE / "README.md").read_text()
+    readme = (VECTORS / "README.md").read_text()
     readme = _put(
         readme, "accept", "\n".join(["| file | what it shows |", "|---|---|", *accept_rows])
     )
     readme = _put(
         readme, "reject", "\n".join(["| file | error | why |", "|---|---|---|", *reject_rows])
     )
-    files[HERE / "README.md"] = readme.encode()
-    format_md = HERE.parent / "FORMAT.md"
+    files[VECTORS / "README.md"] = readme.encode()
+    format_md = VECTORS.parent / "FORMAT.md"
     files[format_md] = _put(format_md.read_text(), "example", worked_example()).encode()
     return files
 

@@ -1,6 +1,6 @@
 """Run the golden files through an installed squeezenet: for wheels, without the tests.
 
-    python spec/vectors/golden.py
+    python spec/tools/golden.py
 
 Every set of kernels, by one thread and by three, must give the ``integer_logits`` exactly.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from squeezenet.client import Classifier, available_kernels
 
-ACCEPT = Path(__file__).parent / "accept"
+ACCEPT = Path(__file__).parents[1] / "vectors" / "accept"
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.targets.cases import Case
-from tests.targets.programs import compare
-from tests.targets.tools import RUNTIME, TargetError, call, install
+from tests.runtime.targets.cases import Case
+from tests.runtime.targets.programs import compare
+from tests.runtime.targets.tools import RUNTIME, TargetError, call, install
 
 FOLDER = RUNTIME / "examples" / "firmware"
 NEEDS = {

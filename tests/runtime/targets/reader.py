@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.targets.tools import RUNTIME, TargetError, call, install
+from tests.runtime.targets.tools import RUNTIME, TargetError, call, install
 
 NEEDS = {"arm-none-eabi-gcc": "gcc-arm-none-eabi"}
 SOURCES = ("sqz_file.c", "sqz_graph.c", "sqz_decode.c")

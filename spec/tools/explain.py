@@ -80,8 +80,8 @@ def worked_example() -> str:
     data = accepted()["smallest"].data
     parts = [
         "`spec/vectors/accept/smallest.sqz`, the smallest SqueezeNet: one grey pixel, a stem, one "
-        "Fire module, two classes. `spec/vectors/make.py` writes this section and a test holds it "
-        "to the file.",
+        "Fire module, two classes. `spec/tools/make_vectors.py` writes this section and a test holds "
+        "it to the file.",
         "```\n" + "\n".join(_hex_lines(data)) + "\n```",
         _table(("offset", "bytes", "what"), _pieces(data)),
         *_weights(data),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.targets import bochs
-from tests.targets.cases import Case, Logits
-from tests.targets.tools import RUNTIME, TargetError, call, install
+from tests.runtime.targets import bochs
+from tests.runtime.targets.cases import Case, Logits
+from tests.runtime.targets.tools import RUNTIME, TargetError, call, install
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
 SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -1,8 +1,8 @@
 """Hold the runtime in C against the oracle on every target; exit code 1 if one differs.
 
-    python -m tests.targets.run                     all targets
-    python -m tests.targets.run --only arm s390x    some
-    python -m tests.targets.run --model M.sqz --picture P.jpg Q.jpg     with this model too
+    python -m tests.runtime.targets.run                     all targets
+    python -m tests.runtime.targets.run --only arm s390x    some
+    python -m tests.runtime.targets.run --model M.sqz --picture P.jpg Q.jpg     with this model too
 
 Missing compilers and emulators are installed from Debian, and one from PyPI. Firmware for the
 Cortex-M runs the large network, ``squeezenet1_1`` with random weights, or the model that is given.
@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from squeezenet.client import STACK_BYTES
-from tests.targets import firmware, programs, reader
-from tests.targets.cases import LARGE, PRESETS, SEEDS, Case, case, given_case
-from tests.targets.tools import TargetError
+from tests.runtime.targets import firmware, programs, reader
+from tests.runtime.targets.cases import LARGE, PRESETS, SEEDS, Case, case, given_case
+from tests.runtime.targets.tools import TargetError
 
 WORK = Path("build") / "targets"
 NUM_FIRMWARE_SEEDS = 5

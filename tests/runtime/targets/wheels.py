@@ -1,7 +1,7 @@
 """Cross-compile the module for Python and the C example with Zig, and run what can be run here.
 
-    python -m tests.targets.wheels                      all platforms of the wheels
-    python -m tests.targets.wheels --only win_amd64     some
+    python -m tests.runtime.targets.wheels                      all platforms of the wheels
+    python -m tests.runtime.targets.wheels --only win_amd64     some
 
 For each platform: ``squeezenet._native`` as a wheel has it; ``runtime/examples/classify.c``,
 ``runtime/tests/run.c`` (all kernels) and ``native/tests/pooled.c`` (threads), which run under
@@ -23,9 +23,16 @@ from platform import machine
 
 import numpy as np
 
-from tests.targets.cases import PRESETS, Case, case
-from tests.targets.programs import compare
-from tests.targets.tools import REPOSITORY, RUNTIME, TargetError, call, install, install_python
+from tests.runtime.targets.cases import PRESETS, Case, case
+from tests.runtime.targets.programs import compare
+from tests.runtime.targets.tools import (
+    REPOSITORY,
+    RUNTIME,
+    TargetError,
+    call,
+    install,
+    install_python,
+)
 
 WORK = Path("build") / "wheels"
 ZIG = "ziglang==0.17.1"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.targets.cases import PRESETS, SEEDS, case
-from tests.targets.programs import PROGRAMS, build, check
+from tests.runtime.targets.cases import PRESETS, SEEDS, case
+from tests.runtime.targets.programs import PROGRAMS, build, check
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec import container
 from squeezenet.errors import FormatError
-from tests.codec.conftest import ERRORS, Read, crc_of_floats, error_of, layer_line
 from tests.codec.test_container import Parts, with_levels
 from tests.conftest import random_model
+from tests.runtime.c_reader import ERRORS, Read, crc_of_floats, error_of, layer_line
 
 
 @pytest.mark.parametrize("density", [0.1, 1.0])

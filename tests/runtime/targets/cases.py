@@ -31,7 +31,7 @@ from squeezenet.images.decode import Pixels, read_image
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import ArrayImages
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
-from tests.client.networks import random_network
+from tests.runtime.networks import random_network
 
 SEEDS = (2, 3, 5, 8, 11, 13, 17, 21, 34, 36, 47, 55)
 """Of random networks: between them all operations, grey and colour, inputs of one pixel."""
