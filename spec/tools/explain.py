@@ -27,10 +27,10 @@ _HEADER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The decoder before one bit; ``context`` and ``chance`` are None for a plain bit."""
+    """The decoder before one bit; ``context`` and ``probability`` are None for a plain bit."""
 
     context: int | None
-    chance: int | None
+    probability: int | None
     range: int
     code: int
     bound: int
@@ -55,13 +55,13 @@ class Told(Decoder):
     def _split(self, bound: int, bit: bool) -> bool:
         context = self._context
         plain = context is None
-        chance = None if context is None else self._chance[context]
+        probability = None if context is None else self._probability[context]
         before = (self._before, self._code)
         first = super()._split(bound, bit)
         self.steps.append(
             Step(
                 context=context,
-                chance=chance,
+                probability=probability,
                 range=before[0],
                 code=before[1],
                 bound=bound,
@@ -80,8 +80,8 @@ def worked_example() -> str:
     data = accepted()["smallest"].data
     parts = [
         "`spec/vectors/accept/smallest.sqz`, the smallest SqueezeNet: one grey pixel, a stem, one "
-        "Fire module, two classes. `spec/tools/make_vectors.py` writes this section and a test holds "
-        "it to the file.",
+        "Fire module, two classes. `spec/tools/make_vectors.py` writes this section and a test "
+        "holds it to the file.",
         "```\n" + "\n".join(_hex_lines(data)) + "\n```",
         _table(("offset", "bytes", "what"), _pieces(data)),
         *_weights(data),
@@ -190,14 +190,14 @@ def _weights(data: bytes) -> Iterator[str]:
     names = [name for name, count in layers[0][0] for _ in range(count)]
     for i, (name, step) in enumerate(zip(names, decoder.steps, strict=False)):
         context = "plain" if step.context is None else step.context
-        chance = "" if step.chance is None else step.chance
+        probability = "" if step.probability is None else step.probability
         rows.append(
-            (i + 1, name, context, chance, f"{step.range:08x}", f"{step.code:08x}",
+            (i + 1, name, context, probability, f"{step.range:08x}", f"{step.code:08x}",
              f"{step.bound:08x}", int(step.bit))
         )  # fmt: skip
     yield (
         f"The first layer's {len(names)} of the {len(decoder.steps)} bits of WEIGHTS, with the "
-        "decoder before each: a chance `p` of 32768 is one that has seen nothing; range, code and "
+        "decoder before each: a `p` of 32768 is that of a new context; range, code and "
         "bound (of a plain bit: the half) are hexadecimal."
     )
     yield _table(("bit", "of", "context", "p", "range", "code", "bound", "is"), iter(rows))
