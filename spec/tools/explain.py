@@ -55,7 +55,7 @@ class Told(Decoder):
     def _split(self, bound: int, bit: bool) -> bool:
         context = self._context
         plain = context is None
-        probability = None if context is None else self._probability[context]
+        probability = None if context is None else self._chance[context]
         before = (self._before, self._code)
         first = super()._split(bound, bit)
         self.steps.append(
