@@ -5,12 +5,13 @@
 
 #include "../runtime/sqz.h"
 
-static PyMethodDef functions[] = {
-    {"kernels", sqz_kernel_names, METH_NOARGS, "Return the names of the kernels that run on this machine."},
-    {"round_output", sqz_round_output, METH_VARARGS, "Round the weights of an output channel to codes."},
-    {NULL}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.",
-                                    -1, functions};
+static PyMethodDef functions[] = {{"kernels", sqz_kernel_names, METH_NOARGS,
+                                   "Return the names of the kernels that run on this machine."},
+                                  {"round_output", sqz_round_output, METH_VARARGS,
+                                   "Round the weights of an output channel to codes."},
+                                  {NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.", -1,
+                                    functions};
 
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *m = PyModule_Create(&module);

@@ -61,8 +61,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwds) {
     int streamed = 0;
     const char *name = "";
     sqz_error error;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "S|Ips", names, &data, &threads, &streamed,
-                                     &name))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "S|Ips", names, &data, &threads, &streamed, &name))
         return NULL;
     sqz_options options = {streamed, threads, NULL};
     if (*name && (options.kernels = kernels_named(name)) == NULL) return refuse(SQZ_UNSUPPORTED);
@@ -107,8 +106,8 @@ static sqz_error run_batch(sqz_context *context, const uint8_t *pixels, size_t i
 }
 
 /* The same with a context and arena of its own: another thread of Python has the model's. */
-static sqz_error run_in_own_context(const NativeModel *self, const uint8_t *pixels, size_t image_bytes,
-                            int32_t *logits, size_t count) {
+static sqz_error run_in_own_context(const NativeModel *self, const uint8_t *pixels,
+                                    size_t image_bytes, int32_t *logits, size_t count) {
     sqz_context context;
     size_t size = sqz_arena_size(&self->model);
     void *arena = malloc(size);
@@ -136,7 +135,7 @@ static PyObject *model_run(NativeModel *self, PyObject *args) {
         self->in_use = 1;
         Py_BEGIN_ALLOW_THREADS
         error = is_taken ? run_in_own_context(self, pixels.buf, image, logits.buf, count)
-                       : run_batch(&self->context, pixels.buf, image, logits.buf, count);
+                         : run_batch(&self->context, pixels.buf, image, logits.buf, count);
         Py_END_ALLOW_THREADS
         if (!is_taken) self->in_use = 0;
     }
@@ -179,8 +178,8 @@ static PyObject *model_labels(NativeModel *self, void *unused) {
     size_t length = 0;
     if (labels.size < 1) return refuse(SQZ_MALFORMED);
     sqz_decoder *decoder = malloc(sizeof *decoder);
-    sqz_error error = decoder == NULL ? SQZ_LIMIT
-                                      : sqz_decode_text(decoder, text, NULL, 0, &length);
+    sqz_error error =
+        decoder == NULL ? SQZ_LIMIT : sqz_decode_text(decoder, text, NULL, 0, &length);
     char *out = error ? NULL : malloc(length + 1);
     PyObject *found = NULL;
     if (out != NULL) {
@@ -216,7 +215,8 @@ static PyObject *get_num_classes(NativeModel *self, void *unused) {
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)model_run, METH_VARARGS, "Compute int32 logits of cropped pixels."},
     {"crop", (PyCFunction)model_crop, METH_VARARGS, "Resize and crop an RGB picture."},
-    {"labels", (PyCFunction)model_labels, METH_NOARGS, "Return the kind of ids and the text of LABELS."},
+    {"labels", (PyCFunction)model_labels, METH_NOARGS,
+     "Return the kind of ids and the text of LABELS."},
     {NULL}};
 static PyGetSetDef properties[] = {
     {"crop_shape", (getter)get_crop_shape, NULL, "Rows, columns and channels of the crop.", NULL},
@@ -232,7 +232,7 @@ static PyType_Slot slots[] = {{Py_tp_new, model_new},
                               {Py_tp_doc, "A .sqz file, loaded and ready to run."},
                               {0, NULL}};
 PyType_Spec sqz_native_model_spec = {"squeezenet._native.NativeModel", sizeof(NativeModel), 0,
-                                Py_TPFLAGS_DEFAULT, slots};
+                                     Py_TPFLAGS_DEFAULT, slots};
 
 PyObject *sqz_kernel_names(PyObject *module, PyObject *unused) {
     PyObject *names = PyList_New(0);

@@ -123,8 +123,8 @@ static PyObject *coder_begin(Coder *self, PyObject *args) {
     unsigned inputs, height, width;
     int trellis = 0;
     if (!PyArg_ParseTuple(args, "III|p", &inputs, &height, &width, &trellis)) return NULL;
-    if (!inputs || !height || !width || inputs > MAX_WEIGHTS || height > 1u << 13 || width > 1u << 13 ||
-        (uint64_t)height * width * inputs > MAX_WEIGHTS) {
+    if (!inputs || !height || !width || inputs > MAX_WEIGHTS || height > 1u << 13 ||
+        width > 1u << 13 || (uint64_t)height * width * inputs > MAX_WEIGHTS) {
         PyErr_SetString(PyExc_ValueError, "no such layer");
         return NULL;
     }
@@ -177,12 +177,12 @@ static PyObject *decoder_at_end(Coder *self, void *unused) {
     return PyBool_FromLong(sqz_coder_at_end(&self->coder));
 }
 
-#define METHODS                                                                                  \
-    {"bit", (PyCFunction)coder_bit, METH_VARARGS, "Code one bit in a context."},                 \
-        {"plain", (PyCFunction)coder_plain, METH_VARARGS, "Code bits without a model."},         \
-        {"number", (PyCFunction)coder_number, METH_VARARGS, "Code a number in a slot."},         \
-        {"byte", (PyCFunction)coder_byte, METH_VARARGS, "Code a byte of text."},                 \
-        {"begin", (PyCFunction)coder_begin, METH_VARARGS, "Begin a layer."},                   \
+#define METHODS                                                                          \
+    {"bit", (PyCFunction)coder_bit, METH_VARARGS, "Code one bit in a context."},         \
+        {"plain", (PyCFunction)coder_plain, METH_VARARGS, "Code bits without a model."}, \
+        {"number", (PyCFunction)coder_number, METH_VARARGS, "Code a number in a slot."}, \
+        {"byte", (PyCFunction)coder_byte, METH_VARARGS, "Code a byte of text."},         \
+        {"begin", (PyCFunction)coder_begin, METH_VARARGS, "Begin a layer."},             \
         {"channel", (PyCFunction)coder_channel, METH_O, "Code an output channel in place."}
 
 static PyObject *encoder_size(Coder *self, void *unused) {
@@ -194,7 +194,9 @@ static PyMethodDef encoder_methods[] = {
     METHODS, {"finish", (PyCFunction)encoder_finish, METH_NOARGS, "Return the bytes."}, {NULL}};
 static PyMethodDef decoder_methods[] = {METHODS, {NULL}};
 static PyGetSetDef encoder_properties[] = {
-    {"size", (getter)encoder_size, NULL, "Bytes written so far, without those that finish() adds.", NULL}, {NULL}};
+    {"size", (getter)encoder_size, NULL, "Bytes written so far, without those that finish() adds.",
+     NULL},
+    {NULL}};
 static PyGetSetDef decoder_properties[] = {
     {"at_end", (getter)decoder_at_end, NULL, "Whether all bytes have been read.", NULL}, {NULL}};
 
@@ -210,7 +212,7 @@ static PyType_Slot decoder_slots[] = {{Py_tp_new, decoder_new},
                                       {Py_tp_getset, decoder_properties},
                                       {Py_tp_doc, "Range decoder with adaptive contexts."},
                                       {0, NULL}};
-PyType_Spec sqz_encoder_spec = {"squeezenet._native.Encoder", sizeof(Coder), 0,
-                                   Py_TPFLAGS_DEFAULT, encoder_slots};
-PyType_Spec sqz_decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 0,
-                                   Py_TPFLAGS_DEFAULT, decoder_slots};
+PyType_Spec sqz_encoder_spec = {"squeezenet._native.Encoder", sizeof(Coder), 0, Py_TPFLAGS_DEFAULT,
+                                encoder_slots};
+PyType_Spec sqz_decoder_spec = {"squeezenet._native.Decoder", sizeof(Coder), 0, Py_TPFLAGS_DEFAULT,
+                                decoder_slots};

@@ -38,9 +38,9 @@ typedef struct {
     unsigned kernel_size; /* K */
     unsigned survivors;   /* per state */
     int trellis;
-    double lambda;           /* nats per bit */
-    const double *upper_PP;  /* U */
-    const float *columns_PP; /* U transposed */
+    double lambda;                /* nats per bit */
+    const double *upper_PP;       /* U */
+    const float *columns_PP;      /* U transposed */
     const double *zero, *nonzero; /* bits: SUMS x PLACES x CLASSES */
     const double *magnitude;      /* bits: CLASSES x MAGNITUDES */
 } layer;

@@ -62,7 +62,9 @@ static inline void sqz_mutex_init(sqz_mutex *mutex, sqz_condition *condition) {
     InitializeConditionVariable(condition);
 }
 
-static inline void sqz_mutex_destroy(sqz_mutex *mutex, sqz_condition *condition) { (void)mutex, (void)condition; }
+static inline void sqz_mutex_destroy(sqz_mutex *mutex, sqz_condition *condition) {
+    (void)mutex, (void)condition;
+}
 
 static inline void sqz_lock(sqz_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
 
@@ -109,7 +111,9 @@ static inline void sqz_lock(sqz_mutex *mutex) { pthread_mutex_lock(mutex); }
 
 static inline void sqz_unlock(sqz_mutex *mutex) { pthread_mutex_unlock(mutex); }
 
-static inline void sqz_wait(sqz_condition *condition, sqz_mutex *held) { pthread_cond_wait(condition, held); }
+static inline void sqz_wait(sqz_condition *condition, sqz_mutex *held) {
+    pthread_cond_wait(condition, held);
+}
 
 static inline void sqz_wake_all(sqz_condition *condition) { pthread_cond_broadcast(condition); }
 

@@ -67,7 +67,8 @@ sqz_pool *sqz_pool_new(unsigned threads) {
 }
 
 void sqz_pool_free(sqz_pool *p) {
-    if (p == NULL || p->process != sqz_process_id()) return; /* a forked child: its copy is leaked */
+    if (p == NULL || p->process != sqz_process_id())
+        return; /* a forked child: its copy is leaked */
     sqz_lock(&p->lock);
     p->ending = 1;
     sqz_wake_all(&p->wake);

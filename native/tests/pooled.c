@@ -1,10 +1,10 @@
-/* Runs a model on pools of threads, as the module for Python does, and says whether all have the
- * same logits. For systems on which no Python can be had to try the module itself:
+/* Runs a model on pools of threads, as the Python extension does, and checks that all give the same
+ * logits. For systems without a Python that could load the extension itself:
  *
  *     cc -O3 pooled.c ../threads.c ../../runtime/{src,kernels}/sqz_*.c -pthread -o pooled
  *     ./pooled MODEL.sqz
  *
- * The last line is "all agree" and the exit code 0, or it says what does not. */
+ * The last line is "all agree" and the exit code 0, or it says what differs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,21 +13,21 @@
 #include "../../runtime/sqz.h"
 #include "../threads.h"
 
-#define MOST_BYTES (1 << 24) /* of a model */
-#define TIMES 20             /* that each pool runs */
+#define MAX_BYTES (1 << 24) /* of a model */
+#define TIMES 20            /* that each pool runs */
 
 static int fail(const char *what, const char *why) {
     printf("pooled: %s: %s\n", what, why);
     return 1;
 }
 
-/* Longer than threads wait before they fall asleep. */
+/* Wait for longer than workers spin before they sleep. */
 static void pass_time(void) {
     clock_t end = clock() + CLOCKS_PER_SEC / 200;
     while (clock() < end) continue;
 }
 
-/* All logits by a pool of so many threads; NULL if it does not run. */
+/* All logits by a pool of that many threads; NULL if it does not run. */
 static int32_t *logits_of(const sqz_file *file, const uint8_t *pixels, unsigned threads,
                           uint32_t *count) {
     sqz_options options = {0, threads, NULL};
@@ -61,9 +61,9 @@ int main(int argc, char **argv) {
     int32_t *first = NULL;
     if (argc != 2) return fail("usage", "pooled MODEL.sqz");
     FILE *stream = fopen(argv[1], "rb");
-    uint8_t *bytes = malloc(MOST_BYTES);
+    uint8_t *bytes = malloc(MAX_BYTES);
     if (stream == NULL || bytes == NULL) return fail(argv[1], "cannot be read");
-    size_t size = fread(bytes, 1, MOST_BYTES, stream);
+    size_t size = fread(bytes, 1, MAX_BYTES, stream);
     fclose(stream);
     sqz_error error = sqz_open(&file, bytes, size);
     if (error) return fail(argv[1], sqz_error_text(error));
@@ -73,10 +73,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < 3 * area; i++) pixels[i] = (uint8_t)(i * i / 7 + 3 * i);
     for (unsigned i = 0; i < sizeof threads / sizeof *threads; i++) {
         int32_t *logits = logits_of(&file, pixels, threads[i], &count);
-        if (logits == NULL) return fail(argv[1], "does not run, or not twice alike");
+        if (logits == NULL)
+            return fail(argv[1], "does not run, or has other logits the second time");
         if (first == NULL) first = logits;
         else if (memcmp(first, logits, count * sizeof *first) != 0)
-            return fail(argv[1], "answers otherwise by more threads");
+            return fail(argv[1], "has other logits with more threads");
     }
     for (uint32_t i = 0; i < count; i++) printf("class %u: %ld\n", (unsigned)i, (long)first[i]);
     printf("all agree\n");

@@ -1,4 +1,4 @@
-"""Wrong use of the runtime is an error, never a crash: runtime/tests/misuse.c under the sanitizers,
+"""Wrong use of the runtime is an error, never a crash: runtime/tests/misuse under the sanitizers,
 and the same from Python where a buffer could be too short."""
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def build(folder: Path, *flags: str) -> Path:
     trial = subprocess.run([*command, empty], capture_output=True, text=True)
     if trial.returncode or subprocess.run([program], capture_output=True).returncode:
         pytest.skip(f"{Path(compiler).name} {' '.join(flags)} makes no program that runs here")
-    sources = [RUNTIME / "tests" / "misuse.c", *runtime_sources()]
+    sources = [*sorted((RUNTIME / "tests" / "misuse").glob("*.c")), *runtime_sources()]
     done = subprocess.run([*command, *FLAGS, *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return program
