@@ -227,8 +227,8 @@ void wrong_options(client *c) {
     REFUSED(sqz_load(&model, &c->file, &options, c->memory, c->need));
     options.threads = 1;
     say("kernels that are not in the list", "", 1);
-    const sqz_kernels *wrong[] = {&copy, junk, (const sqz_kernels *)(uintptr_t)64,
-                                  &sqz_portable + 1};
+    const void *inside = (const char *)&sqz_portable + sizeof(void *);
+    const sqz_kernels *wrong[] = {&copy, junk, (const sqz_kernels *)(uintptr_t)64, inside};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         options.kernels = wrong[i];
         IS_ZERO(sqz_model_size(&c->file, &options));
