@@ -1,8 +1,8 @@
 /* Runs a model in every mode that this machine has: all kernels, the weights loaded and streamed,
- * in one task and in three. Prints the logits, and whether all modes agree.
+ * in one task and in several. Prints the logits, and whether all modes agree.
  *
  *     cc -O2 -I.. run.c ../src/sqz_*.c ../kernels/sqz_*.c -o run
- *     ./run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed]]
+ *     ./run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed [TASKS]]]
  *
  * PIXELS holds cropped pictures, one after the other, as sqz_run takes them. Or it is a picture of
  * any size, NAME.ppm (P6). That is cropped, and sqz_classify must rank the classes by its logits.
@@ -13,7 +13,7 @@
 
 #include "../sqz.h"
 
-#define MANY 3 /* tasks */
+#define NUM_TASKS 3 /* unless given */
 
 static int fail(const char *what, const char *why) {
     printf("run: %s: %s\n", what, why);
@@ -177,9 +177,10 @@ static int wanted(const sqz_kernels *kernels, unsigned n, const char *name) {
 int main(int argc, char **argv) {
     sqz_file file;
     size_t size;
-    if (argc < 3 || argc > 5)
-        return fail("usage", "run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed]]");
+    if (argc < 3 || argc > 6)
+        return fail("usage", "run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed [TASKS]]]");
     const char *only_kernels = argc > 3 ? argv[3] : NULL, *only_mode = argc > 4 ? argv[4] : NULL;
+    unsigned num_tasks = argc > 5 ? (unsigned)atoi(argv[5]) : NUM_TASKS;
     uint8_t *bytes = read_file(argv[1], &size);
     sqz_error error = sqz_open(&file, bytes, size);
     if (error) return fail(argv[1], sqz_error_text(error));
@@ -192,7 +193,8 @@ int main(int argc, char **argv) {
         for (unsigned mode = 0; mode < 4; mode++) {
             int streamed = mode & 1;
             if (only_mode != NULL && streamed != !strcmp(only_mode, "streamed")) continue;
-            client *c = client_of(&file, kernels, streamed, mode & 2 ? MANY : 1, &p);
+            if (argc > 5 && !(mode & 2)) continue; /* that number of tasks alone */
+            client *c = client_of(&file, kernels, streamed, mode & 2 ? num_tasks : 1, &p);
             int32_t *logits = logits_of(c, &p);
             printf("%s: memory %lu, arena %lu\n", c->name, (unsigned long)c->memory,
                    (unsigned long)c->arena);

@@ -199,6 +199,15 @@ void wrong_order(client *c) {
     other.kernel_width = 4;
     REFUSED(sqz_decode_layer(&r->decoder, &other, &r->layer));
     other = *r->op;
+    other.inputs = 0;
+    REFUSED(sqz_decode_layer(&r->decoder, &other, &r->layer));
+    other.inputs = 1u << 28;
+    other.kernel_height = other.kernel_width = 1;
+    REFUSED(sqz_decode_layer(&r->decoder, &other, &r->layer));
+    other = *r->op;
+    other.out_channels = 0;
+    REFUSED(sqz_decode_layer(&r->decoder, &other, &r->layer));
+    other = *r->op;
     other.kind = SQZ_ADD;
     REFUSED(sqz_decode_layer(&r->decoder, &other, &r->layer));
     ACCEPTED(sqz_decode_layer(&r->decoder, r->op, &r->layer));
@@ -213,6 +222,13 @@ void wrong_order(client *c) {
     REFUSED(sqz_decode_layer(&r->decoder, r->op, &r->layer));
     ACCEPTED(run(c));
     close_reader(r);
+}
+
+/* An sqz_parallel that a single thread must not call. */
+static void never(void *user, void (*task)(void *argument, unsigned i), void *argument,
+                  unsigned count) {
+    (void)user, (void)task, (void)argument, (void)count;
+    say("sqz_parallel with one thread", "called", 0);
 }
 
 void wrong_options(client *c) {
@@ -237,6 +253,7 @@ void wrong_options(client *c) {
     free(junk);
     stop(c);
     start(c, 2, 0); /* any number except 0 streams, and 0 threads mean one */
+    c->context.parallel = never;
     ACCEPTED(run(c));
 }
 

@@ -1,6 +1,8 @@
 /* Files that are damaged after sqz_open, files for float32 alone, and numbers at their limits. */
 #include "misuse.h"
 
+#include "../../src/sqz_levels.h"
+
 /* Counts of outcomes. All are right, except a crash and SQZ_WRONG_USE. */
 typedef struct {
     unsigned errors[16], same, other;
@@ -156,6 +158,16 @@ void float_only(const char *name) {
     free(bytes);
 }
 
+/* An encoder without enough room for its output. */
+static void full_output(void) {
+    static sqz_contexts contexts;
+    sqz_coder coder;
+    uint8_t out[5] = {0, 0, 0, 0, 77};
+    sqz_coder_write(&coder, &contexts, out, 4);
+    for (unsigned i = 0; i < 100; i++) sqz_plain(&coder, 1, 8, 77 * i);
+    say("an encoder without room", "overflow", coder.overflow && out[4] == 77);
+}
+
 /* Extreme numbers of good files. */
 void limits(void) {
     enum { SIDE = 1 << 13 };
@@ -174,4 +186,5 @@ void limits(void) {
     layer.kernel_width = SIDE / 2;
     IS_LIMIT(sqz_channel_parameters(&units, &layer, &info, levels, &block, 0));
     free(levels);
+    full_output();
 }

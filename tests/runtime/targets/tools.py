@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[3]
 RUNTIME = REPOSITORY / "runtime"
@@ -60,6 +62,17 @@ def install_python(package: str, folder: Path) -> Path:
         raise TargetError(f"needs {package} from PyPI, which failed here: {error}") from None
     done.write_text(package)
     return python
+
+
+def load_program(path: Path) -> Any:
+    """Import a program of the repository that is in no package."""
+    name = f"program_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
 
 
 def call(
