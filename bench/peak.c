@@ -15,14 +15,14 @@ static double seconds(void) {
 
 /* `work` does LOOPS x `macs` multiply-accumulates. */
 static void measure(const char *name, void (*work)(void), double macs) {
-    double least = 1e9;
+    double min_seconds = 1e9;
     for (int turn = 0; turn < TURNS; turn++) {
         double start = seconds();
         work();
         double took = seconds() - start;
-        if (took < least) least = took;
+        if (took < min_seconds) min_seconds = took;
     }
-    printf("%s %.1f\n", name, LOOPS * macs / least / 1e9);
+    printf("%s %.1f\n", name, LOOPS * macs / min_seconds / 1e9);
 }
 
 /* In assembler, since compilers would keep products that do not change. */

@@ -86,7 +86,7 @@ def accepted() -> dict[str, Accepted]:
     return made
 
 
-def told(file: Accepted) -> dict[str, Any]:
+def expected_json(file: Accepted) -> dict[str, Any]:
     """Return what the ``.json`` beside a file says."""
     layers = [
         {
@@ -98,7 +98,7 @@ def told(file: Accepted) -> dict[str, Any]:
         for layer in file.model.layers
     ]
     answers = logits(file.model)
-    told = {
+    expected = {
         "bytes": len(file.data),
         "crc32": f"{zlib.crc32(file.data):08x}",
         "weights": sum(layer.num_weights for layer in file.model.layers),
@@ -107,15 +107,15 @@ def told(file: Accepted) -> dict[str, Any]:
         "tolerance": float(f"{TOLERANCE * max(1.0, *map(abs, answers)):.2g}"),
     }
     if len(answers) > 100:
-        del told["logits"], told["tolerance"]
+        del expected["logits"], expected["tolerance"]
     if file.model.is_integer:
         prep = file.model.record.preprocessing
         shape = (*prep.crop, prep.num_channels)
         values = [pixel(c, y, x) for y, x, c in np.ndindex(*shape)]
         pixels_NHWC = np.array(values, np.uint8).reshape(1, *shape)
         [answer] = IntegerInterpreter(file.model).integer_logits(pixels_NHWC)
-        told["integer_logits"] = answer.tolist()
-    return told | ({"c": file.c} if file.c else {})
+        expected["integer_logits"] = answer.tolist()
+    return expected | ({"c": file.c} if file.c else {})
 
 
 def _crc_of_floats(values: Any) -> str:
@@ -128,7 +128,7 @@ def smallest() -> CompressedModel:
     return _model(_small("smallest", classes=2), lambda conv, i: _levels(conv, rows[i]))
 
 
-def least() -> CompressedModel:
+def minimal() -> CompressedModel:
     """The smallest network of all, of the AlexNet family: two layers, three weights."""
     spec = AlexNetSpec(
         name="x",
@@ -274,7 +274,7 @@ def _raw() -> Accepted:
 
 def _huffman() -> Accepted:
     """Entropy coder 0, which clients may refuse."""
-    model = least()
+    model = minimal()
     return Accepted(data=encode(model, "huffman"), model=model, c="unsupported version")
 
 
@@ -326,7 +326,7 @@ def _labels_ilsvrc() -> CompressedModel:
 
 
 def _extremes() -> CompressedModel:
-    """Levels of 127, channels and a layer of zeros, least and largest scales and biases."""
+    """Levels of 127, channels and a layer of zeros, smallest and largest scales and biases."""
     spec = _small("extremes", classes=4, channels=4)
 
     def layer(conv: Conv, i: int) -> CompressedLayer:
@@ -412,13 +412,13 @@ def _model(
     )
 
 
-def _pattern(conv: Conv, seed: int, most: int) -> list[int]:
-    """Levels of -most to most in no order, half of them zero."""
+def _pattern(conv: Conv, seed: int, max_level: int) -> list[int]:
+    """Levels of -max_level to max_level in no particular order, half of them zero."""
     state = 12345 + seed
     levels = []
     for _ in range(conv.num_weights):
         state = (state * 1103515245 + 12345) % 2**31
-        levels.append((state >> 8) % (2 * most + 1) - most if state >> 28 & 1 else 0)
+        levels.append((state >> 8) % (2 * max_level + 1) - max_level if state >> 28 & 1 else 0)
     return levels
 
 

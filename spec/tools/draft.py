@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import stream
-from accepted import least, numbers_of
+from accepted import minimal, numbers_of
 
 from squeezenet.arch.plain import to_plain
 from squeezenet.codec.container import decode, encode
@@ -97,7 +97,7 @@ class Cases:
         why: str,
         *,
         c: str | None = SAME,
-        model: Callable[[], CompressedModel] = least,
+        model: Callable[[], CompressedModel] = minimal,
     ) -> Iterator[Draft]:
         """Give a good file to be spoiled, and keep it."""
         require_good(Draft.of(model()))

@@ -1,4 +1,4 @@
-"""The worked example of spec/FORMAT.md: ``accept/smallest.sqz`` told byte by byte.
+"""The worked example of spec/FORMAT.md: ``accept/smallest.sqz`` explained byte by byte.
 
 Every number is taken from the file or from the oracle while it decodes; none is written here.
 """
@@ -37,7 +37,7 @@ class Step:
     bit: int
 
 
-class Told(Decoder):
+class RecordingDecoder(Decoder):
     """The oracle, telling what it does."""
 
     def __init__(self, data: bytes) -> None:
@@ -183,7 +183,7 @@ def _text(data: bytes, length: int) -> str:
 
 def _weights(data: bytes) -> Iterator[str]:
     body = stream.File.of(data).section(stream.WEIGHTS).body
-    decoder = Told(body[1:])
+    decoder = RecordingDecoder(body[1:])
     layers = list(_layers(decoder))
     assert decoder.at_end
     rows: list[tuple[object, ...]] = []
@@ -207,7 +207,7 @@ def _weights(data: bytes) -> Iterator[str]:
 
 
 def _layers(
-    decoder: Told,
+    decoder: RecordingDecoder,
 ) -> Iterator[tuple[list[tuple[str, int]], tuple[object, ...]]]:
     """Decode layers of levels; yield names for numbers of bits, and a row of what came out."""
     shift = scale = 0

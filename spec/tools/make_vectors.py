@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import accepted as accepted_module
-from accepted import accepted, told
+from accepted import accepted, expected_json
 from explain import worked_example
 from rejected import rejected
 
@@ -60,7 +60,7 @@ def made() -> dict[Path, bytes]:
     good, bad = accepted(), rejected()
     for name, file in good.items():
         files[VECTORS / "accept" / f"{name}.sqz"] = file.data
-        files[VECTORS / "accept" / f"{name}.json"] = _lines(told(file))
+        files[VECTORS / "accept" / f"{name}.json"] = _lines(expected_json(file))
     for name, case in bad.items():
         files[VECTORS / "reject" / f"{name}.sqz"] = case.data
     errors: dict[str, Any] = {

@@ -8,7 +8,7 @@ import struct
 
 import rejected_network
 import stream
-from accepted import least, smallest
+from accepted import minimal, smallest
 from draft import (
     CHECKSUM,
     LIMIT,
@@ -209,7 +209,7 @@ def _activations(cases: Cases) -> None:
     """The reader in C leaves the content to the client, which refuses it likewise."""
     one = struct.pack("<HB", 0x3F80, 0)
     for name, body, why, model in (
-        ("headless", b"", "of a graph without a head", least),
+        ("headless", b"", "of a graph without a head", minimal),
         ("few", 2 * one, "two scales for three tensors", smallest),
         ("many", 4 * one, "four scales for three tensors", smallest),
         ("step_0", struct.pack("<HB", 0, 0) + 2 * one, "a step of 0", smallest),

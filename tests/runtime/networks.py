@@ -50,7 +50,7 @@ def network_of(record: ModelRecord, rng: np.random.Generator) -> CompressedModel
         layers.append(CompressedLayer(name=conv.name, weights=weights, bias_O=bias))
     input_step = 1 / min(record.preprocessing.std)
     for name in scaled_tensors(graph):
-        least = 0.0
+        min_step = 0.0
         signed = False
         for op in graph.operations:
             if op.target != name:
@@ -60,12 +60,12 @@ def network_of(record: ModelRecord, rng: np.random.Generator) -> CompressedModel
                 activations[own[s]].step if own[s] in activations else input_step for s in sources
             ]
             if isinstance(op, Conv) and op is not head:
-                least = max(least, 1.01 * steps[0] * scales_of[op.name])
+                min_step = max(min_step, 1.01 * steps[0] * scales_of[op.name])
                 signed |= not op.relu
             elif isinstance(op, Add):
-                least = max(least, max(steps) / 4)
-        step = round_step(max(1.01 * least, float(rng.uniform(0.5, 4)) / 255))
-        # A zero above 0 behind a ReLU as well, which no calibration makes, but a file may have.
+                min_step = max(min_step, max(steps) / 4)
+        step = round_step(max(1.01 * min_step, float(rng.uniform(0.5, 4)) / 255))
+        # Zero points above 0 after a ReLU too: no calibration makes them, but a file may have them.
         zero = int(rng.integers(256)) if signed else 23 * (len(activations) % 2)
         activations[name] = TensorScale(step=step, zero=zero)
     return CompressedModel(record=record, layers=tuple(layers), activations=activations)

@@ -109,12 +109,12 @@ def test_with_addresses_of_32_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5, 7])
-def test_operations_behind_the_head(sanitized: Path, tmp_path: Path, seed: int) -> None:
+def test_operations_after_the_head(sanitized: Path, tmp_path: Path, seed: int) -> None:
     """No network of ours has them. sqz_classify must not lose the logits to what runs there."""
     model = random_network(seed)
     assert model.record.spec.num_classes > 16  # so many that they reach what would overwrite them
     parts = Parts.of(encode(model))
-    graph = _with_pools_behind_the_head(build_graph(model.record.spec))
+    graph = _with_pools_after_the_head(build_graph(model.record.spec))
     needs = Needs.of(graph)
     parts.head[5:] = [needs.num_weights, needs.largest_channel, needs.peak_activations]
     (tmp_path / "m.sqz").write_bytes(parts.put(Section.GRAPH, graph_bytes(graph)))
@@ -122,7 +122,7 @@ def test_operations_behind_the_head(sanitized: Path, tmp_path: Path, seed: int) 
     assert any(line.startswith("ok") and "the same logits" in line for line in lines)
 
 
-def _with_pools_behind_the_head(graph: Graph) -> Graph:
+def _with_pools_after_the_head(graph: Graph) -> Graph:
     *body, last = graph.operations
     assert body[-1] is find_head(graph)
     source = body[0].target

@@ -48,22 +48,22 @@ def test_all_photographs(shared: Path) -> None:
     some = known.subset(list(range(0, len(known), 5)))
     data = encode(calibrated(model, EvalBatches(some, prep, workers=0)))
     oracle = IntegerInterpreter(decode(data))
-    ways = {
+    clients = {
         f"{kernels}, {threads} threads, {'streamed' if streamed else 'unpacked'}": Classifier(
             data, kernels=kernels, threads=threads, streamed=streamed
         )
         for kernels in available_kernels()
         for threads, streamed in ((1, False), (2, True))
     }
-    fastest = next(iter(ways))
+    fastest = next(iter(clients))
     paths = read_unlabelled(shared / "imagenet-val500").paths
     assert len(paths) == 500
     for i, path in enumerate(paths):
         picture_HWC = read_image(Path(path))
         pixels_HWC = crop_pixels(picture_HWC, prep)
         expected_NK = oracle.integer_logits(pixels_HWC[None])
-        for way in ways if i % 10 == 0 else (fastest,):
-            client = ways[way]
-            np.testing.assert_array_equal(client.crop(picture_HWC), pixels_HWC, f"{path} {way}")
+        for mode in clients if i % 10 == 0 else (fastest,):
+            client = clients[mode]
+            np.testing.assert_array_equal(client.crop(picture_HWC), pixels_HWC, f"{path} {mode}")
             found_NK = client.integer_logits(pixels_HWC[None])
-            np.testing.assert_array_equal(found_NK, expected_NK, f"{path} {way}")
+            np.testing.assert_array_equal(found_NK, expected_NK, f"{path} {mode}")

@@ -1,5 +1,5 @@
-/* Small and plain. Compiled with -fno-tree-loop-distribute-patterns, or GCC would see a memcpy in
- * memcpy and call it. */
+/* Small and simple. Compiled with -fno-tree-loop-distribute-patterns, since GCC would otherwise
+ * turn the loop of memcpy into a call of memcpy. */
 #include <stdint.h>
 #include <string.h>
 

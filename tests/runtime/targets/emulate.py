@@ -10,7 +10,7 @@ The program's addresses are those of one piece of memory, and its processor has 
 
     4 KB    what a system call jumps to
     8 KB    page tables
-    4 MB    the program, behind it what brk() gives, up to the stack at the end
+    4 MB    the program, after it what brk() gives, up to the stack at the end
 """
 
 from __future__ import annotations

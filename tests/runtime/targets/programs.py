@@ -123,10 +123,10 @@ def build(program: Program, work: Path) -> tuple[str, ...] | None:
 
 
 def check(program: Program, built: tuple[str, ...], case: Case) -> tuple[set[str], int]:
-    """Run a case in all ways; return the kernels, and the number of comparisons with the oracle.
+    """Run a case in all modes; return the kernels, and the number of comparisons with the oracle.
 
     Raises:
-        TargetError: the ways differ, the logits are not the oracle's, or other kernels than the
+        TargetError: the modes differ, the logits are not the oracle's, or other kernels than the
             fastest were chosen.
     """
     only = ("fastest",) if program.only_fastest else ()
@@ -138,11 +138,11 @@ def check(program: Program, built: tuple[str, ...], case: Case) -> tuple[set[str
         compare(np.array(rows, np.int64), expected_NK, f"{case.name}.{pictures}")
         if lines[-1] != "all agree":
             raise TargetError(f"{case.name}.{pictures}: {lines[-1]}")
-        ways = [line.split(",")[0] for line in lines if ": memory " in line]
-        if program.fastest not in (None, ways[0]):
-            raise TargetError(f"chose the kernels {ways[0]}, expected {program.fastest}")
-        kernels |= set(ways)
-        compared += len(ways) * expected_NK.size
+        names = [line.split(",")[0] for line in lines if ": memory " in line]
+        if program.fastest not in (None, names[0]):
+            raise TargetError(f"chose the kernels {names[0]}, expected {program.fastest}")
+        kernels |= set(names)
+        compared += len(names) * expected_NK.size
     return kernels, compared
 
 

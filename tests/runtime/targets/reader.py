@@ -24,7 +24,7 @@ class Reader:
 
 
 def measure(work: Path) -> list[str]:
-    """Compile the reader for each processor; return what there is to tell of each.
+    """Compile the reader for each processor; return a line of sizes for each.
 
     Raises:
         TargetError: code or state are too large, or something is called that the reader must do
@@ -35,7 +35,7 @@ def measure(work: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     state_c = folder / "state.c"
     state_c.write_text(_STATE)
-    told = []
+    lines = []
     for cpu in CPUS:
         options = [
             f"-mcpu={cpu}", "-mthumb", "-mfloat-abi=soft", "-std=c99", "-Os", "-ffreestanding",
@@ -55,10 +55,10 @@ def measure(work: Path) -> list[str]:
         out = folder / f"{cpu}-state.o"
         call(["arm-none-eabi-gcc", *options, "-c", state_c, "-o", out])
         state = _sizes(out)["bss"]
-        told.append(f"{cpu}: code and constants {code:,}, state {state:,} bytes")
+        lines.append(f"{cpu}: code and constants {code:,}, state {state:,} bytes")
         if code > MOST_CODE_BYTES or state > MOST_STATE_BYTES:
-            raise TargetError(f"{told[-1]}; at most {MOST_CODE_BYTES:,} and {MOST_STATE_BYTES:,}")
-    return told
+            raise TargetError(f"{lines[-1]}; at most {MOST_CODE_BYTES:,} and {MOST_STATE_BYTES:,}")
+    return lines
 
 
 def _sizes(file: Path) -> dict[str, int]:

@@ -17,7 +17,7 @@ RUNTIME = REPOSITORY / "runtime"
 
 
 class TargetError(Exception):
-    """A target could not be built or run, or answered otherwise than the oracle."""
+    """A target could not be built or run, or has other logits than the oracle."""
 
 
 def install(packages: dict[str, str]) -> None:

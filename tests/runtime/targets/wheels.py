@@ -7,7 +7,7 @@ For each platform: ``squeezenet._native`` as a wheel has it; ``runtime/examples/
 ``runtime/tests/run.c`` (all kernels) and ``native/tests/pooled.c`` (threads), which run under
 QEMU or Wine and must have the oracle's logits. No warning is allowed. Nothing here runs macOS, and
 there is no Python for Windows to load the module: what it asks of the system is looked at instead.
-Exit code 1 if one does not build, or answers otherwise. Zig comes from PyPI, emulators from Debian.
+Exit code 1 if one does not build, or has other logits. Zig comes from PyPI, emulators from Debian.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _try(platform: Platform, zig: Zig, example: Case, said: dict[str, str], work
     """Build for a platform, and run what runs here.
 
     Raises:
-        TargetError: it does not build without warnings, or answers otherwise than here.
+        TargetError: it does not build without warnings, or has other logits than here.
     """
     folder = work / platform.name
     folder.mkdir(exist_ok=True)
@@ -247,8 +247,8 @@ def _answer(text: str) -> list[str]:
 
 def _kernels(text: str) -> list[str]:
     """The kernels that ``run.c`` says it ran, the fastest first."""
-    ways = [line.split(",")[0] for line in text.splitlines() if ": memory " in line]
-    return list(dict.fromkeys(ways))
+    names = [line.split(",")[0] for line in text.splitlines() if ": memory " in line]
+    return list(dict.fromkeys(names))
 
 
 def _wine(folder: Path) -> dict[str, str]:
