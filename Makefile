@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard runtime/*.h runtime/*/*.[ch])
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*.[ch] runtime/*.h runtime/src/* runtime/kernels/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $(STAMP)
@@ -23,7 +23,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
 test-targets: setup
-	$(BIN)/python -m tests.targets.run
+	$(BIN)/python -m tests.runtime.targets.run
 
 # The archive of the sources, and from it the wheel for this machine.
 wheel: setup
@@ -32,6 +32,7 @@ wheel: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	find bench native runtime tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

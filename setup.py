@@ -1,9 +1,9 @@
-"""What pyproject.toml cannot say: how the compilers are called.
+"""The parts of the build that need code: the extension module's sources, and the compilers.
 
-GCC and Clang get -O3. For Windows it is Zig that compiles, whatever else is installed: it is Clang,
-so the fast kernels are in the module, which are written with attributes of GCC and Clang and which
-Microsoft's compiler would leave out. Nor is Visual Studio needed then, and the same compiler is
-tried under Wine by tests/targets/wheels.py.
+GCC and Clang compile with -O3. For Windows, Zig compiles, whatever else is installed. It is Clang,
+so the module has the fast kernels: they need attributes of GCC and Clang, and Microsoft's compiler
+would leave them out. Visual Studio is then not needed either. tests/runtime/targets/wheels.py tries
+the same compiler under Wine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+FOLDERS = ("native", "runtime/src", "runtime/kernels")
 ZIG_TARGETS = {
     "win-amd64": "x86_64-windows-gnu",
     "win-arm64": "aarch64-windows-gnu",
@@ -21,8 +22,19 @@ ZIG_TARGETS = {
 }
 
 
+def native_module() -> Extension:
+    """Return ``squeezenet._native``: the runtime, for any CPython from 3.11 on."""
+    files = [path.as_posix() for folder in FOLDERS for path in sorted(Path(folder).glob("*.[ch]"))]
+    return Extension(
+        "squeezenet._native",
+        sources=[file for file in files if file.endswith(".c")],
+        depends=["runtime/sqz.h", *(file for file in files if file.endswith(".h"))],
+        py_limited_api=True,
+    )
+
+
 class BuildNative(build_ext):
-    """Compile with the options of the compiler that is there."""
+    """Compile with the options of the compiler in use."""
 
     def build_extension(self, ext: Extension) -> None:
         if self.plat_name in ZIG_TARGETS:
@@ -33,12 +45,12 @@ class BuildNative(build_ext):
 
     def _build_by_zig(self, ext: Extension) -> None:
         """Compile and link by one command; python3.lib is Python's stable interface."""
-        made = Path(self.build_temp) / "_native.dll"  # linking leaves other files beside it
+        made = Path(self.build_temp) / "_native.dll"  # the linker leaves other files beside it
         made.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "ziglang", "cc", "-target", ZIG_TARGETS[self.plat_name]]
         command += ["-shared", "-std=c11", "-O3", "-s", "-DNDEBUG", "-fvisibility=hidden"]
         if self.plat_name != "win32":
-            command.append("-DMS_WIN64")  # Python's pyconfig.h knows it of Microsoft's compiler
+            command.append("-DMS_WIN64")  # which pyconfig.h defines for Microsoft's compiler alone
         command += [f"-I{folder}" for folder in [*ext.include_dirs, *self.include_dirs]]
         command += [*ext.sources, "-o", str(made)]
         command += [f"-L{folder}" for folder in self.library_dirs if Path(folder).is_dir()]
@@ -48,4 +60,4 @@ class BuildNative(build_ext):
         self.copy_file(str(made), str(to))
 
 
-setup(cmdclass={"build_ext": BuildNative})
+setup(ext_modules=[native_module()], cmdclass={"build_ext": BuildNative})

@@ -15,14 +15,14 @@ static double seconds(void) {
 
 /* `work` does LOOPS x `macs` multiply-accumulates. */
 static void measure(const char *name, void (*work)(void), double macs) {
-    double least = 1e9;
+    double min_seconds = 1e9;
     for (int turn = 0; turn < TURNS; turn++) {
         double start = seconds();
         work();
         double took = seconds() - start;
-        if (took < least) least = took;
+        if (took < min_seconds) min_seconds = took;
     }
-    printf("%s %.1f\n", name, LOOPS * macs / least / 1e9);
+    printf("%s %.1f\n", name, LOOPS * macs / min_seconds / 1e9);
 }
 
 /* In assembler, since compilers would keep products that do not change. */
@@ -32,9 +32,11 @@ static void avx2(void) {
 #define ADD(sum, product) "vpaddw %%ymm" #product ", %%ymm" #sum ", %%ymm" #sum "\n\t"
     for (int loop = 0; loop < LOOPS; loop++)
         __asm__ volatile(MULTIPLY(6) MULTIPLY(7) MULTIPLY(8) MULTIPLY(9) MULTIPLY(10) MULTIPLY(11)
-                         ADD(0, 6) ADD(1, 7) ADD(2, 8) ADD(3, 9) ADD(4, 10) ADD(5, 11)
-                         : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                           "xmm8", "xmm9", "xmm10", "xmm11");
+                             ADD(0, 6) ADD(1, 7) ADD(2, 8) ADD(3, 9) ADD(4, 10) ADD(5, 11)
+                         :
+                         :
+                         : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                           "xmm9", "xmm10", "xmm11");
 #undef MULTIPLY
 #undef ADD
 }
@@ -43,9 +45,11 @@ static void vnni(void) {
 #define STEP(sum) "vpdpbusd %%zmm14, %%zmm15, %%zmm" #sum "\n\t"
     for (int loop = 0; loop < LOOPS; loop++)
         __asm__ volatile(STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7) STEP(8)
-                         STEP(9) STEP(10) STEP(11)
-                         : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-                           "xmm8", "xmm9", "xmm10", "xmm11");
+                             STEP(9) STEP(10) STEP(11)
+                         :
+                         :
+                         : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
+                           "xmm9", "xmm10", "xmm11");
 #undef STEP
 }
 #elif defined(__aarch64__)
@@ -53,7 +57,9 @@ static void neon(void) {
 #define STEP(sum) "smlal v" #sum ".8h, v30.8b, v31.8b\n\t"
     for (int loop = 0; loop < LOOPS; loop++)
         __asm__ volatile(STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) STEP(6) STEP(7)
-                         : : : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7");
+                         :
+                         :
+                         : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7");
 #undef STEP
 }
 #endif

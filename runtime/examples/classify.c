@@ -1,7 +1,9 @@
-/* cc -O3 -I.. classify.c ../src/sqz_*.c ../kernels/sqz_*.c -o classify && ./classify MODEL.sqz PICTURE.ppm
+/* Prints the five best classes of a picture:
  *
- * Names what is in a picture. PPM (P6) is the format that needs no library; from anything else:
- * convert photo.jpg photo.ppm, or djpeg photo.jpg > photo.ppm. */
+ *     cc -O3 -I.. classify.c ../src/sqz_*.c ../kernels/sqz_*.c -o classify
+ *     ./classify MODEL.sqz PICTURE.ppm
+ *
+ * PPM (P6) is the format that needs no library. To convert a JPEG: djpeg photo.jpg > photo.ppm */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -24,8 +24,8 @@ static unsigned char *read_ppm(const char *name, sqz_image *image) {
     unsigned char *rgb = NULL;
     unsigned height, width, most;
     if (file == NULL) return NULL;
-    if (fscanf(file, "P6 %u %u %u", &width, &height, &most) == 3 && most == 255 && width && height &&
-        width < 65536 && height < 65536 && fgetc(file) != EOF) {
+    if (fscanf(file, "P6 %u %u %u", &width, &height, &most) == 3 && most == 255 && width &&
+        height && width < 65536 && height < 65536 && fgetc(file) != EOF) {
         size_t size = (size_t)3 * width * height;
         rgb = malloc(size);
         if (rgb != NULL && fread(rgb, 1, size, file) != size) {
@@ -62,15 +62,16 @@ int main(int argc, char **argv) {
     size_t room = sqz_classify_size(&network, &image), count = network.num_classes;
     void *arena = malloc(room + 1);
     sqz_answer *answers = malloc(count * sizeof *answers);
-    error = arena == NULL || answers == NULL ? SQZ_LIMIT
-                                             : sqz_start(&context, &network, arena, room);
+    error =
+        arena == NULL || answers == NULL ? SQZ_LIMIT : sqz_start(&context, &network, arena, room);
     if (!error) error = sqz_classify(&context, &image, answers, count);
     if (error) return fail(name, sqz_error_text(error));
 
     for (size_t i = 0; i < count && (all || i < TOP); i++) {
         if (all) printf("%u %ld\n", (unsigned)answers[i].label, (long)answers[i].logit);
-        else printf("%5.1f%%  %s\n", answers[i].probability / 655.36,
-                    model_classes[answers[i].label]);
+        else
+            printf("%5.1f%%  %s\n", answers[i].probability / 655.36,
+                   model_classes[answers[i].label]);
     }
     free(answers), free(arena), free(memory), free(rgb);
     return 0;

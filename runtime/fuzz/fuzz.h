@@ -4,25 +4,26 @@
 
 #include "../src/sqz_runtime.h"
 
-#define ROOM (1u << 24) /* bytes that we allocate at most; asked for more, we only look at sizes */
+#define MAX_MEMORY \
+    (1u << 24) /* bytes of a model that is loaded; of larger ones only sizes are checked */
 
-enum { MOST_TENSORS = 4096, MOST_OPERATIONS = 4096 };
+enum { MAX_TENSORS = 4096, MAX_OPERATIONS = 4096 };
 
-/* A promise of the runtime that must hold; ends the program if it does not. */
+/* End the program unless a promise of the runtime holds. */
 void require(int holds, const char *promise);
 
-/* The graph, if it is a good one; the arrays are ours. */
+/* Read the graph into static arrays. Returns whether it is a good one. */
 int graph_of(const sqz_file *file, const sqz_tensor **tensors, const sqz_operation **ops);
 
-/* What sqz_model_size says must be what 64 bits make of the graph. Returns it. */
+/* Return sqz_model_size, which must be the result of 64-bit arithmetic on the graph. */
 size_t checked_model_size(const sqz_file *file, const sqz_options *options);
-/* The arena must hold all that is in it, whatever the size of the tensors, and the size for a
- * picture must not have run over. Returns sqz_classify_size. */
+/* All that is in the arena must be within it, whatever the size of the tensors. */
 void check_arena(const sqz_model *model);
+/* Return sqz_classify_size, which must not have overflowed. */
 size_t checked_classify_size(const sqz_model *model, const sqz_image *image);
 
-/* Change a file to another one, mostly good, of another network: at most `room` bytes. Returns its
- * size, 0 if the file is not one that this can change. */
+/* Replace a file by one of another network, mostly a good one, of at most `room` bytes. Returns its
+ * size, or 0 if the file cannot be changed. */
 size_t other_network(uint8_t *file, size_t size, size_t room, unsigned seed);
 
 #endif

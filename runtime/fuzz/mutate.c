@@ -1,6 +1,7 @@
-/* Another network from a file: dimensions, kernels, strides, paddings, groups and operations become
- * others, small or near the limits; shapes, header, ACTIVATIONS and, of small networks, WEIGHTS are
- * made anew, so that most of the files are good and get to the arena and the kernels. */
+/* Another network from a file. Dimensions, kernels, strides, paddings, groups and operations are
+ * changed, to small numbers or to numbers near the limits. Shapes, header, ACTIVATIONS and, of
+ * small networks, WEIGHTS are computed anew, so most of the files are good and reach the arena
+ * and the kernels. */
 #include <string.h>
 
 #include "network.h"
@@ -18,11 +19,11 @@ static uint32_t number(network *n) {
 static int read_network(const sqz_file *file, network *n) {
     sqz_cursor c = {file->graph.bytes, file->graph.bytes + file->graph.size, 0};
     n->num_tensors = sqz_count(&c);
-    if (n->num_tensors < 1 || n->num_tensors > MOST - 2) return 0;
+    if (n->num_tensors < 1 || n->num_tensors > MAX_ITEMS - 2) return 0;
     for (uint32_t t = 0; t < n->num_tensors; t++)
         for (unsigned k = 0; k < 3; k++) n->shapes[t][k] = sqz_count(&c);
     n->num_ops = sqz_count(&c);
-    if (n->num_ops < 1 || n->num_ops > MOST - 2) return 0;
+    if (n->num_ops < 1 || n->num_ops > MAX_ITEMS - 2) return 0;
     for (uint32_t i = 0; i < n->num_ops; i++) {
         uint32_t *op = n->ops[i];
         memset(op, 0, sizeof n->ops[i]);
@@ -35,11 +36,11 @@ static int read_network(const sqz_file *file, network *n) {
     return !c.failed;
 }
 
-/* A max pool of any tensor, which nobody reads, or what stands behind it. */
+/* Insert a max pool of any tensor, whose target the next operation reads, or none. */
 static void insert_pool(network *n) {
     uint32_t at = 1 + below(n, n->num_ops - 1), source = n->ops[below(n, at)][TARGET_];
     uint32_t pool[11] = {SQZ_MAX_POOL, source, n->num_tensors, 1 + below(n, 4), 1 + below(n, 3)};
-    if (n->num_tensors >= MOST - 2 || n->num_ops >= MOST - 2) return;
+    if (n->num_tensors >= MAX_ITEMS - 2 || n->num_ops >= MAX_ITEMS - 2) return;
     memmove(n->ops[at + 1], n->ops[at], (n->num_ops - at) * sizeof n->ops[0]);
     memcpy(n->ops[at], pool, sizeof pool);
     n->num_ops++;
@@ -47,7 +48,7 @@ static void insert_pool(network *n) {
     if (below(n, 2)) n->ops[at + 1][SOURCE] = pool[TARGET_];
 }
 
-/* Leave out an operation if another one writes its target too. */
+/* Remove an operation if another one writes its target too. */
 static void leave_out(network *n, uint32_t i) {
     for (uint32_t k = 0; k < n->num_ops; k++) {
         if (k == i || n->ops[k][TARGET_] != n->ops[i][TARGET_]) continue;
@@ -57,14 +58,14 @@ static void leave_out(network *n, uint32_t i) {
     }
 }
 
-/* Close to a power of two, from 2^`least` to 2^`most`, of which there are more. */
-static uint32_t large(network *n, uint32_t least, uint32_t most) {
-    uint32_t a = below(n, most - least + 1), b = below(n, most - least + 1);
-    return (1u << (least + (a > b ? a : b))) + below(n, 3) - 1;
+/* A number close to a power of two, from 2^`min` to 2^`max`, more often a large one. */
+static uint32_t large(network *n, uint32_t min, uint32_t max) {
+    uint32_t a = below(n, max - min + 1), b = below(n, max - min + 1);
+    return (1u << (min + (a > b ? a : b))) + below(n, 3) - 1;
 }
 
-/* What is large alone is mostly refused: a border needs a stride or a kernel that is as large, and
- * many groups need a source of as many channels. */
+/* Make something large together with what it needs, or else it would be refused: a wide border
+ * needs a stride or a kernel as large, and many groups need a source of as many channels. */
 static void grow(network *n, uint32_t i) {
     uint32_t *op = n->ops[i], what = below(n, 3), kernel = large(n, 4, 13);
     if (what == 0) {
@@ -116,7 +117,7 @@ static uint32_t positions(uint64_t side, uint32_t kernel, uint32_t stride) {
     return side < kernel ? 0 : (uint32_t)((side - kernel) / stride) + 1;
 }
 
-/* Writes the next channels of a tensor; a slice behind the first must have its shape. */
+/* Write the next channels of a tensor. All slices must have the same height and width. */
 static int write_shape(network *n, uint32_t *op, uint32_t channels, uint32_t height,
                        uint32_t width) {
     uint32_t *shape = n->shapes[op[TARGET_]], *written = &n->written[op[TARGET_]];
@@ -139,9 +140,8 @@ static uint32_t divisor(uint32_t wanted, uint32_t a, uint32_t b) {
 
 static int shape_convolution(network *n, uint32_t i) {
     uint32_t *op = n->ops[i], *in = n->shapes[op[SOURCE]];
-    for (uint32_t k = 0; k < i; k++) /* the slice in front of it, if there is one */
-        if (n->ops[k][KIND] == SQZ_CONVOLUTION && n->ops[k][TARGET_] == op[TARGET_] &&
-            below(n, 2))
+    for (uint32_t k = 0; k < i; k++) /* as the slice before it, if there is one */
+        if (n->ops[k][KIND] == SQZ_CONVOLUTION && n->ops[k][TARGET_] == op[TARGET_] && below(n, 2))
             memcpy(op + HEIGHT, n->ops[k] + HEIGHT, 4 * sizeof *op);
     if (!op[STRIDE] || !op[HEIGHT] || !op[WIDTH] || !op[CHANNELS]) return 0;
     if (op[PADDING] == FITTING) {
@@ -162,7 +162,7 @@ static int shape_convolution(network *n, uint32_t i) {
                        positions(in[2] + border, op[WIDTH], op[STRIDE]));
 }
 
-/* A pool with its window hanging over, where it can. */
+/* A side of a pool's target, with a last window that hangs over if possible. */
 static uint32_t pooled(uint32_t side, const uint32_t *op) {
     uint32_t inside = positions(side, op[POOL_KERNEL], op[POOL_STRIDE]);
     int hangs = inside && (uint64_t)inside * op[POOL_STRIDE] < side &&
@@ -170,9 +170,9 @@ static uint32_t pooled(uint32_t side, const uint32_t *op) {
     return inside + (uint32_t)hangs;
 }
 
-/* All shapes and the header's numbers, from the input on. */
+/* Compute all shapes, from the input on, and the numbers of the header. */
 static int shape_all(network *n) {
-    uint32_t first[MOST] = {0}, last[MOST] = {0};
+    uint32_t first[MAX_ITEMS] = {0}, last[MAX_ITEMS] = {0};
     memset(n->written, 0, sizeof n->written);
     n->weights = n->largest = n->peak = 0;
     n->written[0] = n->shapes[0][0];

@@ -1,33 +1,33 @@
-/* A network as the mutator has it: the numbers of GRAPH, and what follows from them. */
+/* A network as the mutator keeps it: the numbers of GRAPH, and what follows from them. */
 #ifndef SQZ_FUZZ_NETWORK_H
 #define SQZ_FUZZ_NETWORK_H
 
 #include "fuzz.h"
 
-enum { MOST = 40 }; /* tensors, and operations */
-/* Places of an operation's numbers. (TARGET is a macro: what this is compiled for.) */
+enum { MAX_ITEMS = 40 }; /* tensors, and operations */
+/* Indices of an operation's numbers. (TARGET is a macro: the target that this is compiled for.) */
 enum { KIND, SOURCE, TARGET_, START, CHANNELS, HEIGHT, WIDTH, STRIDE, PADDING, GROUPS, RELU };
 enum { POOL_KERNEL = 3, POOL_STRIDE, OTHER = 3 };
-enum { FITTING = 1 << 30 }; /* a padding: just so much that the kernel fits */
+enum { FITTING = 1 << 30 }; /* a padding: the smallest with which the kernel fits */
 
 typedef struct {
     uint32_t num_tensors, num_ops;
-    uint32_t shapes[MOST][3];
-    uint32_t ops[MOST][11]; /* the kind, then the counts as they stand in GRAPH */
-    uint32_t written[MOST];
+    uint32_t shapes[MAX_ITEMS][3];
+    uint32_t ops[MAX_ITEMS][11]; /* the kind, then the counts as they stand in GRAPH */
+    uint32_t written[MAX_ITEMS];
     uint64_t weights, largest, peak;
     uint32_t random;
 } network;
 
-/* The numbers behind the kind of an operation. */
+/* How many counts follow the code of an operation. */
 static const uint8_t num_counts[] = {0, 10, 4, 3, 2, 3};
 
-/* A random number below `most`. */
-static inline uint32_t below(network *n, uint32_t most) {
+/* A random number below `limit`. */
+static inline uint32_t below(network *n, uint32_t limit) {
     n->random ^= n->random << 13;
     n->random ^= n->random >> 17;
     n->random ^= n->random << 5;
-    return (uint32_t)((uint64_t)n->random * most >> 32);
+    return (uint32_t)((uint64_t)n->random * limit >> 32);
 }
 
 /* Write it as a file of at most `room` bytes, with the magic and version of `head`, the sections

@@ -88,7 +88,7 @@ def links(flags: list[str], work: Path) -> bool:
 
 
 def fuzz(target: str, flags: list[str], options: argparse.Namespace) -> bool:
-    """Build a target and run it; print what it came to. True: it found nothing."""
+    """Build a target and run it; print the result. True: it found nothing."""
     name, runtime = f"{target}{options.bits}", HERE.parent
     program, words = options.work / f"fuzz_{name}", options.work / "counts.dict"
     sources = [
@@ -160,7 +160,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def smaller_model() -> CompressedModel:
-    """A network that runs thousands of times a second: colour, a pool behind the stem."""
+    """A network that runs thousands of times per second: colour, a pool after the stem."""
     spec = dataclasses.replace(
         squeezenet_tiny(),
         stem=ConvSpec(out_channels=19, kernel=3, stride=2, padding=1),

@@ -1,5 +1,5 @@
-/* The sizes that the runtime computes, computed again: all in 64 bits, from the graph that
- * sqz_read_graph has found good. Where addresses have 32 bits, the two must still agree. */
+/* The sizes that the runtime computes, computed a second time: all in 64 bits, from a graph that
+ * sqz_read_graph has accepted. With 32-bit addresses the two must still agree. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,11 +13,11 @@ void require(int holds, const char *promise) {
 }
 
 int graph_of(const sqz_file *file, const sqz_tensor **tensors, const sqz_operation **ops) {
-    static sqz_tensor all_tensors[MOST_TENSORS];
-    static sqz_operation all_ops[MOST_OPERATIONS];
+    static sqz_tensor all_tensors[MAX_TENSORS];
+    static sqz_operation all_ops[MAX_OPERATIONS];
     *tensors = all_tensors;
     *ops = all_ops;
-    return !sqz_read_graph(file, all_tensors, MOST_TENSORS, all_ops, MOST_OPERATIONS);
+    return !sqz_read_graph(file, all_tensors, MAX_TENSORS, all_ops, MAX_OPERATIONS);
 }
 
 static uint64_t up(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
@@ -26,7 +26,7 @@ static void piece(uint64_t *used, uint64_t count, uint64_t bytes) {
     *used = up(*used, 64) + count * bytes;
 }
 
-/* Of blocks that hold a convolution's weights. */
+/* The number of blocks of a convolution. */
 static uint64_t blocks_of(const sqz_operation *op) {
     return (op->out_channels / op->groups + SQZ_BLOCK - 1) / SQZ_BLOCK * (uint64_t)op->groups;
 }
@@ -36,12 +36,12 @@ static uint64_t groups_of(const sqz_operation *op) {
 }
 
 static uint64_t room_of(const sqz_operation *op, const sqz_kernels *kernels, uint64_t blocks) {
-    int runs = kernels->sums_in_16_bits;
-    uint64_t groups = blocks * groups_of(op) * (runs ? 2 : 1);
-    return up(blocks * sizeof(sqz_block), 64) + groups * (64 + 4 + (runs ? 1 : 0));
+    int is_in_16_bits = kernels->sums_in_16_bits;
+    uint64_t groups = blocks * groups_of(op) * (is_in_16_bits ? 2 : 1);
+    return up(blocks * sizeof(sqz_block), 64) + groups * (64 + 4 + (is_in_16_bits ? 1 : 0));
 }
 
-/* 0: more than the runtime takes. */
+/* 0: more than the runtime accepts. */
 static uint64_t model_bytes(const sqz_file *file, const sqz_operation *ops,
                             const sqz_options *options) {
     const sqz_kernels *kernels = options->kernels ? options->kernels : sqz_kernels_here(0);
@@ -50,7 +50,7 @@ static uint64_t model_bytes(const sqz_file *file, const sqz_operation *ops,
         return 0;
     piece(&used, tensors, sizeof(sqz_tensor));
     piece(&used, tensors, sizeof(sqz_place));
-    piece(&used, steps, sizeof(sqz_step));
+    piece(&used, steps, sizeof(sqz_plan_op));
     piece(&used, steps, sizeof(sqz_operation));
     if (!options->streamed) {
         piece(&used, 1, sizeof(sqz_decoder));
@@ -99,14 +99,15 @@ static void check_tensor(const sqz_model *m, uint32_t t) {
     if (p->offset != SQZ_NOWHERE) within(m, p->offset, bytes, "a tensor is within the arena");
 }
 
-/* Two tensors that are alive at once lie apart, unless one is the other's place. */
+/* Two tensors that are alive at once do not overlap, unless one works in place of the other. */
 static void check_apart(const sqz_model *m, uint32_t t, uint32_t u) {
     const sqz_place *p = &m->places[t], *q = &m->places[u];
     if (p->offset == SQZ_NOWHERE || q->offset == SQZ_NOWHERE || p->root == q->root) return;
     if (m->tensors[t].last < m->tensors[u].first || m->tensors[u].last < m->tensors[t].first)
         return;
     require((uint64_t)p->offset + p->bytes <= q->offset ||
-            (uint64_t)q->offset + q->bytes <= p->offset, "tensors that are alive lie apart");
+                (uint64_t)q->offset + q->bytes <= p->offset,
+            "tensors that are alive lie apart");
 }
 
 void check_arena(const sqz_model *m) {
@@ -116,14 +117,14 @@ void check_arena(const sqz_model *m) {
         for (uint32_t u = 0; u < t; u++) check_apart(m, t, u);
     }
     for (uint32_t i = 0; i < m->num_steps; i++) {
-        const sqz_step *s = &m->steps[i];
-        uint64_t least = 0;
+        const sqz_plan_op *s = &m->steps[i];
+        uint64_t min = 0;
         if (s->op.kind == SQZ_MAX_POOL && i > 0 && s[-1].is_fused)
-            least = (uint64_t)m->options.threads * s->op.kernel_height *
-                    m->tensors[s->op.source].width * up(m->tensors[s->op.source].channels, 4);
+            min = (uint64_t)m->options.threads * s->op.kernel_height *
+                  m->tensors[s->op.source].width * up(m->tensors[s->op.source].channels, 4);
         if (s->op.kind == SQZ_CONVOLUTION && m->options.streamed && !s->is_fused)
-            least = room_of(&s->op, m->options.kernels, 1) + 64;
-        require(s->scratch_bytes >= least, "an operation has its scratch");
+            min = room_of(&s->op, m->options.kernels, 1) + 64;
+        require(s->scratch_bytes >= min, "an operation has its scratch");
         if (s->scratch_bytes) within(m, s->scratch, s->scratch_bytes, "scratch is in the arena");
     }
     within(m, m->logits, 4 * (uint64_t)m->num_classes, "the logits are within the arena");
@@ -132,20 +133,20 @@ void check_arena(const sqz_model *m) {
     within(m, m->levels, m->file.largest_channel, "a channel's levels are within the arena");
 }
 
-static uint64_t scaled(uint64_t length, uint64_t resize, uint64_t least) {
-    return (2 * length * resize + least) / (2 * least);
+static uint64_t scaled(uint64_t length, uint64_t resize, uint64_t min) {
+    return (2 * length * resize + min) / (2 * min);
 }
 
 static uint64_t taps(uint64_t n, uint64_t m) { return n == m ? 1 : 2 * (n > m ? n : m) / m + 1; }
 
-/* 0: not a picture that can be. */
+/* 0: an invalid picture. */
 static uint64_t crop_bytes(const sqz_input *input, const sqz_image *image) {
     uint64_t height = image->height, width = image->width;
     if (!height || !width || image->stride < 3 * width || height > 1 << 24 || width > 1 << 24)
         return 0;
-    uint64_t least = height < width ? height : width, columns = input->crop_width;
-    uint64_t rows_m = scaled(height, input->resize, least);
-    uint64_t columns_m = scaled(width, input->resize, least);
+    uint64_t min = height < width ? height : width, columns = input->crop_width;
+    uint64_t rows_m = scaled(height, input->resize, min);
+    uint64_t columns_m = scaled(width, input->resize, min);
     if (rows_m > 1 << 30 || columns_m > 1 << 30) return 0;
     uint64_t rows_taps = taps(height, rows_m), columns_taps = taps(width, columns_m);
     return up(4 * columns, 16) + up(2 * columns * columns_taps, 16) + up(2 * rows_taps, 16) +

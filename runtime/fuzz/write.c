@@ -5,7 +5,7 @@
 #include "../src/sqz_levels.h"
 #include "../src/sqz_reader.h"
 
-enum { MOST_CODED = 1 << 13, MOST_CHANNEL = 1 << 12, MOST_STREAM = 1 << 16 };
+enum { MAX_CODED = 1 << 13, MAX_CHANNEL = 1 << 12, MAX_STREAM = 1 << 16 };
 
 static uint8_t *put_count(uint8_t *out, uint32_t value) {
     for (; value >= 128; value >>= 7) *out++ = (uint8_t)(value | 128);
@@ -28,25 +28,25 @@ static uint8_t *put_graph(const network *n, uint8_t *out) {
     return out;
 }
 
-/* Random levels, scales and biases, of which most are within what sums may become. */
+/* Random levels, scales and biases, mostly within the bounds of accumulators. */
 static uint8_t *put_weights(network *n, uint8_t *out) {
     static sqz_coder coder;
     static sqz_contexts contexts;
     static sqz_levels levels;
-    int16_t row[MOST_CHANNEL];
-    int32_t scale = 0, most = below(n, 8) ? 3 : 127, unit = below(n, 8) ? 3700 : 4000;
+    int16_t row[MAX_CHANNEL];
+    int32_t scale = 0, max_level = below(n, 8) ? 3 : 127, unit = below(n, 8) ? 3700 : 4000;
     *out++ = 1;
-    sqz_coder_write(&coder, &contexts, out, MOST_STREAM);
+    sqz_coder_write(&coder, &contexts, out, MAX_STREAM);
     for (uint32_t i = 0, layers = 0; i < n->num_ops; i++) {
         const uint32_t *op = n->ops[i];
         if (op[KIND] != SQZ_CONVOLUTION) continue;
         uint32_t inputs = n->shapes[op[SOURCE]][0] / op[GROUPS];
-        /* Where a mutation has spoilt the shapes, this may be more than was counted. */
+        /* If a mutation has broken the shapes, this may be more than was counted. */
         uint64_t kernel = (uint64_t)op[HEIGHT] * op[WIDTH];
-        if (kernel > MOST_CHANNEL || kernel * inputs > MOST_CHANNEL) break;
-        /* Any codes make levels of a trellis, of twice their size. */
+        if (kernel > MAX_CHANNEL || kernel * inputs > MAX_CHANNEL) break;
+        /* Any codes are valid on a trellis; their levels are twice as large. */
         uint32_t trellis = below(n, 2);
-        int32_t largest = trellis && most > 63 ? 63 : most;
+        int32_t largest = trellis && max_level > 63 ? 63 : max_level;
         sqz_plain(&coder, 1, 2, trellis ? 2 : SQZ_LEVELS);
         sqz_plain(&coder, 1, 1, 0);
         sqz_levels_begin(&levels, inputs, op[HEIGHT], op[WIDTH]);
@@ -64,7 +64,7 @@ static uint8_t *put_weights(network *n, uint8_t *out) {
     return sqz_coder_finish(&coder);
 }
 
-/* Steps that are much alike, so that most multipliers are within their bounds. */
+/* Similar scales, so that most multipliers are within their bounds. */
 static uint8_t *put_activations(network *n, uint8_t *out) {
     uint32_t head = n->ops[n->num_ops - 1][SOURCE];
     for (uint32_t t = 1; t < n->num_tensors; t++)
@@ -101,18 +101,18 @@ static uint32_t put_input(const network *n, const sqz_input *input, uint8_t *out
 
 size_t put_file(network *n, const uint8_t *head, int scaled, const sqz_input *input, uint8_t *out,
                 size_t room) {
-    static uint8_t made[4][MOST_STREAM + 4096]; /* GRAPH, WEIGHTS, INPUT, ACTIVATIONS */
-    static const uint8_t none[4]; /* of LABELS and RECORD nothing is read */
+    static uint8_t made[4][MAX_STREAM + 4096]; /* GRAPH, WEIGHTS, INPUT, ACTIVATIONS */
+    static const uint8_t none[4];              /* LABELS and RECORD are not read */
     unsigned num_sections = scaled ? 6 : 5;
     uint8_t *end = put_graph(n, made[0]), *sections = out + 28 + 12 * num_sections + 4;
     const uint8_t *bodies[6] = {made[0], made[2], made[1], none, none, made[3]};
     uint32_t sizes[6] = {(uint32_t)(end - made[0]), put_input(n, input, made[2]), 0, 4, 4, 0};
-    if (n->weights <= MOST_CODED && n->largest <= MOST_CHANNEL) {
+    if (n->weights <= MAX_CODED && n->largest <= MAX_CHANNEL) {
         sizes[2] = (uint32_t)(put_weights(n, made[1]) - made[1]);
-    } else { /* zeros, as many as the format asks for */
+    } else { /* zeros, as many as the format requires */
         memset(made[1], 0, sizeof made[1]);
         made[1][0] = 1;
-        sizes[2] = (uint32_t)(n->weights / SQZ_WEIGHTS_A_BYTE) + 2;
+        sizes[2] = (uint32_t)(n->weights / SQZ_WEIGHTS_PER_BYTE) + 2;
     }
     sizes[5] = (uint32_t)(put_activations(n, made[3]) - made[3]);
     size_t size = (size_t)(sections - out) + 4;

@@ -1,4 +1,4 @@
-/* Which kernels were built, the fastest first. */
+/* The kernels that this compiler has built, the fastest first. */
 #include "../src/sqz_runtime.h"
 
 #if defined(SQZ_AVX2)
@@ -44,7 +44,7 @@ static const sqz_kernels *const all[] = {
 
 const sqz_kernels *sqz_kernels_here(unsigned n) {
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i]->runs_here() && n-- == 0) return all[i];
+        if (all[i]->is_supported() && n-- == 0) return all[i];
     return NULL;
 }
 

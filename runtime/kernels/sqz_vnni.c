@@ -1,97 +1,105 @@
 /* AVX-512 VNNI and AVX-VNNI: vpdpbusd multiplies four bytes by four levels and adds the products
- * to 32 bits, exactly. Accumulators are handed on in memory, which costs little: each has seen
- * many groups by then. */
+ * to 32 bits, exactly. Accumulators are passed on in memory. That costs little, since each is the
+ * sum of many groups of inputs. */
 #include "../src/sqz_runtime.h"
 
 #if defined(SQZ_VNNI)
 #include <immintrin.h>
 #include <string.h>
 
-#define TILE 14 /* positions at once: rows of SqueezeNet are 13, 27, 55 and 111 long */
+#define TILE 14 /* positions at once: the rows of SqueezeNet have 13, 27, 55 and 111 */
 
 #define AVX2 __attribute__((target("avx2")))
 #define AVX512 __attribute__((target("avx512f,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline))
 
-/* Works out the accumulators of `count` positions, which is within the tile. */
-typedef void accumulator(const sqz_block *b, const uint8_t *in, size_t in_step, unsigned count,
+/* Computes the accumulators of `count` positions, at most a tile. */
+typedef void accumulator(const sqz_block *b, const uint8_t *in, size_t in_stride, unsigned count,
                          int32_t (*acc)[SQZ_BLOCK]);
 
-/* Every fourth position of a tile has its pointer, and the three behind it are found by offsets
- * from there: all addresses are sums of two registers. */
+/* Every fourth position of a tile has a pointer. The three after it are at offsets from it, so all
+ * addresses are sums of two registers. */
 typedef struct {
     const uint8_t *fourth[(TILE + 3) / 4];
-    size_t in_step;
+    size_t in_stride;
 } windows;
 
-INLINE windows windows_of(const uint8_t *in, size_t in_step, unsigned count) {
-    windows x = {{NULL}, in_step};
-    SQZ_UNROLL for (unsigned i = 0; i < count; i += 4) x.fourth[i / 4] = in + i * in_step;
+INLINE windows windows_of(const uint8_t *in, size_t in_stride, unsigned count) {
+    windows x = {{NULL}, in_stride};
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i += 4) x.fourth[i / 4] = in + i * in_stride;
     return x;
 }
 
 /* Four inputs of position i. */
 INLINE int32_t vnni_inputs(const windows *x, int32_t offset, unsigned i) {
     int32_t word;
-    memcpy(&word, x->fourth[i / 4] + ((size_t)offset + i % 4 * x->in_step), sizeof word);
+    memcpy(&word, x->fourth[i / 4] + ((size_t)offset + i % 4 * x->in_stride), sizeof word);
     return word;
 }
 
 /* `count` is a constant. A register holds the weights of a group, and all accumulators of a
  * position. */
-INLINE AVX512 void accumulate_512(const sqz_block *b, const uint8_t *in, size_t in_step,
+INLINE AVX512 void accumulate_512(const sqz_block *b, const uint8_t *in, size_t in_stride,
                                   unsigned count, int32_t (*out)[SQZ_BLOCK]) {
-    const windows x = windows_of(in, in_step, count);
+    const windows x = windows_of(in, in_stride, count);
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights;
     __m512i acc[TILE];
-    SQZ_UNROLL for (unsigned i = 0; i < count; i++)
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++)
         acc[i] = _mm512_loadu_si512((const void *)b->bias);
     for (; offset < end; offset++, w += 64) {
         __m512i levels = _mm512_loadu_si512((const void *)w);
-        SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
+        SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) {
             __m512i four = _mm512_set1_epi32(vnni_inputs(&x, *offset, i));
             acc[i] = _mm512_dpbusd_epi32(acc[i], four, levels);
         }
     }
-    SQZ_UNROLL for (unsigned i = 0; i < count; i++) _mm512_storeu_si512((void *)out[i], acc[i]);
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) _mm512_storeu_si512((void *)out[i], acc[i]);
 }
 
-#define CASE(n) case n: accumulate_512(b, in, in_step, n, acc); break
-
-static AVX512 void avx512_accumulate(const sqz_block *b, const uint8_t *in, size_t in_step,
+static AVX512 void avx512_accumulate(const sqz_block *b, const uint8_t *in, size_t in_stride,
                                      unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
     switch (count) {
-        CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); CASE(7);
-        CASE(8); CASE(9); CASE(10); CASE(11); CASE(12); CASE(13); CASE(14);
+    case 1: accumulate_512(b, in, in_stride, 1, acc); break;
+    case 2: accumulate_512(b, in, in_stride, 2, acc); break;
+    case 3: accumulate_512(b, in, in_stride, 3, acc); break;
+    case 4: accumulate_512(b, in, in_stride, 4, acc); break;
+    case 5: accumulate_512(b, in, in_stride, 5, acc); break;
+    case 6: accumulate_512(b, in, in_stride, 6, acc); break;
+    case 7: accumulate_512(b, in, in_stride, 7, acc); break;
+    case 8: accumulate_512(b, in, in_stride, 8, acc); break;
+    case 9: accumulate_512(b, in, in_stride, 9, acc); break;
+    case 10: accumulate_512(b, in, in_stride, 10, acc); break;
+    case 11: accumulate_512(b, in, in_stride, 11, acc); break;
+    case 12: accumulate_512(b, in, in_stride, 12, acc); break;
+    case 13: accumulate_512(b, in, in_stride, 13, acc); break;
+    case 14: accumulate_512(b, in, in_stride, 14, acc); break;
     }
 }
 
-#undef CASE
-
-/* How many positions come next. Tiles are about equally long: a short one would wait for its own
- * sums. */
-INLINE unsigned vnni_next(uint32_t left, unsigned most) {
-    uint32_t tiles = (left + most - 1) / most;
+/* Length of the next tile. Tiles are about equally long: a short one would have to wait for the
+ * latency of its own sums. */
+INLINE unsigned vnni_next(uint32_t left, unsigned max) {
+    uint32_t tiles = (left + max - 1) / max;
     return (left + tiles - 1) / tiles;
 }
 
 INLINE AVX2 void vnni_convolve(const sqz_block *b, const sqz_span *span, accumulator *accumulate,
-                          unsigned most) {
+                               unsigned max) {
     const __m256i one = _mm256_set1_epi32(1);
     const __m256i shift0 = _mm256_loadu_si256((const void *)b->shift);
     const __m256i shift1 = _mm256_loadu_si256((const void *)(b->shift + 8));
     const __m256i half0 = _mm256_srli_epi32(_mm256_sllv_epi32(one, shift0), 1);
     const __m256i half1 = _mm256_srli_epi32(_mm256_sllv_epi32(one, shift1), 1);
     const __m256i multiplier = _mm256_loadu_si256((const void *)b->multiplier);
-    const __m256i zero = _mm256_set1_epi16(b->zero), low = _mm256_set1_epi16(b->low);
+    const __m256i zero = _mm256_set1_epi16(b->zero_point), low = _mm256_set1_epi16(b->low);
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
-    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
+    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_stride) {
         __attribute__((aligned(64))) int32_t acc[TILE][SQZ_BLOCK];
-        count = vnni_next(left, most);
-        accumulate(b, in, span->in_step, count, acc);
-        for (uint32_t i = 0; i < count; i++, out += span->out_step) {
+        count = vnni_next(left, max);
+        accumulate(b, in, span->in_stride, count, acc);
+        for (uint32_t i = 0; i < count; i++, out += span->out_stride) {
             __m256i acc0 = _mm256_loadu_si256((const void *)acc[i]);
             __m256i acc1 = _mm256_loadu_si256((const void *)(acc[i] + 8));
             acc0 = _mm256_srav_epi32(_mm256_add_epi32(acc0, half0), shift0);
@@ -100,8 +108,8 @@ INLINE AVX2 void vnni_convolve(const sqz_block *b, const sqz_span *span, accumul
             __m256i t = _mm256_permute4x64_epi64(_mm256_packs_epi32(acc0, acc1), 0xd8);
             t = _mm256_adds_epi16(_mm256_mulhrs_epi16(t, multiplier), zero);
             t = _mm256_max_epi16(t, low);
-            __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(t),
-                                             _mm256_extracti128_si256(t, 1));
+            __m128i bytes =
+                _mm_packus_epi16(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
             if (b->channels == SQZ_BLOCK) {
                 _mm_storeu_si128((void *)out, bytes);
             } else {
@@ -114,13 +122,13 @@ INLINE AVX2 void vnni_convolve(const sqz_block *b, const sqz_span *span, accumul
 }
 
 INLINE AVX2 void vnni_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums,
-                     accumulator *accumulate, unsigned most) {
+                          accumulator *accumulate, unsigned max) {
     const __m128i floor = _mm_set1_epi32(relu ? 0 : INT32_MIN);
     const uint8_t *in = span->in;
-    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_step) {
+    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_stride) {
         __attribute__((aligned(64))) int32_t acc[TILE][SQZ_BLOCK];
-        count = vnni_next(left, most);
-        accumulate(b, in, span->in_step, count, acc);
+        count = vnni_next(left, max);
+        accumulate(b, in, span->in_stride, count, acc);
         for (unsigned k = 0; k < SQZ_BLOCK; k += 4) {
             __m256i total = _mm256_loadu_si256((const void *)(sums + k));
             for (uint32_t i = 0; i < count; i++) {
@@ -141,46 +149,55 @@ static AVX2 void avx512_sum(const sqz_block *b, const sqz_span *span, int relu, 
     vnni_sum(b, span, relu, sums, avx512_accumulate, TILE);
 }
 
-static int avx512_runs_here(void) { return sqz_x86_features() & SQZ_HAS_AVX512_VNNI; }
+static int avx512_is_supported(void) { return sqz_x86_features() & SQZ_HAS_AVX512_VNNI; }
 
-const sqz_kernels sqz_vnni = {"AVX512-VNNI", 0, avx512_runs_here, NULL, avx512_convolve,
-                              avx512_sum};
+const sqz_kernels sqz_vnni = {
+    .name = "AVX512-VNNI",
+    .is_supported = avx512_is_supported,
+    .convolve = avx512_convolve,
+    .sum = avx512_sum,
+};
 #endif
 
 #if defined(SQZ_AVX_VNNI)
 #define AVX_VNNI __attribute__((target("avx2,avxvnni")))
-#define TILE_256 6 /* 12 accumulators of 16 registers */
+#define TILE_256 6 /* positions at once: 12 accumulators in 16 registers */
 
-INLINE AVX_VNNI void accumulate_256(const sqz_block *b, const uint8_t *in, size_t in_step,
+INLINE AVX_VNNI void accumulate_256(const sqz_block *b, const uint8_t *in, size_t in_stride,
                                     unsigned count, int32_t (*out)[SQZ_BLOCK]) {
-    const windows x = windows_of(in, in_step, count);
+    const windows x = windows_of(in, in_stride, count);
     const int32_t *offset = b->offsets, *end = offset + b->num_groups;
     const int8_t *w = b->weights;
     __m256i acc[TILE_256][2];
-    SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) {
         acc[i][0] = _mm256_loadu_si256((const void *)b->bias);
         acc[i][1] = _mm256_loadu_si256((const void *)(b->bias + 8));
     }
     for (; offset < end; offset++, w += 64) {
         __m256i w0 = _mm256_loadu_si256((const void *)w);
         __m256i w1 = _mm256_loadu_si256((const void *)(w + 32));
-        SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
+        SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) {
             __m256i four = _mm256_set1_epi32(vnni_inputs(&x, *offset, i));
             acc[i][0] = _mm256_dpbusd_avx_epi32(acc[i][0], four, w0);
             acc[i][1] = _mm256_dpbusd_avx_epi32(acc[i][1], four, w1);
         }
     }
-    SQZ_UNROLL for (unsigned i = 0; i < count; i++) {
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) {
         _mm256_storeu_si256((void *)out[i], acc[i][0]);
         _mm256_storeu_si256((void *)(out[i] + 8), acc[i][1]);
     }
 }
 
-#define CASE(n) case n: accumulate_256(b, in, in_step, n, acc); break
-
-static AVX_VNNI void avx_accumulate(const sqz_block *b, const uint8_t *in, size_t in_step,
+static AVX_VNNI void avx_accumulate(const sqz_block *b, const uint8_t *in, size_t in_stride,
                                     unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
-    switch (count) { CASE(1); CASE(2); CASE(3); CASE(4); CASE(5); CASE(6); }
+    switch (count) {
+    case 1: accumulate_256(b, in, in_stride, 1, acc); break;
+    case 2: accumulate_256(b, in, in_stride, 2, acc); break;
+    case 3: accumulate_256(b, in, in_stride, 3, acc); break;
+    case 4: accumulate_256(b, in, in_stride, 4, acc); break;
+    case 5: accumulate_256(b, in, in_stride, 5, acc); break;
+    case 6: accumulate_256(b, in, in_stride, 6, acc); break;
+    }
 }
 
 static AVX2 void avx_convolve(const sqz_block *b, const sqz_span *span) {
@@ -191,11 +208,15 @@ static AVX2 void avx_sum(const sqz_block *b, const sqz_span *span, int relu, int
     vnni_sum(b, span, relu, sums, avx_accumulate, TILE_256);
 }
 
-static int avx_runs_here(void) {
+static int avx_is_supported(void) {
     const unsigned needed = SQZ_HAS_AVX2 | SQZ_HAS_AVX_VNNI;
     return (sqz_x86_features() & needed) == needed;
 }
 
-const sqz_kernels sqz_avx_vnni = {"AVX-VNNI", 0, avx_runs_here, NULL, avx_convolve,
-                                  avx_sum};
+const sqz_kernels sqz_avx_vnni = {
+    .name = "AVX-VNNI",
+    .is_supported = avx_is_supported,
+    .convolve = avx_convolve,
+    .sum = avx_sum,
+};
 #endif

@@ -8,6 +8,7 @@ typedef struct {
     uint32_t index; /* of the operation being read */
 } graph_reader;
 
+/* "At most 2^27 elements in a tensor, and 2^28 in all tensors together." */
 static sqz_error read_tensors(sqz_cursor *cursor, sqz_tensor *tensors, uint32_t num_tensors) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < num_tensors; i++) {
@@ -24,14 +25,15 @@ static sqz_error read_tensors(sqz_cursor *cursor, sqz_tensor *tensors, uint32_t 
     return total > SQZ_MAX_ACTIVATIONS ? SQZ_LIMIT : SQZ_OK;
 }
 
-/* Mark that the operation reads a tensor, which must be whole by now. */
+/* Note that the current operation reads a tensor. Returns whether it is complete, as it MUST be. */
 static int reads(graph_reader *g, uint32_t tensor) {
     sqz_tensor *t = &g->tensors[tensor];
     t->last = g->index;
     return t->written == t->channels;
 }
 
-/* Mark that the operation writes channels, which must be the next of their tensor. */
+/* Note that the current operation writes channels. Returns whether they are the next of their
+ * tensor: "written in order, without gap or overlap". */
 static int writes(graph_reader *g, uint32_t tensor, uint32_t start, uint32_t channels) {
     sqz_tensor *t = &g->tensors[tensor];
     if (start != t->written || channels > t->channels - t->written) return 0;
@@ -41,11 +43,13 @@ static int writes(graph_reader *g, uint32_t tensor, uint32_t start, uint32_t cha
     return 1;
 }
 
-/* Positions of a window of `kernel` along `side`, or 0. */
+/* floor((side - kernel) / stride) + 1, or 0 if the kernel is larger than the side. */
 static uint32_t positions(uint64_t side, uint32_t kernel, uint32_t stride) {
     return side < kernel ? 0 : (uint32_t)((side - kernel) / stride) + 1;
 }
 
+/* "Input and output channels MUST be multiples of the groups. A side of a convolution's target is
+ * floor((side + 2 * padding - kernel) / stride) + 1." And the limits. */
 static sqz_error read_convolution(graph_reader *g, sqz_operation *op) {
     const sqz_tensor *in = &g->tensors[op->source], *out = &g->tensors[op->target];
     uint64_t padding = 2 * (uint64_t)op->padding;
@@ -62,7 +66,7 @@ static sqz_error read_convolution(graph_reader *g, sqz_operation *op) {
     uint64_t channel = kernel * op->inputs, plane = (uint64_t)out->height * out->width;
     if (channel > g->largest_channel) g->largest_channel = channel;
     if (kernel * in->channels > SQZ_MAX_ACTIVATIONS / plane) return SQZ_LIMIT;
-    g->num_weights += channel * op->out_channels; /* below 2^55, and then looked at */
+    g->num_weights += channel * op->out_channels; /* below 2^55, and checked now */
     if (g->num_weights > SQZ_MAX_WEIGHTS) return SQZ_LIMIT;
     g->num_macs += channel * op->out_channels * plane;
     return g->num_macs > SQZ_MAX_MACS ? SQZ_LIMIT : SQZ_OK;
@@ -72,14 +76,15 @@ static int same_shape(const sqz_tensor *a, const sqz_tensor *b) {
     return a->channels == b->channels && a->height == b->height && a->width == b->width;
 }
 
-/* A pool's last window may hang over, if it begins inside. */
+/* A side of a max pool's target: as a convolution's without padding, "or one more if a last window
+ * begins inside and hangs over". */
 static int pooled(uint32_t side, uint32_t out, uint32_t kernel, uint32_t stride) {
     uint32_t inside = positions(side, kernel, stride);
-    return inside && (out == inside ||
-                      (out == inside + 1 && (uint64_t)inside * stride < side &&
-                       (uint64_t)(side - kernel) % stride));
+    return inside && (out == inside || (out == inside + 1 && (uint64_t)inside * stride < side &&
+                                        (uint64_t)(side - kernel) % stride));
 }
 
+/* An operation: its code, source and target, and the further counts of its kind. */
 static sqz_error read_operation(graph_reader *g, sqz_cursor *cursor, sqz_operation *op) {
     static const sqz_operation none;
     uint32_t num_tensors = g->file->num_tensors;
@@ -129,7 +134,7 @@ static sqz_error read_operation(graph_reader *g, sqz_cursor *cursor, sqz_operati
     return SQZ_OK;
 }
 
-/* The header's promise: the most elements alive during one operation. */
+/* "Peak activations: the largest number of tensor elements that are alive during one operation." */
 static uint32_t peak_activations(const sqz_file *file, const sqz_tensor *tensors) {
     uint32_t peak = 0;
     for (uint32_t i = 0; i < file->num_operations; i++) {

@@ -1,29 +1,31 @@
 /* From a picture of any size to the pixels of the crop: spec/INTEGER.md, "From a picture to
- * pixels". Only what the crop needs is worked out: rows of the picture are resized along, one by
- * one, and kept in a ring until no row of the crop needs them any more. */
+ * pixels". Only what the crop needs is computed. Rows of the picture are resized along the row, one
+ * after another, and kept in a ring until no row of the crop needs them any more. */
 #include <string.h>
 
 #include "sqz_runtime.h"
 
 #define MAX_SIDE (1u << 24)
 #define MAX_RESIZED (1u << 30) /* of a side, before the crop */
-#define BITS 14
+#define BITS 14                /* of filter weights */
 
-/* One side: n places become m, of which the crop takes `count` from `start` on. */
+/* One side: n places become m, of which the crop is the `count` from `start` on. A place of the
+ * m is made of at most `taps` places of the n. */
 typedef struct {
     uint32_t n, m, start, count, taps;
-} side;
+} resize_side;
 
 typedef struct {
-    side rows, columns;
+    resize_side rows, columns;
 } geometry;
 
+/* "floor((2 * long * r + short) / (2 * short))" */
 static uint64_t scaled(uint32_t length, uint32_t resize, uint32_t short_side) {
     return (2 * (uint64_t)length * resize + short_side) / (2 * (uint64_t)short_side);
 }
 
-static side side_of(uint32_t n, uint32_t short_side, uint32_t resize, uint32_t crop) {
-    side s = {n, (uint32_t)scaled(n, resize, short_side), 0, crop, 1};
+static resize_side side_of(uint32_t n, uint32_t short_side, uint32_t resize, uint32_t crop) {
+    resize_side s = {n, (uint32_t)scaled(n, resize, short_side), 0, crop, 1};
     s.start = (s.m - crop) / 2;
     if (s.n != s.m) s.taps = 2 * (s.n > s.m ? s.n : s.m) / s.m + 1;
     return s;
@@ -44,8 +46,11 @@ static sqz_error geometry_of(const sqz_file *file, const sqz_image *image, geome
     return SQZ_OK;
 }
 
-/* The filter of place i: returns the input place of its first tap. Taps outside weigh 0. */
-static int64_t filter(const side *s, uint32_t i, int16_t *weights) {
+/* "Place i of m is a weighted sum of places j of n, with triangle weights
+ * T(j) = max(0, 2 * max(n, m) - |(2j + 1) * m - (2i + 1) * n|) for 0 <= j < n.
+ * weight(j) = floor(2^14 * F(j) / F + 1/2) - floor(2^14 * F(j - 1) / F + 1/2)"
+ * Returns the j of the first tap, which may be negative: taps outside have weight 0. */
+static int64_t filter(const resize_side *s, uint32_t i, int16_t *weights) {
     int64_t n = s->n, m = s->m, support = 2 * (n > m ? n : m), centre = (2 * (int64_t)i + 1) * n;
     int64_t above = centre - support - m; /* floor of it / 2m, plus 1, is the first place */
     int64_t first = (above < 0 ? -((-above + 2 * m - 1) / (2 * m)) : above / (2 * m)) + 1;
@@ -72,23 +77,22 @@ static int64_t filter(const side *s, uint32_t i, int16_t *weights) {
     return first;
 }
 
-/* The scratch: filters of all columns, one filter of a row, the ring, and a row of the crop. */
+/* The scratch: filters of all columns, the filter of one row, the ring, and a row of the crop. */
 typedef struct {
     int32_t *firsts;
     int16_t *filters, *row_filter;
     uint8_t *ring, *row;
     size_t row_bytes, bytes;
-} workplace;
+} crop_scratch;
 
-/* With `scratch` NULL only the bytes are told. */
-static workplace workplace_of(const geometry *g, uint8_t *scratch) {
-    workplace w;
+/* Divide scratch; if it is NULL, only the bytes are computed. */
+static crop_scratch scratch_of(const geometry *g, uint8_t *scratch) {
+    crop_scratch w;
     size_t columns = g->columns.count;
     memset(&w, 0, sizeof w);
     w.row_bytes = 3 * columns;
     size_t filters = sqz_round_up(columns * sizeof *w.firsts, 16);
-    size_t row_filter =
-        filters + sqz_round_up(columns * g->columns.taps * sizeof *w.filters, 16);
+    size_t row_filter = filters + sqz_round_up(columns * g->columns.taps * sizeof *w.filters, 16);
     size_t ring = row_filter + sqz_round_up(g->rows.taps * sizeof *w.row_filter, 16);
     size_t row = ring + g->rows.taps * w.row_bytes;
     w.bytes = row + w.row_bytes;
@@ -101,9 +105,9 @@ static workplace workplace_of(const geometry *g, uint8_t *scratch) {
     return w;
 }
 
-/* One row of the picture to the columns of the crop. */
-static void resize_row(const geometry *g, const workplace *w, const uint8_t *in, uint8_t *out) {
-    const side *s = &g->columns;
+/* Resize one row of the picture to the columns of the crop. */
+static void resize_row(const geometry *g, const crop_scratch *w, const uint8_t *in, uint8_t *out) {
+    const resize_side *s = &g->columns;
     const int16_t *weights = w->filters;
     for (uint32_t x = 0; x < s->count; x++, weights += s->taps, out += 3) {
         int64_t first = w->firsts[x];
@@ -117,6 +121,7 @@ static void resize_row(const geometry *g, const workplace *w, const uint8_t *in,
     }
 }
 
+/* "RGB, BGR, or luma (19595 R + 38470 G + 7471 B + 32768) >> 16" */
 static uint8_t *put_pixel(const sqz_input *input, const uint32_t rgb[3], uint8_t *out) {
     if (input->channels == 0) {
         *out++ = (uint8_t)((19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 32768) >> 16);
@@ -129,7 +134,7 @@ static uint8_t *put_pixel(const sqz_input *input, const uint32_t rgb[3], uint8_t
 size_t sqz_crop_scratch(const sqz_file *file, const sqz_image *image) {
     geometry g;
     if (geometry_of(file, image, &g)) return 0;
-    return workplace_of(&g, NULL).bytes + 16;
+    return scratch_of(&g, NULL).bytes + 16;
 }
 
 sqz_error sqz_crop_rows(const sqz_file *file, const sqz_image *image, void *scratch, size_t size,
@@ -139,11 +144,11 @@ sqz_error sqz_crop_rows(const sqz_file *file, const sqz_image *image, void *scra
     if (error) return error;
     if (scratch == NULL || size < sqz_crop_scratch(file, image)) return SQZ_WRONG_USE;
     uintptr_t misfit = (uintptr_t)scratch % 16;
-    workplace w = workplace_of(&g, (uint8_t *)scratch + (misfit ? 16 - misfit : 0));
+    crop_scratch w = scratch_of(&g, (uint8_t *)scratch + (misfit ? 16 - misfit : 0));
     for (uint32_t x = 0; x < g.columns.count; x++)
         w.firsts[x] = (int32_t)filter(&g.columns, g.columns.start + x,
                                       w.filters + (size_t)x * g.columns.taps);
-    int64_t resized = -1; /* rows of the picture that have been in the ring */
+    int64_t resized = -1; /* rows of the picture before this one have been resized */
     for (uint32_t y = 0; y < g.rows.count; y++) {
         int64_t first = filter(&g.rows, g.rows.start + y, w.row_filter);
         int64_t from = first < 0 ? 0 : first, to = first + g.rows.taps;

@@ -1,8 +1,8 @@
-/* The model of weights: how likely a level is, given those around it. spec/FORMAT.md, "Levels".
+/* The model of weights: the probability of a level given those before it. spec/FORMAT.md, "Levels".
  *
- * A layer's levels come output channel by output channel, each I x H x W. A level is coded as
- * "is it zero", its sign, the number of bits of its magnitude, and the bits below the highest.
- * What the chances depend on was chosen by measurement, see spec/DESIGN.md. */
+ * "A layer's levels are coded output channel by output channel, each I x H x W." A level is
+ * coded as "is it zero", its sign, the number of bits of its magnitude, and the bits below the
+ * highest. The contexts were chosen by measurement: spec/DESIGN.md. */
 #ifndef SQZ_LEVELS_H
 #define SQZ_LEVELS_H
 
@@ -10,16 +10,17 @@
 
 #define SQZ_MAX_MAGNITUDE 255
 
-enum { /* first context of each kind */
-    SQZ_ZERO_1X1 = 0,                         /* 16 activities */
-    SQZ_ZERO_SPATIAL = SQZ_ZERO_1X1 + 16,     /* 16 weights so far x 9 places x 8 activities */
-    SQZ_SIGN = SQZ_ZERO_SPATIAL + 16 * 9 * 8, /* 2 kinds x 16 balances x 9 signs around */
-    SQZ_BITS = SQZ_SIGN + 2 * 16 * 9,         /* 2 kinds x 7 numbers x 16 activities */
-    SQZ_TREE = SQZ_BITS + 2 * 7 * 16,         /* 256 nodes; 16 more of 1x1 layers */
+/* The first context of each kind. */
+enum {
+    SQZ_ZERO_1X1 = 0,                         /* 16 classes */
+    SQZ_ZERO_SPATIAL = SQZ_ZERO_1X1 + 16,     /* 16 sums of the kernel x 9 places x 8 classes */
+    SQZ_SIGN = SQZ_ZERO_SPATIAL + 16 * 9 * 8, /* 2: 1x1 or larger; x 16 balances x 9 neighbours */
+    SQZ_BITS = SQZ_SIGN + 2 * 16 * 9,         /* 2: 1x1 or larger; x 7 bits so far x 16 classes */
+    SQZ_TREE = SQZ_BITS + 2 * 7 * 16,         /* 256 nodes; 16 more for 1x1 layers */
     SQZ_NUMBERS = SQZ_TREE + 256 + 16         /* slots of numbers */
 };
 
-/* Of a value above 0. */
+/* floor(log2(value)) of a value above 0. */
 SQZ_INLINE unsigned sqz_log2(unsigned value) {
 #if defined(__GNUC__)
     return (unsigned)(8 * sizeof value - 1) - (unsigned)__builtin_clz(value);
@@ -30,36 +31,37 @@ SQZ_INLINE unsigned sqz_log2(unsigned value) {
 #endif
 }
 
-/* 0..15, two steps an octave, of 64 activities. */
+/* "class of an activity a: v = a >> 6; v if v < 2; else with b = floor(log2 v) the smaller of 15
+ * and 2 * b + ((v >> (b - 1)) mod 2)". Two classes per octave. */
 SQZ_INLINE unsigned sqz_activity_class(unsigned value) {
-    unsigned bits, step;
+    unsigned bits, class;
     if (value < 2) return value;
     bits = sqz_log2(value);
-    step = 2 * bits + (value >> (bits - 1) & 1);
-    return step < 15 ? step : 15;
+    class = 2 * bits + (value >> (bits - 1) & 1);
+    return class < 15 ? class : 15;
 }
 
-/* What a weight adds to the activity of its channel. */
+/* "x = 0 for a zero and (2 + 4 * floor(log2 magnitude)) * 512 else", the mean of which is the
+ * activity. */
 SQZ_INLINE int sqz_activity_of(unsigned magnitude) {
     return magnitude ? (int)(2 + 4 * sqz_log2(magnitude)) * 512 : 0;
 }
 
+/* Begin a layer. */
 SQZ_INLINE void sqz_levels_begin(sqz_levels *s, unsigned inputs, unsigned height, unsigned width) {
     s->inputs = inputs;
     s->height = height;
     s->width = width;
     for (unsigned i = 0; i < SQZ_TRACKED; i++) s->activity[i] = 0, s->balance[i] = 0;
-    for (unsigned i = 0; i < SQZ_ACTIVITIES; i++)
-        s->class_of[i] = (uint8_t)sqz_activity_class(i);
+    for (unsigned i = 0; i < SQZ_ACTIVITIES; i++) s->class_of[i] = (uint8_t)sqz_activity_class(i);
 }
 
-/* Sign and magnitude of a level that is not zero. `spatial` 0 or 1, `around` 0..8. */
+/* "2. If it is not zero: sign, bits, rest." `spatial` is t, 0 or 1; `around` is n, 0 to 8. */
 SQZ_INLINE int sqz_nonzero(sqz_coder *c, int encode, int level, unsigned spatial, unsigned activity,
                            unsigned around, int *balance) {
     unsigned side = (unsigned)((*balance + 2048) >> 8);
     unsigned magnitude = (unsigned)(level < 0 ? -level : level), bits = 0, node = 1;
-    int negative =
-        sqz_bit(c, encode, SQZ_SIGN + (spatial * 16 + side) * 9 + around, level < 0);
+    int negative = sqz_bit(c, encode, SQZ_SIGN + (spatial * 16 + side) * 9 + around, level < 0);
     *balance += ((negative ? -2047 : 2047) - *balance) >> 4;
     while (bits < 7 && sqz_bit(c, encode, SQZ_BITS + (spatial * 7 + bits) * 16 + activity,
                                (magnitude >> bits) > 1))
@@ -72,7 +74,7 @@ SQZ_INLINE int sqz_nonzero(sqz_coder *c, int encode, int level, unsigned spatial
     return negative ? -(int)node : (int)node;
 }
 
-/* Levels of 8 or 16 bits; `wide` is a constant wherever it is passed. */
+/* Level i of 8 or, if `wide`, 16 bits; `wide` is a constant wherever it is passed. */
 SQZ_INLINE int sqz_get_level(const void *v, int wide, size_t i) {
     return wide ? ((const int16_t *)v)[i] : ((const int8_t *)v)[i];
 }
@@ -82,16 +84,16 @@ SQZ_INLINE void sqz_put_level(void *v, int wide, size_t i, int level) {
     else ((int8_t *)v)[i] = (int8_t)level;
 }
 
-/* A trellis of 8 states: in odd ones levels are odd, or 0, in even ones even. A code says half of
- * a level, and its lowest bit leads to the next state. spec/FORMAT.md, "Trellis". */
+/* spec/FORMAT.md, "Trellis": "A code k stands for the level 2 * k in even states, and for
+ * 2 * k - sign(k) in odd states. With b the lowest bit of k, the next state is" next[state][b]. */
 SQZ_INLINE unsigned sqz_next_state(unsigned state, int code) {
     static const uint8_t next[8][2] = {{0, 2}, {5, 7}, {1, 3}, {6, 4},
                                        {2, 0}, {4, 6}, {3, 1}, {7, 5}};
     return next[state][code & 1];
 }
 
-/* Make levels of an output channel's codes; returns the largest magnitude. Narrow levels beyond
- * 127 are stored as they fall. */
+/* Turn the codes of an output channel into levels; returns the largest magnitude. Levels of 8 bits
+ * beyond 127 are stored modulo 256, and the caller must refuse them. */
 SQZ_INLINE unsigned sqz_trellis_levels(void *v, int wide, size_t count) {
     unsigned state = 0, largest = 0;
     for (size_t i = 0; i < count; i++) {
@@ -105,8 +107,8 @@ SQZ_INLINE unsigned sqz_trellis_levels(void *v, int wide, size_t count) {
     return largest;
 }
 
-/* Make codes of an output channel's levels; returns 0, and leaves some of both, where they are
- * not on the trellis. */
+/* Turn the levels of an output channel into codes. Returns 0 if they are not on the trellis; the
+ * first of them have become codes by then. */
 SQZ_INLINE int sqz_trellis_codes(int16_t *v, size_t count) {
     unsigned state = 0;
     for (size_t i = 0; i < count; i++) {
@@ -118,12 +120,12 @@ SQZ_INLINE int sqz_trellis_codes(int16_t *v, size_t count) {
     return 1;
 }
 
-/* One output channel: I x H x W levels at `v`. Narrow levels beyond 127 are stored as they fall;
- * returns the largest magnitude, for the caller to look at. */
+/* Code one output channel: I x H x W levels at `v`. Returns the largest magnitude. Levels of 8 bits
+ * beyond 127 are stored modulo 256, and the caller must refuse them. */
 SQZ_INLINE unsigned sqz_channel(sqz_coder *coder, sqz_levels *s, int encode, void *v, int wide) {
     size_t at = 0;
     unsigned largest = 0;
-    sqz_coder here = *coder, *c = &here; /* stays in registers */
+    sqz_coder here = *coder, *c = &here; /* a copy, which compilers keep in registers */
     unsigned size = s->height * s->width;
     if (size == 1) {
         for (unsigned i = 0; i < s->inputs; i++, at++) {
@@ -164,7 +166,7 @@ SQZ_INLINE unsigned sqz_channel(sqz_coder *coder, sqz_levels *s, int encode, voi
             if (!encode) sqz_put_level(v, wide, at + k, level);
             activity += (sqz_activity_of(magnitude) - activity) >> 5;
             if (++column == s->width) column = 0;
-            /* place = floor(9 k / size) without a division */
+            /* q = floor(9 * k / (H * W)), without a division */
             for (past += 9; past >= size; past -= size) place++;
         }
         s->activity[t] = (uint16_t)activity;

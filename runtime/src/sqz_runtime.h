@@ -1,44 +1,58 @@
 /* What the parts of the integer client share: spec/INTEGER.md. Not for callers.
  *
- * An activation is a tensor of bytes, position by position, all channels of a position together
- * (NHWC) and their number rounded up to 4; around it stands a border as wide as the widest padding
- * of its readers, so that a convolution never looks at edges. Weights stand in blocks of 16 output
- * channels: for each group of 4 inputs, 4 weights of each of the 16 channels. */
+ *     sqz_load.c        sizes, the caller's memory, sqz_load
+ *     sqz_plan.c        the graph as it is run: head, scales and zero points, fused max pools
+ *     sqz_arena.c       where tensors and scratch lie in the arena
+ *     sqz_unpack.c      weights from the decoder into blocks
+ *     sqz_parameters.c  biases, multipliers and shifts
+ *     sqz_run.c         contexts, one image through the model
+ *     sqz_operations.c  the operations of a run
+ *     sqz_image.c       resize and crop
+ *     sqz_rank.c        logits to the best classes
+ *
+ * Activations are bytes in NHWC order, N = 1: all channels of a position together. The number of
+ * channels is rounded up to a multiple of 4. A tensor has a border as wide as the widest padding
+ * of the convolutions that read it, so a convolution never looks at edges. Weights are packed in
+ * blocks of 16 output channels: for each group of 4 inputs, 4 weights of each of the 16. */
 #ifndef SQZ_RUNTIME_H
 #define SQZ_RUNTIME_H
 
 #include "../sqz.h"
 
-#define SQZ_BLOCK 16 /* output channels that are worked out together */
-#define SQZ_GROUP 4  /* inputs that are multiplied together */
-#define SQZ_MAX_STEPS 256u /* tensors, and operations, of a network that runs */
+#define SQZ_BLOCK 16                            /* output channels that are computed together */
+#define SQZ_GROUP 4                             /* inputs that are multiplied together */
+#define SQZ_GROUP_BYTES (SQZ_BLOCK * SQZ_GROUP) /* weights of a block per group of inputs */
+#define SQZ_ALIGNMENT 64                        /* of model memory and arena: a cache line */
+#define SQZ_MAX_STEPS 256u      /* tensors, and operations, of a network that runs */
+#define SQZ_MAX_POOL_KERNEL 31u /* of a max pool: spec/INTEGER.md, "Max pool" */
+#define SQZ_MAX_THREADS 64u
 #define SQZ_NOWHERE 0xffffffffu
-#define SQZ_MOST_POOLED 31u /* rows of a window that a pool looks at at once */
 
 /* 16 output channels of a convolution. */
 typedef struct {
-    int32_t *offsets; /* of each group of inputs, from where a window begins */
-    int8_t *weights;  /* num_groups x 16 x 4 */
-    uint8_t *runs;    /* how many groups at a time have sums that surely fit into 16 bits */
+    int32_t *offsets;             /* of each group of inputs, from the beginning of a window */
+    int8_t *weights;              /* num_groups x 16 x 4 */
+    uint8_t *groups_per_widening; /* how many groups can be summed in 16 bits, one after the other,
+                                     before the sums must be widened to 32 */
     uint32_t num_groups;
-    uint32_t channels; /* 16, fewer in the last block */
-    uint8_t zero, low; /* of the target */
-    int32_t bias[SQZ_BLOCK];
-    int32_t shift[SQZ_BLOCK];
-    int16_t multiplier[SQZ_BLOCK];
+    uint32_t channels;             /* 16, or fewer in the last block */
+    uint8_t zero_point, low;       /* of the target; low is the smallest byte that is written */
+    int32_t bias[SQZ_BLOCK];       /* B of spec/INTEGER.md */
+    int32_t shift[SQZ_BLOCK];      /* s */
+    int16_t multiplier[SQZ_BLOCK]; /* m */
 } sqz_block;
 
-/* Positions in a row that one block is worked out for. */
+/* Positions in a row of the target that one block is computed for. */
 typedef struct {
-    const uint8_t *in; /* the first position's window */
-    size_t in_step;    /* from one position's window to the next one's */
+    const uint8_t *in; /* the window of the first position */
+    size_t in_stride;  /* bytes from the window of one position to that of the next */
     uint8_t *out;
-    size_t out_step;
+    size_t out_stride;
     uint32_t count;
 } sqz_span;
 
-/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all others out. Which of them run
- * is for the processor to say. */
+/* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all but one out. Which of them
+ * run is found out on the processor. */
 #if !defined(SQZ_ONLY_PORTABLE) && defined(__GNUC__)
 #if defined(__x86_64__)
 #define SQZ_AVX2 1
@@ -52,30 +66,31 @@ typedef struct {
 #define SQZ_NEON 1
 #if defined(__ARM_FEATURE_DOTPROD)
 #define SQZ_DOTPROD 1
-#elif defined(__linux__) && __STDC_HOSTED__ && ((defined(__clang__) && __clang_major__ >= 16) || \
-                                               (!defined(__clang__) && __GNUC__ >= 8))
-#define SQZ_DOTPROD 1 /* if the processor says so */
+#elif defined(__linux__) && __STDC_HOSTED__ && \
+    ((defined(__clang__) && __clang_major__ >= 16) || (!defined(__clang__) && __GNUC__ >= 8))
+#define SQZ_DOTPROD 1 /* if the processor has it */
 #endif
 #elif defined(__wasm_simd128__)
 #define SQZ_WASM 1
 #elif defined(__ARM_FEATURE_DSP)
 #define SQZ_DSP 1
 #endif
-/* Before a loop over registers, whose number is a constant: all of it is written out. */
+/* A loop over registers whose number of turns is a constant: it is unrolled completely. */
 #if defined(__clang__)
-#define SQZ_UNROLL _Pragma("clang loop unroll(full)")
+#define SQZ_UNROLL_FOR _Pragma("clang loop unroll(full)") for
 #else
-#define SQZ_UNROLL _Pragma("GCC unroll 16")
+#define SQZ_UNROLL_FOR _Pragma("GCC unroll 16") for
 #endif
 #endif
 
 struct sqz_kernels {
     const char *name;
-    int sums_in_16_bits; /* needs `runs` */
-    int (*runs_here)(void);
-    void (*prepare)(sqz_block *block); /* changes one that is unpacked; may be NULL */
+    int sums_in_16_bits;               /* whether blocks need groups_per_widening */
+    int (*is_supported)(void);         /* by this processor */
+    void (*prepare)(sqz_block *block); /* changes a block that has been unpacked; may be NULL */
+    /* Accumulate, requantise and write block->channels bytes per position. */
     void (*convolve)(const sqz_block *block, const sqz_span *span);
-    /* The head: adds the accumulators of all positions to `sums`. */
+    /* The head: add the accumulators of all positions to `sums`; span->out is not used. */
     void (*sum)(const sqz_block *block, const sqz_span *span, int relu, int64_t *sums);
 };
 
@@ -83,8 +98,8 @@ struct sqz_kernels {
 #define SQZ_HAS_AVX2 1u
 #define SQZ_HAS_AVX512_VNNI 2u
 #define SQZ_HAS_AVX_VNNI 4u
-/* What the processor has and the system saves of it. Asked by instructions: what compilers have
- * for this needs a library, which Zig and clang-cl do not bring. */
+/* Features of the processor whose registers the system saves. Asked by instructions: the builtins
+ * of compilers need a library that Zig and clang-cl do not bring. */
 unsigned sqz_x86_features(void);
 #endif
 
@@ -111,76 +126,116 @@ extern const sqz_kernels sqz_wasm;
 extern const sqz_kernels sqz_dsp;
 #endif
 
+/* Where a tensor lies, and what its bytes stand for. */
 typedef struct sqz_place {
-    uint32_t offset;   /* in the arena; SQZ_NOWHERE: never held as a whole */
-    uint32_t border;
-    uint32_t pixel, row; /* bytes of a position, of a row with its borders */
-    uint32_t bytes;
-    uint32_t root;     /* whose place it takes: its own number, mostly */
-    uint32_t first, last;
-    uint16_t step;     /* upper half of a float32 */
-    uint8_t zero;
+    uint32_t offset;      /* in the arena; SQZ_NOWHERE: the tensor is never held as a whole */
+    uint32_t border;      /* positions on each side */
+    uint32_t pixel, row;  /* bytes of a position, of a row with its borders */
+    uint32_t bytes;       /* of the whole tensor with its borders */
+    uint32_t root;        /* the tensor whose place it takes; mostly itself */
+    uint32_t first, last; /* operations between which it is alive, both included */
+    uint16_t scale;       /* upper half of a float32 */
+    uint8_t zero_point;
 } sqz_place;
 
 /* An operation as it is run. */
-typedef struct sqz_step {
+typedef struct sqz_plan_op {
     sqz_operation op;
-    sqz_block *blocks; /* of a convolution that is loaded */
-    uint32_t num_blocks, blocks_a_group, num_groups;
-    uint32_t scratch;  /* offset in the arena, of what only this operation needs */
-    uint32_t scratch_bytes;
-    uint32_t weight_index; /* of the convolutions */
-    int32_t ratio, other_ratio; /* of an addition */
-    uint8_t is_head, is_fused; /* fused: runs within the pool behind it */
-} sqz_step;
+    sqz_block *blocks;                     /* of a convolution, unless streamed */
+    uint32_t num_blocks, blocks_per_group; /* of a convolution; groups of channels */
+    uint32_t num_groups;                   /* groups of inputs in a window */
+    uint32_t scratch, scratch_bytes; /* offset in the arena; of what this operation alone needs */
+    int32_t ratio, other_ratio;      /* of an addition: R1 and R2 */
+    uint8_t is_head;
+    uint8_t is_fused; /* a convolution that runs within the max pool after it */
+} sqz_plan_op;
 
-/* How the input is made of pixels, and what its bytes stand for. */
-typedef struct {
-    uint32_t multiplier[3]; /* A */
-    int64_t zero[3];        /* Z */
-    uint8_t padding[3];
-    uint32_t least;         /* d, the smallest deviation */
-} sqz_entry;
+/* ---- sqz_plan.c ---- */
 
-void sqz_entry_of(const sqz_input *input, sqz_entry *entry);
+/* Divide a convolution into blocks and groups of inputs. */
+void sqz_divide(sqz_plan_op *s);
+/* Fill in model->tensors and model->steps, and of model->places scales, zero points and which
+ * tensors are never held. `operations` is scratch. */
+sqz_error sqz_plan(sqz_model *model, sqz_operation *operations);
 
-/* Bias, multiplier and shift of channel `i` of a block. `sums` are those of its weights: of all
- * magnitudes and, on each input channel, of the levels. */
-typedef struct {
-    const sqz_entry *entry; /* of the source if it is the input, else NULL */
-    uint16_t source_step, target_step; /* target_step 0: the head */
-    uint8_t source_zero;
-    uint32_t positions; /* of the head */
-    uint32_t first_channel; /* of the source, that the levels begin with */
-} sqz_units;
+/* ---- sqz_arena.c ---- */
 
-sqz_error sqz_channel_parameters(const sqz_units *units, const sqz_layer *layer,
-                                 const sqz_channel_info *channel, const int8_t *levels,
-                                 sqz_block *block, unsigned i);
-/* R of an addition, or -1. */
-int32_t sqz_addition_ratio(uint16_t source_step, uint16_t target_step);
+/* Lay everything out in the arena: the rest of model->places, scratch, model->arena. */
+sqz_error sqz_lay_out(sqz_model *model);
 
-/* Blocks of a convolution from the decoder, `first` .. `first` + `count` - 1, into
- * `blocks[0 .. count - 1]`, which have their room. `levels` holds one output channel. */
-sqz_error sqz_unpack(const sqz_model *model, sqz_decoder *decoder, const sqz_step *step,
+/* ---- sqz_unpack.c ---- */
+
+/* Divide memory among `count` blocks of a convolution and return the bytes that they need.
+ * `memory` is aligned to SQZ_ALIGNMENT; if it is NULL, only the bytes are computed. */
+uint64_t sqz_blocks_in(const sqz_options *options, const sqz_plan_op *s, uint32_t count,
+                       uint8_t *memory, sqz_block **blocks);
+/* Decode blocks `first` .. `first` + `count` - 1 of a convolution into `blocks[0 .. count - 1]`,
+ * which have their memory. `levels` is scratch, for one output channel. */
+sqz_error sqz_unpack(const sqz_model *model, sqz_decoder *decoder, const sqz_plan_op *s,
                      const sqz_layer *layer, int8_t *levels, sqz_block *blocks, uint32_t first,
                      uint32_t count);
-/* Give `count` blocks their room, in memory aligned to 64; returns how much that is, of which
- * `memory` may be NULL. */
-uint64_t sqz_give_room(const sqz_options *options, const sqz_step *step, uint32_t count,
-                     uint8_t *memory, sqz_block **blocks);
 
-/* sqz_crop, a row at a time. */
+/* ---- sqz_parameters.c ---- */
+
+/* How pixels become the bytes of the input: spec/INTEGER.md, "Tensors". */
+typedef struct {
+    uint32_t multiplier[3]; /* A */
+    int64_t zero_point[3];  /* Z */
+    uint8_t padding[3];
+    uint32_t min_deviation; /* d */
+} sqz_input_quant;
+
+void sqz_input_quant_of(const sqz_input *input, sqz_input_quant *quant);
+
+/* What the numbers of an output channel are in units of: scales and zero points around it. */
+typedef struct {
+    const sqz_input_quant *input;        /* if the source is the input, else NULL */
+    uint16_t source_scale, target_scale; /* upper halves of float32; target 0: the head */
+    uint8_t source_zero_point;
+    uint32_t positions;     /* of the head: P */
+    uint32_t first_channel; /* of the source, with which the levels begin */
+} sqz_channel_units;
+
+/* Compute bias, multiplier and shift of channel `i` of a block from its levels. */
+sqz_error sqz_channel_parameters(const sqz_channel_units *units, const sqz_layer *layer,
+                                 const sqz_channel_info *channel, const int8_t *levels,
+                                 sqz_block *block, unsigned i);
+/* R1 or R2 of an addition, or -1 if it is beyond the limit. */
+int32_t sqz_addition_ratio(uint16_t source_scale, uint16_t target_scale);
+
+/* ---- sqz_operations.c ---- */
+
+/* A run of a model. */
+typedef struct {
+    sqz_context *context;
+    const sqz_model *m;
+    uint8_t *arena;
+} sqz_run_state;
+
+/* Address of position (row, column) of a tensor; either may be in the border. */
+static inline uint8_t *sqz_at(const sqz_run_state *r, uint32_t tensor, int64_t row,
+                              int64_t column) {
+    const sqz_place *p = &r->m->places[tensor];
+    return r->arena + p->offset + (row + p->border) * p->row + (column + p->border) * p->pixel;
+}
+
+/* Run a convolution, also the head or one within a max pool, which is then the next operation. */
+sqz_error sqz_run_convolution(const sqz_run_state *r, const sqz_plan_op *s, int32_t *logits);
+void sqz_run_pool(const sqz_run_state *r, const sqz_plan_op *s);
+void sqz_run_addition(const sqz_run_state *r, const sqz_plan_op *s);
+
+/* ---- sqz_image.c, sqz_rank.c ---- */
+
+/* sqz_crop, which hands out one row of the crop at a time. */
 sqz_error sqz_crop_rows(const sqz_file *file, const sqz_image *image, void *scratch, size_t size,
                         void (*take)(void *taker, uint32_t y, const uint8_t *row), void *taker);
 
 /* The `count` best of the classes, the best first. */
 void sqz_rank(const int32_t *logits, uint32_t num_classes, sqz_answer *answers, size_t count);
 
-/* Place everything in the arena. */
-sqz_error sqz_place_all(sqz_model *model);
+/* ---- Arithmetic ---- */
 
-/* Rounds down, which >> of a negative number does everywhere, but C does not promise. */
+/* Round down, as >> of a negative number does everywhere, although C does not promise it. */
 static inline int64_t sqz_shift_right(int64_t value, unsigned by) {
     return value < 0 ? ~(~value >> by) : value >> by;
 }

@@ -1,4 +1,4 @@
-/* Reads a .sqz file whole and prints what a test can compare: numbers, shapes, and the CRC-32 of
+/* Reads a whole .sqz file and prints what a test can compare: numbers, shapes, and the CRC-32 of
  * each layer's weights and of its biases as float32, little-endian, and of the texts.
  * cc -O2 -I.. read.c ../src/sqz_*.c ../kernels/sqz_*.c -o read && ./read FILE.sqz [REPEATS] */
 #include <stdio.h>
@@ -53,7 +53,7 @@ static int fail(const char *where, sqz_error error) {
     return 1;
 }
 
-/* Decode all weights; print a line a layer if `print`. */
+/* Decode all weights; print a line per layer if `print`. */
 static sqz_error decode(const sqz_file *file, const sqz_operation *ops, int16_t *row, int print) {
     static sqz_decoder decoder;
     sqz_error error = sqz_decode_begin(&decoder, file);
@@ -79,8 +79,8 @@ static sqz_error decode(const sqz_file *file, const sqz_operation *ops, int16_t 
             biases_crc = crc_of_word(biases_crc, bias(&layer, &channel));
         }
         if (print && !error)
-            printf("layer %ux%ux%ux%u weights %08x biases %08x\n", layer.out_channels,
-                   layer.inputs, layer.kernel_height, layer.kernel_width, weights_crc, biases_crc);
+            printf("layer %ux%ux%ux%u weights %08x biases %08x\n", layer.out_channels, layer.inputs,
+                   layer.kernel_height, layer.kernel_width, weights_crc, biases_crc);
     }
     return error ? error : sqz_decode_end(&decoder);
 }
@@ -114,9 +114,9 @@ int main(int argc, char **argv) {
     if (tensors == NULL || ops == NULL || row == NULL) return fail("memory", SQZ_LIMIT);
     error = sqz_read_graph(&file, tensors, file.num_tensors, ops, file.num_operations);
     if (error) return fail("sqz_read_graph", error);
-    printf("weights %u largest %u peak %u tensors %u operations %u decoder %zu\n",
-           file.num_weights, file.largest_channel, file.peak_activations, file.num_tensors,
-           file.num_operations, sizeof(sqz_decoder));
+    printf("weights %u largest %u peak %u tensors %u operations %u decoder %zu\n", file.num_weights,
+           file.largest_channel, file.peak_activations, file.num_tensors, file.num_operations,
+           sizeof(sqz_decoder));
     error = decode(&file, ops, row, 1);
     if (error) return fail("sqz_decode", error);
     sqz_bytes labels = {file.labels.bytes + 1, file.labels.size ? file.labels.size - 1 : 0};

@@ -1,27 +1,27 @@
-/* Runs a model in every way that this machine has: all sets of kernels, the weights loaded and
- * streamed, in one task and in three. Prints the logits and whether all ways agree.
+/* Runs a model in every mode that this machine has: all kernels, the weights loaded and streamed,
+ * in one task and in several. Prints the logits, and whether all modes agree.
  *
  *     cc -O2 -I.. run.c ../src/sqz_*.c ../kernels/sqz_*.c -o run
- *     ./run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed]]
+ *     ./run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed [TASKS]]]
  *
- * PIXELS holds cropped pictures, one behind the other, as sqz_run takes them; or is a picture of
- * any size, NAME.ppm (P6), which is cropped, and which sqz_classify must answer as its logits say.
- * The last line is "all agree" and the exit code 0, or it says what does not. */
+ * PIXELS holds cropped pictures, one after the other, as sqz_run takes them. Or it is a picture of
+ * any size, NAME.ppm (P6). That is cropped, and sqz_classify must rank the classes by its logits.
+ * The last line is "all agree" and the exit code 0, or it says what differs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../sqz.h"
 
-#define MANY 3 /* tasks */
+#define NUM_TASKS 3 /* unless given */
 
 static int fail(const char *what, const char *why) {
     printf("run: %s: %s\n", what, why);
     return 1;
 }
 
-/* Exactly so much that a sanitizer sees what lies beyond, and each time with other bytes in it:
- * what depends on them will differ. Nothing is given back before the end of the program. */
+/* Memory of exactly that size, so that a sanitizer detects accesses beyond it. It is filled with
+ * other bytes each time, so that results that depend on them differ. It is never freed. */
 static void *memory_of(size_t size) {
     static uint8_t fill = 0xa5;
     void *memory = malloc(size ? size : 1);
@@ -41,14 +41,14 @@ static uint8_t *read_file(const char *name, size_t *size) {
     return bytes;
 }
 
-/* The tasks one by one, the last first: their order must not matter. */
+/* An sqz_parallel that runs the last task first: the order must not matter. */
 static void backwards(void *user, void (*task)(void *argument, unsigned i), void *argument,
                       unsigned count) {
     (void)user;
     while (count-- > 0) task(argument, count);
 }
 
-/* A model that is ready, in one of the ways. */
+/* A model that is ready, in one of the modes. */
 typedef struct {
     sqz_model model;
     sqz_context context;
@@ -56,7 +56,7 @@ typedef struct {
     size_t memory, arena;
 } client;
 
-/* What is to be run: cropped pictures, and where they come from a picture, that one. */
+/* What to run: cropped pictures, and the picture that they were cropped from, if any. */
 typedef struct {
     const uint8_t *pixels;
     size_t bytes, count; /* of one, how many */
@@ -70,25 +70,25 @@ static client *client_of(const sqz_file *file, const sqz_kernels *kernels, int s
     sprintf(c->name, "%.20s, %s, %u tasks", sqz_kernels_name(kernels),
             streamed ? "streamed" : "loaded", tasks);
     c->memory = sqz_model_size(file, &options);
-    sqz_error error = c->memory == 0 ? SQZ_LIMIT
-                                     : sqz_load(&c->model, file, &options, memory_of(c->memory),
-                                                c->memory);
+    sqz_error error = c->memory == 0
+                          ? SQZ_LIMIT
+                          : sqz_load(&c->model, file, &options, memory_of(c->memory), c->memory);
     if (error) exit(fail(c->name, sqz_error_text(error)));
-    c->arena = p->image == NULL ? sqz_arena_size(&c->model)
-                                : sqz_classify_size(&c->model, p->image);
+    c->arena =
+        p->image == NULL ? sqz_arena_size(&c->model) : sqz_classify_size(&c->model, p->image);
     error = sqz_start(&c->context, &c->model, memory_of(c->arena), c->arena);
     if (error) exit(fail(c->name, sqz_error_text(error)));
     if (tasks > 1) c->context.parallel = backwards;
     return c;
 }
 
-/* The logits of all pictures, one behind the other. */
+/* The logits of all pictures, one after the other. */
 static int32_t *logits_of(client *c, const pictures *p) {
     size_t num_classes = c->model.num_classes;
     int32_t *logits = memory_of(p->count * num_classes * sizeof *logits);
     for (size_t i = 0; i < p->count; i++) {
-        sqz_error error = sqz_run(&c->context, p->pixels + i * p->bytes, logits + i * num_classes,
-                                  num_classes);
+        sqz_error error =
+            sqz_run(&c->context, p->pixels + i * p->bytes, logits + i * num_classes, num_classes);
         if (error) exit(fail(c->name, sqz_error_text(error)));
     }
     return logits;
@@ -106,14 +106,14 @@ static int agrees(const client *c, const int32_t *logits, const int32_t *expecte
     for (size_t i = 0; i < count * c->model.num_classes; i++) {
         if (logits[i] == expected[i]) continue;
         printf("run: %s: picture %lu, class %lu: %ld, expected %ld\n", c->name,
-               (unsigned long)(i / c->model.num_classes),
-               (unsigned long)(i % c->model.num_classes), (long)logits[i], (long)expected[i]);
+               (unsigned long)(i / c->model.num_classes), (unsigned long)(i % c->model.num_classes),
+               (long)logits[i], (long)expected[i]);
         return 0;
     }
     return 1;
 }
 
-/* The picture's classes must be in the order of these logits, of equals the lower first. */
+/* Whether sqz_classify ranks the classes by these logits, and equal ones by their number. */
 static int classifies(client *c, const sqz_image *image, const int32_t *logits) {
     size_t count = c->model.num_classes;
     sqz_answer *answers = memory_of(count * sizeof *answers);
@@ -122,9 +122,9 @@ static int classifies(client *c, const sqz_image *image, const int32_t *logits) 
     for (size_t i = 0; i < count; i++) {
         if (answers[i].logit != logits[answers[i].label])
             return !fail(c->name, "sqz_classify has other logits than sqz_run");
-        if (i > 0 && (answers[i - 1].logit < answers[i].logit ||
-                      (answers[i - 1].logit == answers[i].logit &&
-                       answers[i - 1].label >= answers[i].label)))
+        if (i > 0 &&
+            (answers[i - 1].logit < answers[i].logit || (answers[i - 1].logit == answers[i].logit &&
+                                                         answers[i - 1].label >= answers[i].label)))
             return !fail(c->name, "sqz_classify has another order");
     }
     return 1;
@@ -167,7 +167,7 @@ static pictures pictures_of(const char *name, const sqz_file *file) {
     return p;
 }
 
-/* Of the n-th kernels: are they those that the command line names? */
+/* Whether the command line selects the n-th kernels. */
 static int wanted(const sqz_kernels *kernels, unsigned n, const char *name) {
     if (name == NULL) return 1;
     if (strcmp(name, "fastest") == 0) return n == 0;
@@ -177,9 +177,10 @@ static int wanted(const sqz_kernels *kernels, unsigned n, const char *name) {
 int main(int argc, char **argv) {
     sqz_file file;
     size_t size;
-    if (argc < 3 || argc > 5)
-        return fail("usage", "run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed]]");
-    const char *only_kernels = argc > 3 ? argv[3] : NULL, *only_way = argc > 4 ? argv[4] : NULL;
+    if (argc < 3 || argc > 6)
+        return fail("usage", "run MODEL.sqz PIXELS [KERNELS|fastest [loaded|streamed [TASKS]]]");
+    const char *only_kernels = argc > 3 ? argv[3] : NULL, *only_mode = argc > 4 ? argv[4] : NULL;
+    unsigned num_tasks = argc > 5 ? (unsigned)atoi(argv[5]) : NUM_TASKS;
     uint8_t *bytes = read_file(argv[1], &size);
     sqz_error error = sqz_open(&file, bytes, size);
     if (error) return fail(argv[1], sqz_error_text(error));
@@ -189,10 +190,11 @@ int main(int argc, char **argv) {
     const sqz_kernels *kernels;
     for (unsigned n = 0; (kernels = sqz_kernels_here(n)) != NULL; n++) {
         if (!wanted(kernels, n, only_kernels)) continue;
-        for (unsigned way = 0; way < 4; way++) {
-            int streamed = way & 1;
-            if (only_way != NULL && streamed != !strcmp(only_way, "streamed")) continue;
-            client *c = client_of(&file, kernels, streamed, way & 2 ? MANY : 1, &p);
+        for (unsigned mode = 0; mode < 4; mode++) {
+            int streamed = mode & 1;
+            if (only_mode != NULL && streamed != !strcmp(only_mode, "streamed")) continue;
+            if (argc > 5 && !(mode & 2)) continue; /* that number of tasks alone */
+            client *c = client_of(&file, kernels, streamed, mode & 2 ? num_tasks : 1, &p);
             int32_t *logits = logits_of(c, &p);
             printf("%s: memory %lu, arena %lu\n", c->name, (unsigned long)c->memory,
                    (unsigned long)c->arena);

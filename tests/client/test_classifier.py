@@ -33,9 +33,9 @@ from squeezenet.errors import (
 from squeezenet.images.decode import read_image
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
-from tests.client.networks import network_of, random_network
 from tests.codec.test_container import Parts
 from tests.conftest import REPOSITORY, random_model
+from tests.runtime.networks import network_of, random_network
 
 
 def _pixels(classifier: Classifier, count: int, seed: int = 0) -> np.ndarray:

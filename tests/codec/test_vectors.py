@@ -17,8 +17,8 @@ from squeezenet.codec import container, range_coder, range_text, range_weights
 from squeezenet.codec.types import CompressedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
-from tests.codec.conftest import ERRORS, Read, crc_of_floats, error_of, layer_line
 from tests.conftest import REPOSITORY
+from tests.runtime.c_reader import ERRORS, Read, crc_of_floats, error_of, layer_line
 
 VECTORS = REPOSITORY / "spec" / "vectors"
 ACCEPT = sorted((VECTORS / "accept").glob("*.sqz"))
@@ -48,7 +48,9 @@ def require(model: CompressedModel, expected: dict[str, Any]) -> None:
 def test_they_are_what_the_program_makes() -> None:
     """The files, README's tables, and the worked example with its hex in FORMAT.md."""
     done = subprocess.run(
-        [sys.executable, VECTORS / "make.py", "--check"], capture_output=True, text=True
+        [sys.executable, VECTORS.parent / "tools" / "make_vectors.py", "--check"],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -13,8 +13,8 @@ from PIL import Image
 from squeezenet.arch.record import ModelRecord
 from squeezenet.client import Classifier
 from squeezenet.codec.container import encode
-from tests.client.networks import random_network
 from tests.conftest import random_model, squeezenet
+from tests.runtime.networks import random_network
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-/* What main.c needs of the board: text out, the end, time, and how deep the stack has been. */
+/* What main.c needs from the board: text output, the exit, time, and the depth of the stack. */
 #ifndef BOARD_H
 #define BOARD_H
 
@@ -6,14 +6,14 @@
 
 void print(const char *text);
 void print_number(int64_t number);
-/* Ends the program, and the emulator with this exit code. */
+/* End the program, and the emulator with this exit code. */
 void leave(int code) __attribute__((noreturn));
 
-/* Processor cycles since start_ticks, CLOCK_HZ a second. */
+/* Processor cycles since start_ticks, CLOCK_HZ per second. */
 void start_ticks(void);
 uint64_t ticks(void);
 
-/* Bytes of the stack that were written since the start. */
+/* Bytes of the stack that have been used since the start. */
 uint32_t stack_used(void);
 
 int main(void);

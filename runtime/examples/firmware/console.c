@@ -1,5 +1,5 @@
-/* Text out and the end of the program, by semihosting: the emulator or debugger that holds the
- * processor does them. On a board of your own, put a serial port here. */
+/* Text output and the end of the program by semihosting: the emulator or debugger does them. On a
+ * board of your own, use a serial port here. */
 #include <stddef.h>
 
 #include "board.h"

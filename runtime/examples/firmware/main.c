@@ -1,5 +1,5 @@
 /* Classifies one picture on a microcontroller. Model and picture are in flash; the weights stay
- * there as they are in the file and are unpacked bit by bit while the network runs. */
+ * there compressed, and are unpacked piece by piece while the network runs. */
 #include <string.h>
 
 #include "../../sqz.h"
@@ -8,16 +8,16 @@
 
 #define TOP 5
 #ifdef CHECK
-#define MOST_ANSWERS 1024 /* all classes, for a test */
+#define MAX_ANSWERS 1024 /* all classes, for a test */
 #else
-#define MOST_ANSWERS TOP
+#define MAX_ANSWERS TOP
 #endif
 
-/* All memory there is, but for the stack. The firmware says how much it took. */
+/* All memory except the stack. The firmware prints how much of it is used. */
 static uint8_t tables[TABLES_BYTES] __attribute__((aligned(64)));
 static uint8_t arena[ARENA_BYTES] __attribute__((aligned(64), section(".external")));
 
-/* read_names needs so much. */
+/* for read_names */
 typedef char arena_is_large_enough[ARENA_BYTES > sizeof(sqz_decoder) ? 1 : -1];
 
 static void fail(const char *what, const char *why) {
@@ -33,8 +33,8 @@ static void print_bytes(const char *what, uint64_t bytes) {
     print_number((int64_t)bytes);
 }
 
-/* The classes' names, one a line, or none. The network has run: its arena is free for the decoder
- * and behind it for the text. */
+/* The names of the classes, one per line, or none. The network has run: its arena is free for the
+ * decoder and, after it, the text. */
 static char *read_names(const sqz_file *file) {
     sqz_decoder *decoder = (sqz_decoder *)(void *)arena;
     char *names = (char *)arena + sizeof *decoder;
@@ -68,7 +68,7 @@ static void print_answer(const sqz_answer *answer, char *names) {
 }
 
 int main(void) {
-    static sqz_answer answers[MOST_ANSWERS];
+    static sqz_answer answers[MAX_ANSWERS];
     sqz_file file;
     sqz_model network;
     sqz_context context;
@@ -89,7 +89,7 @@ int main(void) {
     uint64_t opened = ticks();
 
     error = sqz_start(&context, &network, arena, sizeof arena);
-    size_t count = network.num_classes < MOST_ANSWERS ? network.num_classes : MOST_ANSWERS;
+    size_t count = network.num_classes < MAX_ANSWERS ? network.num_classes : MAX_ANSWERS;
     if (!error) error = sqz_classify(&context, &image, answers, count);
     if (error) fail("picture", sqz_error_text(error));
     uint64_t answered = ticks();

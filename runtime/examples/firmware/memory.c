@@ -1,5 +1,5 @@
-/* Small and plain. Compiled with -fno-tree-loop-distribute-patterns, or GCC would see a memcpy in
- * memcpy and call it. */
+/* Small and simple. Compiled with -fno-tree-loop-distribute-patterns, since GCC would otherwise
+ * turn the loop of memcpy into a call of memcpy. */
 #include <stdint.h>
 #include <string.h>
 
@@ -28,8 +28,7 @@ void *memmove(void *to, const void *from, size_t count) {
 void *memset(void *to, int byte, size_t count) {
     uint8_t *out = to;
     if (aligned(to, to))
-        for (; count >= 4; count -= 4, out += 4)
-            *(word *)(void *)out = (uint8_t)byte * 0x01010101u;
+        for (; count >= 4; count -= 4, out += 4) *(word *)(void *)out = (uint8_t)byte * 0x01010101u;
     while (count-- > 0) *out++ = (uint8_t)byte;
     return to;
 }

@@ -1,4 +1,4 @@
-/* From reset to main on a Cortex-M, with nothing but what the architecture itself has. */
+/* From reset to main on a Cortex-M, by what is part of the architecture alone. */
 #include "board.h"
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
@@ -29,12 +29,12 @@ static void __attribute__((noreturn, used)) report_fault(void) {
     leave(2);
 }
 
-/* On a fresh stack, as the old one may have been the fault. */
+/* On a fresh stack, since the old one may have caused the fault. */
 static void __attribute__((naked)) fault(void) {
     __asm__ volatile("ldr r0, =stack_top\n\tmov sp, r0\n\tbl report_fault\n\t.ltorg");
 }
 
-/* SysTick counts down in 24 bits; this counts how often it has come to 0. */
+/* SysTick counts down in 24 bits; this counts how often it has reached 0. */
 static volatile uint32_t wraps;
 
 static void tick(void) { wraps++; }
@@ -44,7 +44,7 @@ typedef union {
     void (*run)(void);
 } vector;
 
-/* Where the stack begins, reset, NMI, the faults and what else ends here, SysTick. */
+/* The initial stack pointer, reset, NMI, faults and other exceptions that end here, SysTick. */
 static const vector vectors[NUM_VECTORS] __attribute__((section(".vectors"), used)) = {
     {.stack = stack_top}, {.run = reset}, {.run = fault}, {.run = fault},
     {.run = fault},       {.run = fault}, {.run = fault}, {.run = fault},
@@ -53,12 +53,12 @@ static const vector vectors[NUM_VECTORS] __attribute__((section(".vectors"), use
 
 void reset(void) {
 #ifndef __ARM_FEATURE_UNALIGNED
-    /* Code for the smallest processors: what they forbid, a larger one that runs it must too. */
+    /* Code for the smallest processors: forbid what they forbid on a larger one, too. */
     CCR |= UNALIGN_TRP;
 #endif
     for (uint32_t *to = data_start, *from = data_image; to < data_end;) *to++ = *from++;
     for (uint32_t *to = bss_start; to < bss_end;) *to++ = 0;
-    /* Up to here: what is below the stack's pointer is free. */
+    /* Up to here: memory below the stack pointer is free. */
     volatile uint32_t *end = (uint32_t *)__builtin_frame_address(0) - 16;
     for (volatile uint32_t *to = stack_bottom; to < end;) *to++ = PAINT;
     leave(main());
@@ -79,7 +79,7 @@ void start_ticks(void) {
 
 uint64_t ticks(void) {
     uint32_t before, left;
-    do { /* a wrap meanwhile, or one whose exception is still to come */
+    do { /* until no wrap came in between, and none has an exception pending */
         before = wraps;
         left = SYST_CVR;
     } while ((ICSR & PENDSTSET) || before != wraps);

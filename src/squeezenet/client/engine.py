@@ -9,7 +9,7 @@ from array import array
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from squeezenet._native import STACK_BYTES, Network, kernels
+from squeezenet._native import STACK_BYTES, NativeModel, kernels
 from squeezenet.arch.labels import check_labels
 from squeezenet.codec.labels import split_labels
 from squeezenet.codec.magic import read_file
@@ -81,7 +81,7 @@ class Engine:
             )
         self._data = model if isinstance(model, bytes) else read_file(Path(model))
         try:
-            self._network = Network(
+            self._network = NativeModel(
                 self._data, threads=threads, streamed=streamed, kernels=kernels or ""
             )
             kind, text = self._network.labels()

@@ -1,6 +1,6 @@
 """``export --to c``: the runtime as one .c and one .h, the model as an array, a main, a Makefile.
 
-The runtime's files have no functions or types in common, so they are put one behind the other.
+The runtime's files have no functions or types in common, so they can be concatenated.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from pathlib import Path
 from squeezenet import __version__
 from squeezenet.client import Classifier
 
-RUNTIME = Path(str(files("squeezenet"))) / "_runtime"
-_HEADERS = ("sqz_coder.h", "sqz_levels.h", "sqz_reader.h", "sqz_runtime.h")
-_LOCAL_INCLUDE = re.compile(r'^#include "[^"]*"\n', re.MULTILINE)
+RUNTIME = (Path(str(files("squeezenet"))) / "_runtime").resolve()
+_LOCAL_INCLUDE = re.compile(r'^#include "([^"]*)"\n', re.MULTILINE)
 _MACRO = re.compile(r"^#define (\w+)", re.MULTILINE)
-_BYTES_A_LINE = 20
+_BYTES_PER_LINE = 20
 
 
 def c_project(data: bytes, name: str) -> dict[str, str]:
     """Return the files of a folder that classifies with the ``.sqz`` file ``data``.
 
     Raises:
-        FloatOnlyError: the file is not for integer clients.
-        FormatError: it is no good file at all.
+        FloatOnlyError: the file is for float32 alone.
+        FormatError: it is not a valid file.
     """
     classifier = Classifier(data, streamed=True, kernels="portable")
     loaded = Classifier(data, kernels="portable")
@@ -52,28 +51,39 @@ def c_project(data: bytes, name: str) -> dict[str, str]:
 
 
 def amalgamated() -> str:
-    """Return the whole runtime as one source file."""
-    sources = [
-        *(RUNTIME / "src" / name for name in _HEADERS),
-        *sorted((RUNTIME / "src").glob("sqz_*.c")),
-        *sorted((RUNTIME / "kernels").glob("sqz_*.c")),
-    ]
+    """Return the whole runtime as one source file.
+
+    Each header of the runtime comes where it is first included. Macros of a .c file end with it,
+    since other files may have macros of the same name.
+    """
     parts = [
         f"/* The runtime of squeezenet {__version__} as one file, made by squeezenet export.\n"
         f" * Licence: Apache-2.0. */\n"
         '#include "sqz.h"\n'
     ]
-    for source in sources:
-        parts.append(f"\n/* ---- {source.name} ---- */\n")
-        text = _LOCAL_INCLUDE.sub("", source.read_text())
-        parts.append(text)
-        if source.suffix == ".c":  # its macros are its own; other files have others of that name
-            parts += [f"#undef {name}\n" for name in dict.fromkeys(_MACRO.findall(text))]
+    included = {RUNTIME / "sqz.h"}
+    for folder in ("src", "kernels"):
+        for source in sorted((RUNTIME / folder).glob("sqz_*.c")):
+            parts.append(_with_headers(source, included))
+            macros = dict.fromkeys(_MACRO.findall(source.read_text()))
+            parts += [f"#undef {name}\n" for name in macros]
     return "".join(parts)
 
 
+def _with_headers(source: Path, included: set[Path]) -> str:
+    """Return a file after the headers that it is the first to include, without the includes."""
+    text = source.read_text()
+    headers = []
+    for name in _LOCAL_INCLUDE.findall(text):
+        header = (source.parent / name).resolve()
+        if header not in included:
+            included.add(header)
+            headers.append(_with_headers(header, included))
+    return f"{''.join(headers)}\n/* ---- {source.name} ---- */\n{_LOCAL_INCLUDE.sub('', text)}"
+
+
 def _array(data: bytes) -> str:
-    lines = (data[i : i + _BYTES_A_LINE] for i in range(0, len(data), _BYTES_A_LINE))
+    lines = (data[i : i + _BYTES_PER_LINE] for i in range(0, len(data), _BYTES_PER_LINE))
     return "".join(f"    {','.join(map(str, line))},\n" for line in lines)
 
 
