@@ -1,7 +1,7 @@
 """The command line, with published weights that need no network: for tests of the documents.
 
-A squeezenet1_1 with random weights stands in the cache where the fetched file would, under a hash of
-its own. Everything else is as it is.
+A squeezenet1_1 with random weights is put into the cache in place of the fetched file, under a hash
+of its own. Everything else is as it is.
 """
 
 from __future__ import annotations

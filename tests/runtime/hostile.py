@@ -17,10 +17,10 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, FireSpec, HeadSpec, SqueezeNetSpec
 from squeezenet.codec.types import (
+    ActivationScale,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
-    TensorScale,
     round_biases,
     round_scales,
 )
@@ -303,7 +303,7 @@ def _largest_multiplier() -> CompressedModel:
     assert model.activations is not None
     first, *_ = model.activations
     model = _with_layer(model, 0, weights=_scaled(model.layers[0], 0.125))
-    activations = {**model.activations, first: TensorScale(step=0.125, zero=0)}
+    activations = {**model.activations, first: ActivationScale(scale=0.125, zero_point=0)}
     return dataclasses.replace(model, activations=activations)
 
 
