@@ -209,8 +209,7 @@ def _settings(
 
 def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
     """The recipe asked for, or one for the data, with the augmentation of the model's training."""
-    from squeezenet.train.recipe import recipe_named
-    from squeezenet.train.run import default_recipe, recorded_augmentation
+    from squeezenet.train.recipe import default_recipe, recipe_named, recorded_augmentation
 
     if name is not None:
         return recipe_named(name)

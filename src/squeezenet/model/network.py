@@ -68,7 +68,7 @@ def _max_pool(pool: PoolSpec) -> nn.Module:
 
 
 class SqueezeNet(nn.Module):
-    """(N, C, H, W) -> logits (N, K). Indices in ``features`` and ``classifier`` are torchvision's."""
+    """(N, C, H, W) -> logits (N, K). ``features`` and ``classifier`` have torchvision's indices."""
 
     def __init__(self, spec: SqueezeNetSpec) -> None:
         super().__init__()

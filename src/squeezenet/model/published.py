@@ -92,9 +92,10 @@ def published_file(name: str, *, progress: Progress | None = None) -> Path:
     try:
         return fetch(weights, folder, progress=progress)
     except FetchError as error:
+        other = " (the file there has another)" if (folder / weights.file_name).is_file() else ""
         raise FetchError(
-            f"{error}, or put {weights.file_name} (its SHA-256 begins {weights.sha256[:8]}) into "
-            f"{folder}, or name a model file of your own with --from FILE"
+            f"{error}, or put {weights.file_name} into {folder}, whose SHA-256 begins "
+            f"{weights.sha256[:8]}{other}, or name a model file of your own with --from FILE"
         ) from None
 
 
