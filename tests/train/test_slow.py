@@ -15,7 +15,8 @@ from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.load import load_model
 from squeezenet.train.recipe import recipe_named
-from squeezenet.train.run import NetworkChoice, new_model, train_run
+from squeezenet.train.run import train_run
+from squeezenet.train.start import NetworkChoice, new_model
 
 pytestmark = pytest.mark.slow
 

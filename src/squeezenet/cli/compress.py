@@ -276,8 +276,7 @@ def _settings(
 
 def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
     """Return the named recipe, or the data's default with the augmentation of the training."""
-    from squeezenet.train.recipe import recipe_named
-    from squeezenet.train.run import default_recipe, recorded_augmentation
+    from squeezenet.train.recipe import default_recipe, recipe_named, recorded_augmentation
 
     if name is not None:
         return recipe_named(name)

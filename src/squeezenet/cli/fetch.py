@@ -1,8 +1,7 @@
-"""``squeezenet fetch``: weights that others published, verified."""
+"""``squeezenet fetch``: download weights that others published."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 from squeezenet.cli.options import JsonOption
 from squeezenet.cli.output import make_progress, print_json
 from squeezenet.cli.table import Column, print_table
-from squeezenet.model.published import PUBLISHED, published
+from squeezenet.model.published import PUBLISHED, cache_folder, published
 from squeezenet.model.published import fetch as fetch_published
 
 _COLUMNS = (
@@ -23,15 +22,19 @@ _COLUMNS = (
 
 def fetch(
     name: Annotated[
-        str | None, Parameter(help="Which weights; without it they are listed.")
+        str | None, Parameter(help="Which weights; without a name, they are listed.")
     ] = None,
     /,
     *,
     out: Annotated[
-        Path | None, Parameter(help="Folder to put them in; by default the user's cache.")
+        Path | None,
+        Parameter(
+            help="Folder for the file (default: ~/.cache/squeezenet, where train --from NAME "
+            "looks)."
+        ),
     ] = None,
     mirror: Annotated[
-        str | None, Parameter(help="URL of a folder that holds the file under its own name.")
+        str | None, Parameter(help="URL of a folder that has the file under its own name.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -44,13 +47,8 @@ def fetch(
             print_table("", _COLUMNS, rows)
         return
     weights = published(name)
-    path = fetch_published(weights, out or _cache(), mirror=mirror, progress=make_progress())
+    path = fetch_published(weights, out or cache_folder(), mirror=mirror, progress=make_progress())
     if json:
         print_json({"path": str(path), "file_bytes": path.stat().st_size})
     else:
         print(path)
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "squeezenet"

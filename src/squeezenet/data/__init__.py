@@ -1,7 +1,7 @@
-"""Training sets on top of ``images``.
+"""Training and validation sets, and batches of augmented images.
 
 In:  a folder of images, split or not, or the word ``digits`` (``sources``).
-Out: training and validation sets with class weights, and batches of randomly cropped pixels in
-     an order that depends on seed and step alone (``loader``), augmented as tensors
-     (``augment``).
+Out: training and validation sets with class weights (``split``), and batches of randomly cropped
+     pixels (``loader``), augmented as tensors (``augment``). The order of the batches depends on
+     the seed and the step alone.
 """

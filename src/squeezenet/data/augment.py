@@ -1,7 +1,7 @@
-"""Random changes to training images: crop and mirroring of each image, the rest on batches.
+"""Data augmentation: random crops and flips per image, everything else per batch.
 
-Every draw comes from a generator seeded by the run's seed and the image's or batch's place in the
-run, so a resumed run sees what an uninterrupted one would have seen.
+Every draw comes from a generator that is seeded by the run's seed and the position of the image or
+batch in the run. So a resumed run sees the same pixels as an uninterrupted one.
 Legend: N images, C channels, H W height and width.
 """
 
@@ -24,17 +24,19 @@ from squeezenet.images.resize import resize
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What may be done to a training image.
+    """How training images are augmented.
 
-    crop "random_resized": a rectangle of ``min_area``..1 of the image's area and an aspect ratio
-    within ``max_aspect``, resized to the input size. crop "random": the short side resized to
-    ``zoom`` times the input size, ``padding`` pixels of the mean colour around it, and a piece of
-    the input size cut out. ``colour``: brightness, contrast and saturation change by up to this
-    fraction. ``cutout``: a square of this fraction of the input's side is blanked. ``mix``: this
-    share of a batch's images is blended with others of it (mixup, arXiv 1710.09412), for losses
-    that ask no labels. ``flip``: an image is mirrored in every other epoch (K. Jordan, "94% on
-    CIFAR-10 in 3.29 seconds on a single GPU", 2024): two epochs show each image both ways, which
-    chance would not.
+    ``crop``: "random_resized" cuts a rectangle of ``min_area`` to 1 of the image's area, with an
+    aspect ratio of at most ``max_aspect`` relative to the input's, and resizes it to the input
+    size. "random" resizes the short side to ``zoom`` times the input size, pads by ``padding``
+    pixels of the mean colour, and cuts a window of the input size.
+    ``flip``: mirror each image in every other epoch. Any two epochs in a row then show both
+    versions of an image, which independent draws do not guarantee (K. Jordan, "94% on CIFAR-10 in
+    3.29 seconds on a single GPU", 2024).
+    ``colour``: max relative change of brightness, contrast and saturation.
+    ``cutout``: side of the square that is blanked, as a fraction of the input's side.
+    ``mix``: fraction of a batch's images that are blended with other images of the batch (mixup,
+    arXiv 1710.09412); for losses without labels.
     """
 
     crop: Literal["random_resized", "random"] = "random_resized"
@@ -68,21 +70,21 @@ def random_crop(
     preprocessing: Preprocessing,
     rng: np.random.Generator,
 ) -> Pixels:
-    """Cut a random piece of RGB pixels to the record's crop size and channels: uint8 (H, W, C).
+    """Cut a random crop of RGB pixels, in the record's crop size and channels: uint8 (H, W, C).
 
-    Mirroring is left to the caller, who knows the epoch.
+    The caller, who knows the epoch, does the flip.
     """
     if augmentation.crop == "random_resized":
         top, left, height, width = _random_rectangle(
             pixels_HWC.shape, augmentation, preprocessing, rng
         )
-        piece = pixels_HWC[top : top + height, left : left + width]
-        return order_channels(resize(piece, *preprocessing.crop), preprocessing)
+        crop_HWC = pixels_HWC[top : top + height, left : left + width]
+        return order_channels(resize(crop_HWC, *preprocessing.crop), preprocessing)
     rows, columns = pixels_HWC.shape[:2]
     scale = max(preprocessing.crop[0] / rows, preprocessing.crop[1] / columns) * augmentation.zoom
     height = max(preprocessing.crop[0], round(rows * scale))
     width = max(preprocessing.crop[1], round(columns * scale))
-    # The piece's place in the resized image; with padding it may begin or end outside.
+    # The window in the resized image; with padding it may begin or end outside of the image.
     pad = augmentation.padding
     top = int(rng.integers(-pad, height + pad - preprocessing.crop[0] + 1))
     left = int(rng.integers(-pad, width + pad - preprocessing.crop[1] + 1))
@@ -94,11 +96,11 @@ def random_crop(
     if rows_inside > 0 and columns_inside > 0:
         window = (inner_top, inner_left, rows_inside, columns_inside)
         image = order_channels(resize(pixels_HWC, height, width, window), preprocessing)
-        place = (
+        inside = (
             slice(inner_top - top, inner_top - top + rows_inside),
             slice(inner_left - left, inner_left - left + columns_inside),
         )
-        out[place] = image
+        out[inside] = image
     return out
 
 
@@ -106,7 +108,7 @@ def _random_rectangle(
     shape: tuple[int, ...], augmentation: Augmentation, preprocessing: Preprocessing,
     rng: np.random.Generator,
 ) -> tuple[int, int, int, int]:  # fmt: skip
-    """Top, left, height, width of a random piece; the largest central one when luck runs out."""
+    """Top, left, height, width of a random rectangle; after 10 misfits, the largest central one."""
     rows, columns = shape[:2]
     target = preprocessing.crop[1] / preprocessing.crop[0]
     spread = math.log(augmentation.max_aspect)
@@ -126,9 +128,9 @@ def _random_rectangle(
 def augment_batch(
     pixels_NHWC: torch.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: int
 ) -> torch.Tensor:
-    """Change colours, cut out and normalise: uint8 (N, H, W, C) -> float32 (N, C, H, W).
+    """Jitter colours, normalise, cut out and mix: uint8 (N, H, W, C) -> float32 (N, C, H, W).
 
-    The result lies on the input's device in channels-last order.
+    The result is on the input's device, in channels-last memory order.
     """
     generator = torch.Generator().manual_seed(seed)
     device = pixels_NHWC.device
@@ -158,15 +160,15 @@ def augment_batch(
         inside = ((rows - draw(0, 1)).abs() < half) & ((columns - draw(0, 1)).abs() < half)
         x = x.masked_fill(inside, 0.0)
     if augmentation.mix:
-        # The larger part of a blend may come from either.
-        part = torch.where(draw(0, 1) < augmentation.mix, draw(0, 1), 0.0)
+        # The weight is uniform in 0..1: either image may dominate the blend.
+        weight = torch.where(draw(0, 1) < augmentation.mix, draw(0, 1), 0.0)
         others = torch.randperm(num, generator=generator).to(device)
-        x = torch.lerp(x, x[others], part)
+        x = torch.lerp(x, x[others], weight)
     return x.permute(0, 3, 1, 2)
 
 
 def shrink(x_NCHW: torch.Tensor, scale: float) -> torch.Tensor:
-    """Shrink images to ``scale`` of their height and width, which round up."""
+    """Resize images to ``scale`` times their height and width, rounded up."""
     size = [math.ceil(side * scale) for side in x_NCHW.shape[2:]]
     small = functional.interpolate(x_NCHW, size=size, mode="bilinear", antialias=True)
     return small.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The embedded data: scikit-learn's 1,797 handwritten digits of 8x8 pixels."""
+"""The data set ``digits``: scikit-learn's 1,797 handwritten digits of 8x8 pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from squeezenet.data.split import stratified_split
 from squeezenet.images.sets import ArrayImages
 
 DIGITS = "digits"
-"""The word that stands for this data where a folder could."""
+"""The word that names this data set wherever a folder is expected."""
 _TEST_FRACTION = 0.25
 _VAL_FRACTION = 0.1
 _SPLIT_SEED = 0
@@ -18,7 +18,7 @@ _SPLIT_SEED = 0
 
 @lru_cache(maxsize=1)
 def load_digits() -> dict[str, ArrayImages]:
-    """Return ``train``, ``val`` and ``test``: 65, 10 and 25% of each class, always the same."""
+    """Return ``train``, ``val`` and ``test``: 65, 10 and 25% of each class, the same every time."""
     from sklearn.datasets import load_digits as load
 
     bunch = load()
@@ -30,8 +30,8 @@ def load_digits() -> dict[str, ArrayImages]:
         title=DIGITS,
     )
     rest, test = stratified_split(images.labels, _TEST_FRACTION, _SPLIT_SEED)
-    val_share = _VAL_FRACTION / (1 - _TEST_FRACTION)
-    train, val = stratified_split(images.labels[rest], val_share, _SPLIT_SEED)
+    val_of_rest = _VAL_FRACTION / (1 - _TEST_FRACTION)
+    train, val = stratified_split(images.labels[rest], val_of_rest, _SPLIT_SEED)
     return {
         "train": images.subset(rest[train].tolist()),
         "val": images.subset(rest[val].tolist()),

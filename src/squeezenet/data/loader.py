@@ -1,7 +1,7 @@
 """Batches of randomly cropped training images, in an order that a resumed run repeats.
 
-Which images make batch ``step``, and how each is cropped, depends on (seed, step) alone; worker
-processes and interruptions change nothing.
+The images of batch ``step`` and their crops depend on (seed, step) alone, not on worker processes
+or interruptions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from squeezenet.images.sets import ImageSet
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainBatch:
-    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read, maybe none."""
+    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read; N may be 0."""
 
     step: int
     pixels_NHWC: torch.Tensor
@@ -32,7 +32,7 @@ class TrainBatch:
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Full batches in an epoch; a set smaller than a batch makes one."""
+    """Return the number of full batches in an epoch, at least 1."""
     return max(1, num_images // batch_size)
 
 
@@ -51,8 +51,8 @@ def iter_train_batches(
     """Yield batches ``first_step`` .. ``last_step`` - 1.
 
     Raises:
-        DataError: a whole epoch's images are bad, one after another.
-        ImageError: one is, and ``bad`` is strict.
+        DataError: none of the images can be read.
+        ImageError: one cannot be read, and ``bad`` is strict.
     """
     sampler = _StepSampler(len(images), batch_size, seed, first_step, last_step)
     loader: DataLoader[_Item] = DataLoader(
@@ -61,7 +61,7 @@ def iter_train_batches(
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=_start_worker,
-        # "spawn": a forked child of a process with BLAS or torch threads may hang.
+        # "spawn": a child forked from a process with BLAS or torch threads may hang.
         multiprocessing_context="spawn" if workers else None,
     )
     num_bad_in_a_row = 0
@@ -87,7 +87,7 @@ def iter_train_batches(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Item:
-    """A cropped image, or the message of what is wrong with it."""
+    """A cropped image, or the error message of one that cannot be read."""
 
     label: int
     pixels_HWC: Pixels | None = None
@@ -95,7 +95,7 @@ class _Item:
 
 
 class _Crops(Dataset[_Item]):
-    """Randomly cropped images; the index is (epoch, place in the set)."""
+    """Randomly cropped images; the index is (epoch, index in the set)."""
 
     def __init__(
         self, images: ImageSet, preprocessing: Preprocessing, augmentation: Augmentation, seed: int
@@ -104,24 +104,24 @@ class _Crops(Dataset[_Item]):
         self._preprocessing = preprocessing
         self._augmentation = augmentation
         self._seed = seed
-        self._mirrored_first = np.random.default_rng([seed]).integers(0, 2, len(images))
+        self._flipped_first = np.random.default_rng([seed]).integers(0, 2, len(images))
 
     def __getitem__(self, index: tuple[int, int]) -> _Item:
-        epoch, place = index
-        label = int(self._images.labels[place])
+        epoch, i = index
+        label = int(self._images.labels[i])
         try:
-            pixels = self._images.pixels(place)
+            pixels = self._images.pixels(i)
         except ImageError as error:
             return _Item(label=label, error=str(error))
-        rng = np.random.default_rng([self._seed, epoch, place])
-        piece_HWC = random_crop(pixels, self._augmentation, self._preprocessing, rng)
-        if self._augmentation.flip and (epoch + self._mirrored_first[place]) % 2:
-            piece_HWC = piece_HWC[:, ::-1]
-        return _Item(label=label, pixels_HWC=piece_HWC)
+        rng = np.random.default_rng([self._seed, epoch, i])
+        crop_HWC = random_crop(pixels, self._augmentation, self._preprocessing, rng)
+        if self._augmentation.flip and (epoch + self._flipped_first[i]) % 2:
+            crop_HWC = crop_HWC[:, ::-1]
+        return _Item(label=label, pixels_HWC=crop_HWC)
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):
-    """The indices of each batch; every epoch is a new permutation."""
+    """The indices of each batch; every epoch has a new permutation."""
 
     def __init__(
         self, num_images: int, batch_size: int, seed: int, first_step: int, last_step: int

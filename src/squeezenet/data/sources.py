@@ -1,4 +1,4 @@
-"""A DATA argument -> the sets to train on and to validate with. ``test`` is never opened here."""
+"""A DATA argument -> a training set and a validation set. ``test/`` is never opened here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from squeezenet.images.sets import ImageSet, find_splits, read_class_folders
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingData:
-    """``train`` and ``val`` share their classes. ``fingerprint`` is equal for equal data."""
+    """``train`` and ``val`` have the same classes, in the same order."""
 
     train: ImageSet
     val: ImageSet
@@ -27,6 +27,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
+        """Hash of labels and file names: 16 hex digits. Pixels are not read."""
         digest = hashlib.sha256()
         for images in (self.train, self.val):
             digest.update(images.labels.tobytes())
@@ -36,19 +37,21 @@ class TrainingData:
 
 
 VAL_FRACTION = 0.1
+"""Default fraction of each class that is held out, where there is no ``val/``."""
 _SPLIT_SEED = 0
-"""One split for all: what one command kept aside, no other command may train on."""
+"""One split for every command: images that one command holds out, no other trains on."""
 
 
 def open_training_data(source: str, *, val_fraction: float = VAL_FRACTION) -> TrainingData:
     """Open ``digits``, a folder with ``train/`` (and perhaps ``val/``), or one of class folders.
 
-    Without ``val/``, ``val_fraction`` of each class is kept aside, always the same images; those of
-    a smaller fraction are among those of a larger one.
+    Without ``val/``, ``val_fraction`` of each class is held out, the same images every time. The
+    images of a smaller fraction are a subset of those of a larger one.
 
     Raises:
-        UsageError, DataError: no such folder, no images, one class only, a class without
-            images, or classes of ``val/`` that ``train/`` does not have.
+        UsageError: no such folder.
+        DataError: no images, only one class, a class without images, or a class of ``val/`` that
+            ``train/`` does not have.
     """
     if source == DIGITS:
         digits = load_digits()
@@ -69,10 +72,13 @@ def open_training_data(source: str, *, val_fraction: float = VAL_FRACTION) -> Tr
                 f"{splits['val']}: class {unknown[0]!r} is not in {splits['train']}; "
                 "both must have the same class folders"
             )
-        table = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
-        relabelled = val.subset(range(len(val)), table[val.labels], train.class_names)
+        to_train = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
+        relabelled = val.subset(range(len(val)), to_train[val.labels], train.class_names)
         return TrainingData(train=train, val=relabelled)
     first, second = stratified_split(train.labels, val_fraction, _SPLIT_SEED)
     if len(second) == 0:
-        raise DataError(f"{root}: one image a class cannot be split; add images or a val/ folder")
+        raise DataError(
+            f"{root}: every class has a single image, so none can be held out for validation; "
+            "add images, or a val/ folder"
+        )
     return TrainingData(train=train.subset(first.tolist()), val=train.subset(second.tolist()))

@@ -1,4 +1,4 @@
-"""Splitting a set so that every class is split alike, and weighing classes of unequal size."""
+"""Stratified splits, and loss weights for classes of unequal size."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from squeezenet.images.sets import Labels
 
 
 def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
-    """Split indices 0..N-1 in two, the second holding about ``fraction`` of each class.
+    """Split indices 0..N-1 in two parts; the second has about ``fraction`` of each class.
 
-    Every class of two images or more appears on both sides; a lone image stays in the first.
-    Both parts are ascending; they depend on labels, fraction and seed alone.
+    A class of at least two images is in both parts; a single image is in the first. Both parts are
+    ascending and depend on labels, fraction and seed alone.
     """
     assert 0 < fraction < 1
     second: list[int] = []
@@ -27,7 +27,10 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[Labels
 
 
 def class_weights(labels: Labels, num_classes: int) -> npt.NDArray[np.float32]:
-    """Return a loss weight a class, inverse to its number of images, with mean 1 over images."""
+    """Return a loss weight per class, float32 (K,): inverse to its number of images.
+
+    The mean over all images is 1.
+    """
     counts = np.bincount(labels, minlength=num_classes)
     present = int(np.count_nonzero(counts))
     weights = len(labels) / (present * np.maximum(counts, 1))

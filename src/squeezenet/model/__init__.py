@@ -1,8 +1,7 @@
-"""Spec -> torch module, and foreign weights in.
+"""Torch modules: built from a spec, or read from a file of weights.
 
 In:  a spec (``network``), or a file of weights: ours, torchvision's, Han's (``load``).
-Out: a ``LoadedModel``: the record and a torch module with torchvision's state_dict keys;
-     written back as ``.safetensors`` (``safetensors_file``), with batch normalisation folded
-     (``fold``). ``published`` knows the weights that others published and fetches them; it
-     alone needs no torch.
+Out: a ``LoadedModel``: the record and a torch module with torchvision's state_dict keys. It is
+     written as ``.safetensors`` (``safetensors_file``), or its batch normalisation is folded
+     (``fold``). ``published`` fetches weights that others published; only it needs no torch.
 """

@@ -1,7 +1,7 @@
 """Fold batch normalisation into the convolution before it.
 
-In inference y = gamma (w*x - mean) / sqrt(var + eps) + beta is one convolution with weight
-w gamma / sqrt(var + eps) and bias beta - mean gamma / sqrt(var + eps). Computed in float64.
+In inference, y = gamma (w*x - mean) / sqrt(var + eps) + beta is one convolution: its weight is
+w gamma / sqrt(var + eps), its bias is beta - mean gamma / sqrt(var + eps). Computed in float64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from squeezenet.model.loaded import LoadedModel, from_state
 
 
 def fold_batch_norm(model: LoadedModel) -> LoadedModel:
-    """Return an equal model without batch normalisation; one that has none comes back as it is."""
+    """Return an equivalent model without batch normalisation; the same object if it has none."""
     spec = model.record.spec
     if not spec.batch_norm:
         return model
@@ -34,9 +34,9 @@ def fold_batch_norm(model: LoadedModel) -> LoadedModel:
             norm = model.module.get_submodule(conv.norm_key)
             assert isinstance(norm, nn.BatchNorm2d)
             assert norm.running_mean is not None and norm.running_var is not None
-            gain = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-            weight = weight * gain[:, None, None, None]
-            bias = norm.bias.detach().double() + (bias - norm.running_mean.double()) * gain
+            scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+            weight = weight * scale[:, None, None, None]
+            bias = norm.bias.detach().double() + (bias - norm.running_mean.double()) * scale
         state[f"{conv.key}.weight"] = weight.float()
         state[f"{conv.key}.bias"] = bias.float()
     record = dataclasses.replace(model.record, spec=dataclasses.replace(spec, batch_norm=False))

@@ -1,4 +1,4 @@
-"""Starting weights: He's, or those of the paper's Caffe files."""
+"""Initial weights: He's, or those of the paper's Caffe files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from squeezenet.arch.spec import NetworkSpec
 
 InitKind = Literal["he", "xavier"]
 _LAST_STD = 0.01
-"""Spread of the last convolution's weights, as in the authors' train_val.prototxt."""
+"""Standard deviation of the last convolution's weights, as in the authors' train_val.prototxt."""
 
 
 def initialise(module: nn.Module, spec: NetworkSpec, kind: InitKind, seed: int) -> None:
-    """Draw all weights anew from a seed; biases 0, batch normalisation the identity.
+    """Draw all weights from a seed; biases become 0, batch normalisation the identity.
 
     "he": normal, variance 2 / fan-in (arXiv 1502.01852). "xavier": Caffe's filler of that name,
-    uniform with variance 1 / fan-in. The last convolution is N(0, 0.01) in both.
+    uniform, variance 1 / fan-in. The last convolution is normal with standard deviation 0.01 in
+    both.
     """
     generator = torch.Generator().manual_seed(seed)
     convs = build_graph(spec).convs
@@ -44,7 +45,7 @@ def initialise(module: nn.Module, spec: NetworkSpec, kind: InitKind, seed: int) 
 
 
 def initialise_head(module: nn.Module, spec: NetworkSpec, seed: int) -> None:
-    """Draw the last convolution's weights anew, N(0, 0.01), and nothing else."""
+    """Draw the last convolution's weights, standard deviation 0.01; change nothing else."""
     layer = module.get_submodule(build_graph(spec).convs[-1].key)
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
     with torch.no_grad():

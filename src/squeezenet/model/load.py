@@ -1,4 +1,4 @@
-"""A model argument, whatever its kind -> a ``LoadedModel``."""
+"""A model argument of any kind -> a ``LoadedModel``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def load_model(path: Path, arch: str | None = None) -> LoadedModel:
     ``arch`` names the architecture of a ``.pth``; by default its shapes decide.
 
     Raises:
-        SqueezeNetError: the readers' errors, each of its kind.
+        UsageError: there is no such file.
+        FormatError, WeightsError: the file is damaged, or no model.
     """
     source = find_model(path)
     try:
@@ -50,10 +51,12 @@ def from_compressed(model: CompressedModel) -> LoadedModel:
 
 
 def to_compressed(model: LoadedModel, where: str) -> CompressedModel:
-    """Write a model in codebooks, exact to the bit.
+    """Store every layer's weights in a codebook, bit for bit.
+
+    ``where`` names the model in error messages.
 
     Raises:
-        LossyConversionError: it has batch normalisation, or a layer of too many different weights.
+        LossyConversionError: it has batch normalisation, or a layer has over 255 distinct weights.
     """
     advice = "use squeezenet compress, which is allowed to change weights"
     layers = []

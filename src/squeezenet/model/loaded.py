@@ -1,4 +1,4 @@
-"""A record with its torch module: what training, compression and evaluation pass around."""
+"""A record with its torch module: the model object of training and compression."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.codec.model_kinds import SourceFile
-from squeezenet.errors import ClassCountError, WeightsError
+from squeezenet.errors import WeightsError
 from squeezenet.model.init import initialise_head
 from squeezenet.model.network import build_module
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
-"""What weights and counters may be stored as; it must fit the network's own type exactly."""
+"""Accepted dtypes in a file. Each value must convert to the module's own dtype without loss."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
     """``module`` computes what ``record.spec`` describes.
 
-    ``source`` is the file that it was read from; None for a model made in memory.
+    ``source`` is the file that it was read from, or None for a model made in memory.
     """
 
     record: ModelRecord
@@ -36,7 +36,7 @@ class LoadedModel:
     source: SourceFile | None = None
 
     def logits(self, x_NCHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Run NumPy input through the module as inference does: (N, C, H, W) -> (N, K)."""
+        """Run the module in evaluation mode: float32 (N, C, H, W) -> logits (N, K)."""
         self.module.eval()
         device = next(self.module.parameters()).device
         with torch.inference_mode():
@@ -47,11 +47,13 @@ class LoadedModel:
 def from_state(
     record: ModelRecord, state: Mapping[str, torch.Tensor], where: str, advice: str = ""
 ) -> LoadedModel:
-    """Build a record's network and fill it from a state_dict.
+    """Build a record's network and load a state_dict.
+
+    ``where`` begins an error message, ``advice`` ends it.
 
     Raises:
-        WeightsError: names the first layer that is missing, left over or of another shape;
-            ``advice`` ends the message.
+        WeightsError: names the first layer that is missing, unknown or of another shape, or whose
+            values are not finite or do not fit its dtype.
     """
     module = build_module(record.spec)
     own = module.state_dict()
@@ -101,26 +103,18 @@ def copy_model(model: LoadedModel) -> LoadedModel:
     return dataclasses.replace(model, module=copy.deepcopy(model.module))
 
 
-def with_classes(
-    model: LoadedModel, class_names: tuple[str, ...], *, new_head: bool, seed: int
-) -> LoadedModel:
-    """Return the model answering with ``class_names``, its head drawn anew when asked to.
+def needs_new_head(model: LoadedModel, class_names: tuple[str, ...]) -> bool:
+    """Whether the model's outputs are not these classes, in this order (names or WordNet ids)."""
+    return class_names not in (model.record.class_names, model.record.class_ids)
 
-    A new head has no ReLU behind it: fine-tuning through that ReLU is known to fall 20 points
-    short.
 
-    Raises:
-        ClassCountError: the classes are others and ``new_head`` is False.
+def with_new_head(model: LoadedModel, class_names: tuple[str, ...], seed: int) -> LoadedModel:
+    """Return the model with an output per class name; the last layer's weights are drawn anew.
+
+    A new head has no ReLU after it: fine-tuning through that ReLU is known to cost
+    about 20 points of top-1.
     """
     record = model.record
-    if not new_head:
-        if class_names in (record.class_names, record.class_ids):
-            return model
-        raise ClassCountError(
-            f"the model {record.spec.name} has {len(record.class_names)} classes "
-            f"({', '.join(record.class_names[:3])}, ...) and the data has {len(class_names)} "
-            f"({', '.join(class_names[:3])}, ...); pass --new-head to learn the last layer anew"
-        )
     spec = dataclasses.replace(record.spec, num_classes=len(class_names))
     if isinstance(spec, SqueezeNetSpec):
         spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, last_relu=False))

@@ -17,17 +17,17 @@ from squeezenet.arch.spec import AlexNetSpec, FireSpec, NetworkSpec, PoolSpec, S
 
 
 def build_module(spec: NetworkSpec) -> nn.Module:
-    """Return the network with torch's default weights; see ``init`` for ours.
+    """Return the network with torch's default weights; ``init`` has ours.
 
     Raises:
-        SpecError: the spec's shapes do not work out.
+        SpecError: the spec's layers do not fit each other.
     """
     build_graph(spec)
     return SqueezeNet(spec) if isinstance(spec, SqueezeNetSpec) else AlexNet(spec)
 
 
 class Fire(nn.Module):
-    """Squeeze by 1x1 filters, expand by 1x1 and 3x3 filters side by side, perhaps bypass."""
+    """The Fire module: a 1x1 squeeze, parallel 1x1 and 3x3 expands, and an optional bypass."""
 
     def __init__(self, in_channels: int, spec: FireSpec, *, batch_norm: bool) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def _max_pool(pool: PoolSpec) -> nn.Module:
 
 
 class SqueezeNet(nn.Module):
-    """(N, C, H, W) -> logits (N, K). ``features`` and ``classifier`` count as torchvision's."""
+    """(N, C, H, W) -> logits (N, K). ``features`` and ``classifier`` have torchvision's indices."""
 
     def __init__(self, spec: SqueezeNetSpec) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class SqueezeNet(nn.Module):
                 bias=not spec.batch_norm,
             )
         )
-        if spec.batch_norm:  # by name, so that no index moves
+        if spec.batch_norm:  # named, so that the indices of the other layers stay torchvision's
             features["conv1_bn"] = nn.BatchNorm2d(stem.out_channels)
         append(nn.ReLU())
         if "conv1" in pools:
@@ -117,11 +117,11 @@ class SqueezeNet(nn.Module):
 
 
 class FullyConnected(nn.Conv2d):
-    """A convolution whose kernel covers its input, computed as the matrix product that it is.
+    """A convolution whose kernel covers its whole input, computed as a matrix product.
 
-    In bfloat16 on AMX, forward and back through alexnet_cifar is over seven times as fast so; and
-    torch 2.13's gradient of such a convolution from 4,096 channels to 10 writes beyond its memory
-    there.
+    In bfloat16 on AMX, forward and backward passes of alexnet_cifar are over seven times as fast
+    like this. There, torch 2.13's convolution gradient from 4,096 channels to 10 also writes out
+    of bounds.
     """
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,7 @@ class FullyConnected(nn.Conv2d):
 
 
 class AlexNet(nn.Module):
-    """(N, C, H, W) -> logits (N, K), as Caffe has it; keys are Caffe's layer names."""
+    """Caffe's AlexNet: (N, C, H, W) -> logits (N, K); keys are Caffe's layer names."""
 
     def __init__(self, spec: AlexNetSpec) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Weights that others published: where they are, how to know them, how to fetch them.
+"""Weights that others published: their names, URLs and hashes, the download and the cache.
 
-Downloads go to ``NAME.part`` and continue from there after an interruption; the file gets its
-name only when its SHA-256 is the published one. Standard library only.
+A download goes to ``NAME.part`` and resumes from there after an interruption. The file gets its
+final name only after its SHA-256 was verified. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ from squeezenet.progress import Progress, SilentProgress
 
 _CHUNK_BYTES = 1 << 16
 _ATTEMPTS = 4
+"""For downloads that broke off and servers with an internal error; neither a refusal nor a failed
+connection is tried again."""
 _TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """``sha256`` is the hash in hex, or as much of its beginning as was published (torchvision
-    puts 8 digits into the file's name)."""
+    """A published file.
+
+    ``sha256`` is the hash in hex, or the prefix of it that was published: torchvision puts 8 hex
+    digits into the file's name. ``about`` is one line for a list.
+    """
 
     url: str
     sha256: str
@@ -61,13 +66,37 @@ def published(name: str) -> PublishedWeights:
     """Look up published weights.
 
     Raises:
-        UnknownNameError: lists the names that there are.
+        UnknownNameError: lists the known names.
     """
     if name not in PUBLISHED:
         raise UnknownNameError(
             f"no published weights {name!r}; expected one of {', '.join(PUBLISHED)}"
         )
     return PUBLISHED[name]
+
+
+def cache_folder() -> Path:
+    """Return the user's cache for published files; ``XDG_CACHE_HOME`` moves it."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "squeezenet"
+
+
+def published_file(name: str, *, progress: Progress | None = None) -> Path:
+    """Return published weights from the cache; download them at the first use.
+
+    Raises:
+        UnknownNameError: no published weights have that name.
+        FetchError: they are not in the cache and cannot be downloaded; says where to put the file.
+    """
+    weights, folder = published(name), cache_folder()
+    try:
+        return fetch(weights, folder, progress=progress)
+    except FetchError as error:
+        other = " (the file there has another)" if (folder / weights.file_name).is_file() else ""
+        raise FetchError(
+            f"{error}, or put {weights.file_name} into {folder}, whose SHA-256 begins "
+            f"{weights.sha256[:8]}{other}, or name a model file of your own with --from FILE"
+        ) from None
 
 
 def fetch(
@@ -77,9 +106,9 @@ def fetch(
     mirror: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Download into ``folder``, or find it there already, verified; return the file's path.
+    """Download a file into ``folder`` unless it is there already; verify it; return its path.
 
-    ``mirror`` is the URL of a folder that holds the file under its own name.
+    ``mirror`` is the URL of a folder that has the file under its own name.
 
     Raises:
         FetchError: no connection, a server's refusal, or a wrong hash.
@@ -95,8 +124,7 @@ def fetch(
             _download(url, part, progress or SilentProgress())
             break
         except (http.client.HTTPException, OSError) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if refused or attempt == _ATTEMPTS:
+            if _is_final(error) or attempt == _ATTEMPTS:
                 kept = f"; {part.stat().st_size} bytes are kept to resume" if part.exists() else ""
                 raise FetchError(f"{url}: {_reason(error)}{kept}; try again later") from None
     if not _hash_matches(part, weights):
@@ -111,7 +139,7 @@ def fetch(
 
 
 def _download(url: str, part: Path, progress: Progress) -> None:
-    """Fetch what ``part`` lacks."""
+    """Fetch the bytes that ``part`` lacks."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "squeezenet"})
     if have:
@@ -119,7 +147,7 @@ def _download(url: str, part: Path, progress: Progress) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing behind what we have: let the hash decide
+        if error.code == 416 and have:  # no bytes after those that we have: the hash decides
             return
         raise
     with response:
@@ -139,6 +167,13 @@ def _download(url: str, part: Path, progress: Progress) -> None:
             os.fsync(file.fileno())
         if length and have < total:
             raise http.client.IncompleteRead(b"", total - have)
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether another attempt right away cannot help: no connection, or a refusal."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code < 500
+    return isinstance(error, urllib.error.URLError)
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Our ``.safetensors``: weights under torchvision's keys, the record in the metadata.
 
-The metadata has one key, ``squeezenet``, holding the record's canonical JSON: safetensors
-writes several keys in no fixed order, and equal models must give equal bytes.
+The metadata has a single key, ``squeezenet``, with the record's canonical JSON. safetensors writes
+several keys in no fixed order, and equal models must give equal bytes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _METADATA_KEY = "squeezenet"
 
 
 def save_safetensors(path: Path, record: ModelRecord, state: Mapping[str, torch.Tensor]) -> None:
-    """Write a record and a state_dict; all or nothing."""
+    """Write a record and a state_dict atomically."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     write_bytes_atomically(path, save(tensors, {_METADATA_KEY: record.to_json()}))
 
 
 def with_half_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Round convolution weights to float16; biases and batch normalisation stay as they are.
+    """Round convolution weights to float16; biases and batch normalisation do not change.
 
     Raises:
         LossyConversionError: a weight is too large for float16.
@@ -50,7 +50,10 @@ def load_safetensors(path: Path) -> LoadedModel:
     """Read what ``save_safetensors`` wrote.
 
     Raises:
-        TruncatedError, UnknownFormatError, MalformedError, WeightsError: each as it says.
+        TruncatedError: it is no complete .safetensors file.
+        UnknownFormatError: it has no record of ours.
+        MalformedError: the record is invalid.
+        WeightsError: the weights are not those of the record's network.
     """
     try:
         with safe_open(path, "pt") as file:

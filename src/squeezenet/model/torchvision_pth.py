@@ -1,4 +1,4 @@
-"""torchvision's SqueezeNet ``.pth`` files, read without running what a pickle may carry."""
+"""torchvision's SqueezeNet ``.pth`` files, read without executing a pickle's code."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from squeezenet.errors import MalformedError, WeightsError
 from squeezenet.model.loaded import LoadedModel, from_state
 
 _LEGACY_PICKLES = 5
+"""torch's format before 1.6: magic number, protocol, system, the object, keys of its storages."""
 _MAX_OPERATIONS = 1_000_000
+"""The state_dict of torchvision's SqueezeNets takes about 2,300."""
 _MAX_SHARED_TUPLES = 40
-"""With so many, the largest tuple of tuples has 3^13 parts."""
+"""With this many, the largest nested tuple has 3^13 elements."""
 _NO_TUPLES = {
     "BINUNICODE", "SHORT_BINSTRING", "GLOBAL", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "REDUCE",
 }  # fmt: skip
-"""Operations of a pickle that make an object which is no tuple."""
+"""Pickle operations whose result is not a tuple."""
 _ARCHITECTURES = ("squeezenet1_0", "squeezenet1_1")
 
 
 def load_pth(path: Path, arch: str | None = None) -> LoadedModel:
-    """Read a state_dict that torch saved; without ``arch`` the stem's shape tells which network.
+    """Read a state_dict that torch saved; without ``arch``, the first layer's shape decides.
 
-    The network gets torchvision's ReLU behind the last convolution, with which its weights
-    were trained. 1000 classes are ImageNet's; others are called class0, class1, ...
+    The network has torchvision's ReLU after the last convolution, as its weights were trained with
+    it. 1000 classes are ImageNet's; other numbers of classes are named class0, class1, ...
 
     Raises:
-        MalformedError: damaged, or holds anything but tensors.
-        WeightsError: it is the state of another network.
+        MalformedError: the file is damaged, or holds anything but tensors.
+        WeightsError: it holds the weights of another network.
     """
     state = _read_state(path)
     if "classifier.6.weight" in state and "features.10.weight" in state:
@@ -92,9 +94,9 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     except MalformedError:
         raise
     except Exception as error:
-        # Damaged archives surface as RuntimeError, EOFError, KeyError, UnpicklingError, ...;
-        # forbidden pickles as UnpicklingError with a page of advice on how to run them anyway, or,
-        # where the pickle is none that torch begins a file with, as ValueError.
+        # Damaged archives raise RuntimeError, EOFError, KeyError, UnpicklingError, ... A pickle
+        # with forbidden objects raises UnpicklingError, with a page on how to load it anyway; one
+        # that does not begin as torch's do raises ValueError.
         text = str(error)
         if (
             isinstance(error, ValueError)
@@ -118,8 +120,11 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _refuse_shared_tuples(pickle: IO[bytes], path: Path) -> None:
-    """Refuse tuples that stand in many places: forty of them, each twice in the next, make a key
-    of a dictionary whose hash takes hours. Some are good: settings of an optimiser share them."""
+    """Refuse a pickle that refers to its tuples many times.
+
+    Forty tuples, each twice inside the next, make a dictionary key whose hash takes hours. A few
+    references are normal: an optimiser's settings share tuples.
+    """
     tuples: set[object] = set()
     num_shared = 0
     before = ""

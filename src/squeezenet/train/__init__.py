@@ -1,7 +1,9 @@
-"""A recipe and data -> a trained run.
+"""Training: from a model, data and a recipe to a run folder.
 
-In:  a model, training data and a ``Recipe``.
-Out: a run folder (``run_folder``) with the best and last weights, the settings, metrics, and
-     checkpoints from which a killed run goes on bit for bit. ``fit`` is the loop, used by
-     compression as well; ``run`` is what ``squeezenet train`` does.
+In:  what a user asked for (``plan``): data, and perhaps an architecture or a model to fine-tune.
+Out: a run folder (``run_folder``): the best and last weights, the settings, metrics, and
+     checkpoints. A killed run resumes from these, bit for bit.
+
+``plan`` chooses what was not asked for, with ``start`` (the network at step 0) and ``recipe``.
+``run`` trains a plan into a folder. ``fit`` is the training loop, which compression uses too.
 """

@@ -1,7 +1,7 @@
 """Checkpoints that survive kills and full disks: a new file, fsynced, renamed, folder fsynced.
 
-The last two are kept. A checkpoint holds all that a run needs to go on as if never stopped;
-random numbers need no state, since every draw is seeded by (seed, step).
+A checkpoint holds everything that a run needs to resume as if it had never stopped. Random numbers
+need no state, because every draw is seeded by (seed, step). While training, the last two are kept.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import torch
 from squeezenet.errors import CheckpointError
 from squeezenet.files import write_atomically
 
-_KEPT = 2
+_KEPT_IN_TRAINING = 2
+"""The newest may be damaged by a failing disk; then the one before it is loaded."""
 _PATTERN = "step-*.pt"
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the state after ``step`` steps and drop the oldest checkpoints.
+def save_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], *, keep_all: bool = False
+) -> Path:
+    """Write the state after ``step`` steps; then remove all but the last two, or none.
 
     Raises:
         CheckpointError: it could not be written; the earlier ones are untouched.
@@ -32,29 +35,37 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         write_atomically(path, lambda file: torch.save(state, file))
     except (OSError, RuntimeError) as error:
         # torch's writer turns a failed write into a RuntimeError.
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        inner = error.__context__
-        full = full or (isinstance(inner, OSError) and inner.errno in (errno.ENOSPC, errno.EDQUOT))
+        full = _is_disk_full(error) or _is_disk_full(error.__context__)
         reason = "the disk is full" if full else str(error).splitlines()[0]
         earlier = checkpoint_paths(folder)
-        kept = f"{earlier[-1].name} is kept" if earlier else "there was none before"
+        kept = f"{earlier[-1].name} is kept" if earlier else "there is no earlier one"
         raise CheckpointError(
             f"{path}: the checkpoint could not be written ({reason}); {kept}; "
             "free some space and run the same command to resume"
         ) from None
-    for old in checkpoint_paths(folder)[:-_KEPT]:
-        with contextlib.suppress(OSError):
-            old.unlink()
+    if not keep_all:
+        _remove_all_but(folder, _KEPT_IN_TRAINING)
     return path
 
 
+def remove_old_checkpoints(folder: Path) -> None:
+    """Keep only the newest checkpoint, from which a finished run can be trained longer."""
+    _remove_all_but(folder, 1)
+
+
 def checkpoint_paths(folder: Path) -> list[Path]:
-    """Checkpoints, oldest first."""
+    """Return the checkpoints, oldest first."""
     return sorted(folder.glob(_PATTERN))
 
 
+def newest_step(folder: Path) -> int:
+    """Return the number of steps after which the newest checkpoint was written; 0 if none was."""
+    paths = checkpoint_paths(folder)
+    return int(paths[-1].stem.removeprefix("step-")) if paths else 0
+
+
 def load_latest(folder: Path) -> dict[str, Any] | None:
-    """Read the newest checkpoint that can be read, or None when there is none.
+    """Return the state of the newest readable checkpoint, or None if there are no checkpoints.
 
     Raises:
         CheckpointError: there are some, and none can be read.
@@ -64,13 +75,23 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:
-            # Damage shows as RuntimeError, EOFError, UnpicklingError, ...; the one before may do.
+            # A damaged file raises RuntimeError, EOFError, UnpicklingError, and so on.
             continue
         assert isinstance(state, dict)
         return state
     if paths:
         raise CheckpointError(
             f"{folder}: none of {len(paths)} checkpoints can be read; "
-            "remove the folder to start anew"
+            "remove the run's folder to start again"
         )
     return None
+
+
+def _remove_all_but(folder: Path, num_kept: int) -> None:
+    for path in checkpoint_paths(folder)[:-num_kept]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -9,9 +9,10 @@ from torch import nn
 
 
 class MovingAverage:
-    """Follows a module; ``module`` is the averaged copy, in evaluation mode.
+    """``module`` is the averaged copy of a module, in evaluation mode.
 
-    The decay grows from 0 to ``decay`` as (1 + t) / (10 + t), so that the start is forgotten.
+    The decay at step t is min(``decay``, (1 + t) / (10 + t)): it starts at 0.1, so the initial
+    weights have little influence (as in TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
@@ -20,7 +21,7 @@ class MovingAverage:
         self.decay = decay
 
     def update(self, source: nn.Module, step: int) -> None:
-        """Take in the weights after optimiser step ``step`` (from 0)."""
+        """Average in the weights after optimiser step ``step`` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averaged, current = self.module.state_dict(), source.state_dict()
         floats = [key for key, value in averaged.items() if value.is_floating_point()]

@@ -1,9 +1,9 @@
-"""The training loop: steps, checkpoints, validation, and a clean stop. Knows no task.
+"""The training loop: steps, checkpoints, validation, and a clean stop.
 
-``squeezenet train`` and the retraining steps of compression both run it; they differ in the
-module, the loss, and what must hold after each step. A run that was killed at any moment and
-called again with the same arguments ends with the same weights, bit for bit, on the same
-machine with the same number of threads.
+``squeezenet train`` and the retraining stages of compression run the same loop. They differ in the
+module, the loss, and what must hold after each step. A run that is killed at any moment and started
+again with the same arguments ends with the same weights, bit for bit, on the same machine with the
+same number of threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,29 +21,29 @@ from torch import nn
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import augment_batch, shrink
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
-from squeezenet.errors import DivergenceError, InterruptedRunError
+from squeezenet.errors import InterruptedRunError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import default_workers
 from squeezenet.images.sets import CachedImages, ImageSet, is_small_set
 from squeezenet.progress import Progress, SilentProgress, Task
 from squeezenet.train.checkpoint import load_latest, save_checkpoint
-from squeezenet.train.ema import MovingAverage
+from squeezenet.train.estimate import TimeEstimate
 from squeezenet.train.hardware import Hardware, choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
-from squeezenet.train.optimizers import Optimizers
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
-from squeezenet.train.schedule import rate_share
+from squeezenet.train.schedule import learning_rate_factor
 from squeezenet.train.stop import StopSignals
+from squeezenet.train.train_state import TrainState
 
-_LOG_EVERY_STEPS = 20
+_STEPS_PER_LOG = 20
 _SEED_STRIDE = 1_000_003
-"""Prime; keeps the seeds of steps and of runs with neighbouring seeds apart."""
+"""A prime above the usual number of steps: runs with neighbouring seeds share no step's seed."""
 
 
 class Loss(Protocol):
-    """Mean loss of a piece of a batch."""
+    """Mean loss of a part of a batch."""
 
     def __call__(
         self, logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
@@ -51,30 +51,35 @@ class Loss(Protocol):
 
 
 class Validate(Protocol):
-    """Judges a module; called at the end of every epoch."""
+    """Evaluates a module; called at the end of every epoch."""
 
     def __call__(self, module: nn.Module) -> Evaluation: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What does not change the result: where it runs and how often it saves.
+    """Options that do not change the result: hardware, processes, checkpoints, progress.
 
-    ``workers`` processes decode images; None starts some, one a core, for files, unless the set is
-    so small that this process can keep its pixels. (A script that starts processes needs the usual
-    ``if __name__ == "__main__"``.)
+    ``workers`` processes decode images. None starts one per core (at most 4) for image files, or
+    none if the decoded set is small enough for this process to keep. A script that starts workers
+    needs the usual ``if __name__ == "__main__"``.
+    ``keep_checkpoints``: keep all of them, instead of the last two (one after the end).
     """
 
     hardware: Hardware | None = None
     workers: int | None = 0
     checkpoint_seconds: float = 60.0
+    keep_checkpoints: bool = False
     bad: BadImages | None = None
     progress: Progress | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """``best_top1`` in percent on the validation set, at the end of epoch ``best_epoch``."""
+    """The outcome of a fit.
+
+    ``best_top1`` is the top-1 in percent on the validation set at the end of ``best_epoch``.
+    """
 
     steps: int
     epochs: float
@@ -88,10 +93,10 @@ class FitResult:
 class Fit:
     """One training job; ``run`` does it.
 
-    ``module`` ends as the last weights (the moving average, where the recipe has one).
-    ``save_weights(path, module)`` writes what ``run_folder`` calls best and last weights; best
-    is what ``validate`` finds so.
-    ``after_step(module)`` restores what must hold, such as the zeros of pruned weights.
+    ``module`` ends with the last weights: those of the moving average, if the recipe has one.
+    ``validate`` finds the best weights. ``save_weights(path, module)`` writes the best and the last
+    ones to their places in ``folder``. ``after_step(module)`` restores invariants, such as the
+    zeros of pruned weights.
     """
 
     module: nn.Module
@@ -107,12 +112,12 @@ class Fit:
     options: FitOptions = FitOptions()
 
     def run(self) -> FitResult:
-        """Train to the end, going on from the folder's newest checkpoint.
+        """Train to the end, starting from the folder's newest checkpoint if there is one.
 
         Raises:
             InterruptedRunError: a signal came; a checkpoint was written.
             CheckpointError: one could not be written; the earlier one is kept.
-            DivergenceError: the loss is no longer a finite number.
+            DivergenceError: the loss is not finite.
             DataError, ImageError: see ``iter_train_batches``.
         """
         return _Loop(self).run()
@@ -122,72 +127,57 @@ class _Loop:
     """The moving parts of a ``Fit``."""
 
     def __init__(self, job: Fit) -> None:
-        recipe = job.recipe
-        self.job = job
-        self.hardware = job.options.hardware or choose_hardware()
-        if self.hardware.device.type == "cpu":
+        recipe, num_images = job.recipe, len(job.images)
+        hardware = job.options.hardware or choose_hardware()
+        if hardware.device.type == "cpu":
             keep_freed_memory()
+        self.job = job
+        self.device = hardware.device
         self.progress = job.options.progress or SilentProgress()
-        self.steps_an_epoch = steps_per_epoch(len(job.images), recipe.batch_size)
-        self.total_steps = recipe.max_steps or recipe.epochs * self.steps_an_epoch
-        self.module = job.module.to(self.hardware.device)
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizers = Optimizers(self.module, recipe)
-        self.average = MovingAverage(self.module, recipe.ema_decay) if recipe.ema_decay else None
-        self.step = 0
-        self.rate = 0.0
+        self.steps_per_epoch = steps_per_epoch(num_images, recipe.batch_size)
+        self.total_steps = recipe.total_steps(num_images)
+        self.coarse_steps = recipe.coarse_share * self.total_steps
+        self.state = TrainState(job.module, recipe, hardware)
         self.best_top1, self.best_epoch, self.last_top1 = -1.0, 0, -1.0
         self.seconds = 0.0
 
-    @property
-    def judged(self) -> nn.Module:
-        """The module whose weights count."""
-        return self.average.module if self.average else self.module
-
     def run(self) -> FitResult:
-        job = self.job
+        job, state = self.job, self.state
         self._resume()
-        epoch_images = self.steps_an_epoch * min(job.recipe.batch_size, len(job.images))
-        images_a_step = epoch_images // self.steps_an_epoch
-        started = time.monotonic()
+        images_per_step = min(job.recipe.batch_size, len(job.images))
+        started = saved_at = time.monotonic()
         earlier_seconds = self.seconds
+        estimate = TimeEstimate(
+            state.step, self.total_steps, math.ceil(self.coarse_steps), job.recipe.coarse_scale
+        )
         with (
             StopSignals() as stop,
-            MetricsLog(job.folder.metrics, job.folder.tensorboard, self.step) as log,
+            MetricsLog(job.folder.metrics, job.folder.tensorboard, state.step) as log,
             self.progress.task(
                 "train",
-                total=self.total_steps * images_a_step,
+                total=self.total_steps * images_per_step,
                 unit="img",
-                done=self.step * images_a_step,
+                done=state.step * images_per_step,
             ) as task,
         ):
-            saved_at = started
             for batch in self._batches():
                 loss = self._train_step(batch)
-                self.step += 1
+                state.step += 1
                 self.seconds = earlier_seconds + time.monotonic() - started
                 self._report(task, log, loss, len(batch.labels))
-                ends_epoch = self.step % self.steps_an_epoch == 0
-                if ends_epoch or self.step == self.total_steps:
+                self._log_estimate(estimate)
+                ends_epoch = state.step % self.steps_per_epoch == 0
+                ends_epoch = ends_epoch or state.step == self.total_steps
+                if ends_epoch:
                     self._validate(log)
                 now = time.monotonic()
                 overdue = now - saved_at >= job.options.checkpoint_seconds
                 if ends_epoch or overdue or stop.received is not None:
                     self._save()
                     saved_at = now
-                if stop.received is not None and self.step < self.total_steps:
+                if stop.received is not None and state.step < self.total_steps:
                     raise self._interrupted(stop.received)
-        job.module.load_state_dict(self.judged.state_dict())
-        if job.save_weights is not None:
-            job.save_weights(job.folder.last, job.module)
-        return FitResult(
-            steps=self.step,
-            epochs=self.step / self.steps_an_epoch,
-            best_top1=self.best_top1,
-            best_epoch=self.best_epoch,
-            last_top1=self.last_top1,
-            seconds=round(self.seconds, 1),
-        )
+        return self._finish()
 
     def _batches(self) -> Iterator[TrainBatch]:
         job = self.job
@@ -200,110 +190,104 @@ class _Loop:
             job.recipe.augmentation,
             batch_size=job.recipe.batch_size,
             seed=job.seed,
-            first_step=self.step,
+            first_step=self.state.step,
             last_step=self.total_steps,
             workers=default_workers() if workers is None else workers,
             bad=job.options.bad if job.options.bad is not None else BadImages(),
         )
 
     def _train_step(self, batch: TrainBatch) -> float:
-        job, recipe, device = self.job, self.job.recipe, self.hardware.device
-        rate_now = rate_share(recipe, self.step, self.total_steps, self.steps_an_epoch)
-        self.optimizers.set_share(rate_now)
-        self.rate = recipe.learning_rate * rate_now
-        seed = (job.seed * _SEED_STRIDE + self.step) % 2**63
-        torch.manual_seed(seed)  # dropout
+        job, state, recipe = self.job, self.state, self.job.recipe
+        state.set_learning_rate_factor(
+            learning_rate_factor(recipe, state.step, self.total_steps, self.steps_per_epoch)
+        )
+        seed = (job.seed * _SEED_STRIDE + state.step) % 2**63
+        torch.manual_seed(seed)  # of dropout
         if not len(batch.labels):
-            return math.nan  # all of its images are bad: the step changes nothing
-        pixels = batch.pixels_NHWC.to(device, non_blocking=True)
-        labels = batch.labels.to(device, non_blocking=True)
+            return math.nan  # none of its images can be read: the step changes nothing
+        pixels = batch.pixels_NHWC.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
         x_NCHW = augment_batch(pixels, recipe.augmentation, job.preprocessing, seed)
-        if self.step < recipe.coarse_share * self.total_steps:
+        if state.step < self.coarse_steps:
             x_NCHW = shrink(x_NCHW, recipe.coarse_scale)
-        self.module.train()
-        self.optimizers.zero_grad()
-        total = torch.zeros((), device=device)
-        for start in range(0, len(labels), recipe.micro_batch):
-            piece = slice(start, start + recipe.micro_batch)
-            with self.hardware.autocast():
-                loss = job.loss(self.module(x_NCHW[piece]), x_NCHW[piece], labels[piece])
-            share = len(labels[piece]) / len(labels)
-            (loss * share).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach() * share
-        loss_value = float(total)
-        if not math.isfinite(loss_value):
-            raise DivergenceError(
-                f"the loss is {loss_value} at step {self.step} with learning rate {self.rate:.3g}; "
-                "start anew with a lower --learning-rate"
-            )
-        if recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
-        self.optimizers.step()
-        if job.after_step is not None:
-            job.after_step(self.module)
-        if self.average is not None:
-            self.average.update(self.module, self.step)
-        return loss_value
+        return state.update(x_NCHW, labels, job.loss, job.after_step)
 
     def _report(self, task: Task, log: MetricsLog, loss: float, num_images: int) -> None:
-        epoch = self.step / self.steps_an_epoch
-        epochs = self.total_steps / self.steps_an_epoch
+        step = self.state.step
+        epoch = step / self.steps_per_epoch
+        epochs = self.total_steps / self.steps_per_epoch
         note = f"epoch {epoch:.1f}/{epochs:.3g} loss {loss:.3f}"
         if self.last_top1 >= 0:
             note += f" val {self.last_top1:.1f}%"
         task.advance(num_images, note)
         if not num_images:
             return
-        if self.step % _LOG_EVERY_STEPS == 0 or self.step == self.total_steps:
-            values = {"epoch": epoch, "loss": loss, "learning_rate": self.rate}
-            log.write("train", self.step, values)
+        if step % _STEPS_PER_LOG == 0 or step == self.total_steps:
+            values = {"epoch": epoch, "loss": loss, "learning_rate": self.state.learning_rate}
+            log.write("train", step, values)
+
+    def _log_estimate(self, estimate: TimeEstimate) -> None:
+        time_left = estimate.after_step(self.state.step, time.monotonic())
+        if time_left is not None:
+            epochs = self.total_steps / self.steps_per_epoch
+            images = f"{len(self.job.images):,} images"
+            self.progress.log(f"{epochs:.3g} epochs of {images}: {time_left} left")
 
     def _validate(self, log: MetricsLog) -> None:
         if self.job.validate is None:
             return
-        result = self.job.validate(self.judged)
-        epoch = -(-self.step // self.steps_an_epoch)
-        log.write("val", self.step, {"epoch": epoch, "top1": result.top1, "top5": result.top5})
+        step, module = self.state.step, self.state.evaluated
+        result = self.job.validate(module)
+        epoch = -(-step // self.steps_per_epoch)
+        log.write("val", step, {"epoch": epoch, "top1": result.top1, "top5": result.top5})
         self.last_top1 = result.top1
-        # Of equals the latest: on a small validation set many epochs tie, and later ones, at a
+        # The latest of equals: on a small validation set many epochs tie, and later ones, at a
         # lower learning rate, generalise better.
         if result.top1 >= self.best_top1:
             self.best_top1, self.best_epoch = result.top1, epoch
             if self.job.save_weights is not None:
-                self.job.save_weights(self.job.folder.best, self.judged)
+                self.job.save_weights(self.job.folder.best, module)
 
     def _save(self) -> None:
+        state: dict[str, Any] = self.state.state_dict() | {
+            "best_top1": self.best_top1,
+            "best_epoch": self.best_epoch,
+            "last_top1": self.last_top1,
+            "seconds": self.seconds,
+        }
         save_checkpoint(
             self.job.folder.checkpoints,
-            self.step,
-            {
-                "step": self.step,
-                "module": self.module.state_dict(),
-                "optimizers": self.optimizers.state_dict(),
-                "average": self.average.module.state_dict() if self.average else None,
-                "best_top1": self.best_top1,
-                "best_epoch": self.best_epoch,
-                "last_top1": self.last_top1,
-                "seconds": self.seconds,
-            },
+            self.state.step,
+            state,
+            keep_all=self.job.options.keep_checkpoints,
         )
 
     def _resume(self) -> None:
         state = load_latest(self.job.folder.checkpoints)
         if state is None:
             return
-        self.step = state["step"]
-        self.module.load_state_dict(state["module"])
-        self.optimizers.load_state_dict(state["optimizers"])
-        if self.average is not None:
-            self.average.module.load_state_dict(state["average"])
+        self.state.load_state_dict(state)
         self.best_top1, self.best_epoch = state["best_top1"], state["best_epoch"]
         self.last_top1, self.seconds = state["last_top1"], state["seconds"]
-        self.progress.log(f"resumed {self.job.folder.path} at step {self.step}")
+        self.progress.log(f"resumed {self.job.folder.path} at step {self.state.step}")
+
+    def _finish(self) -> FitResult:
+        job = self.job
+        job.module.load_state_dict(self.state.evaluated.state_dict())
+        if job.save_weights is not None:
+            job.save_weights(job.folder.last, job.module)
+        return FitResult(
+            steps=self.state.step,
+            epochs=self.state.step / self.steps_per_epoch,
+            best_top1=self.best_top1,
+            best_epoch=self.best_epoch,
+            last_top1=self.last_top1,
+            seconds=round(self.seconds, 1),
+        )
 
     def _interrupted(self, signal_number: int) -> InterruptedRunError:
         return InterruptedRunError(
-            f"stopped at step {self.step} of {self.total_steps}; a checkpoint is in "
+            f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint is in "
             f"{self.job.folder.checkpoints}; run the same command to go on",
             signal_number,
         )

@@ -1,4 +1,4 @@
-"""Which device trains, and in which precision."""
+"""The device that trains, and its precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 
 from squeezenet.errors import UsageError
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt's numbers, from glibc's malloc.h
+_KEPT_BYTES = 1 << 30
+"""Above the largest activation of any preset at the default batch sizes."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -24,17 +26,17 @@ class Hardware:
     bfloat16: bool
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """The context for a forward pass."""
+        """Return the context for a forward pass."""
         if not self.bfloat16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
 def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hardware:
-    """Pick CUDA, then Apple's GPU, then the CPU; bfloat16 where the hardware multiplies in it.
+    """Choose CUDA, else Apple's GPU, else the CPU; bfloat16 where the hardware multiplies in it.
 
     Raises:
-        UsageError: the device asked for is not there.
+        UsageError: the requested device is not available.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -62,20 +64,20 @@ def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hard
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of handing it back to the kernel.
+    """Let glibc keep freed memory instead of returning it to the kernel.
 
-    Activations are large and are freed every step; fetching their pages anew costs a third of the
-    time of a step on a CPU. Elsewhere than on glibc this does nothing.
+    Large activations are freed at every step. Mapping their pages again costs a third of a step's
+    time on a CPU (85 instead of 130 images/s, spec/DESIGN.md). Without glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    # AVX-512 BF16 or AMX; elsewhere bfloat16 is emulated and slower than float32.
+    # AVX-512 BF16 or AMX; other CPUs emulate bfloat16, more slowly than they compute float32.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,8 +1,8 @@
-"""The first weights of a new last layer: those that logistic regression finds.
+"""Initial weights of a new last layer, by logistic regression.
 
-A random head pushes noise through a network that knows much already, and the rate that suits it
-depends on the scale of the network's features. Logistic regression on the features needs neither a
-rate nor luck ("linear probing, then fine-tuning", arXiv 2202.10054).
+The gradients of a random head distort the pretrained features below it, and a suitable learning
+rate depends on the scale of these features. Logistic regression on the features needs no learning
+rate ("linear probing, then fine-tuning", arXiv 2202.10054).
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
 
 _INVERSE_REGULARISATION = 20.0
-"""Of features of unit mean square norm; a thousandfold of it costs two points (docs/results.md)."""
+"""For features of unit mean square norm. Measured: 1000 times as much costs two points of top-1
+(docs/results.md)."""
 _MAX_ITERATIONS = 500
+"""L-BFGS iterations; scikit-learn warns where these are too few."""
 
 
 def fit_head(
     model: LoadedModel, batches: EvalBatches, *, balance: bool, progress: Progress | None = None
 ) -> None:
-    """Set the last layer to the logistic regression of ``batches``' labels on what it reads.
+    """Set the last layer to the logistic regression of ``batches``' labels on its input.
 
-    ``balance`` weighs classes of unequal size alike. The images are taken as in evaluation,
+    ``balance`` gives every class the same total weight. Images are preprocessed as in evaluation,
     without augmentation.
     """
     from sklearn.linear_model import LogisticRegression
@@ -44,7 +46,7 @@ def fit_head(
     )
     solver.fit(features_NC / scale, labels)
     weight_KC, bias_K = solver.coef_ / scale, solver.intercept_
-    if len(solver.classes_) == 2:  # one row: the second class against the first
+    if len(solver.classes_) == 2:  # scikit-learn has one row: the second class against the first
         weight_KC = np.concatenate([-weight_KC, weight_KC]) / 2
         bias_K = np.array([-1, 1]) * bias_K / 2
     with torch.no_grad():
@@ -57,16 +59,16 @@ def fit_head(
 def _features(
     model: LoadedModel, layer: nn.Conv2d, batches: EvalBatches, progress: Progress
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """What the head's answer is linear in, (N, C times kernel), and the labels."""
+    """Return the features that the logits are linear in, float64 (N, C * kernel), and labels."""
     features, labels = [], []
     padding = int(layer.padding[0])
 
     def keep(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x_NCHW = inputs[0]
-        if layer.kernel_size != (1, 1):  # a fully connected layer reads all of its input
+        if layer.kernel_size != (1, 1):  # fully connected: the kernel covers the whole input
             features.append(x_NCHW.flatten(1).cpu().double().numpy())
             return
-        # The average over all positions, among them those of the padding, where the input is 0.
+        # The average over all output positions; in the padding the input is 0.
         positions = (x_NCHW.shape[2] + 2 * padding) * (x_NCHW.shape[3] + 2 * padding)
         features.append((x_NCHW.cpu().double().sum(dim=(2, 3)) / positions).numpy())
 

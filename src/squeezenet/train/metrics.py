@@ -12,8 +12,11 @@ from squeezenet.files import write_bytes_atomically
 
 
 class MetricsLog:
-    """Appends to ``file`` and ``tensorboard``; what a killed run wrote behind ``first_step`` is
-    dropped, since the resumed run writes it again."""
+    """Appends to ``file`` and ``tensorboard``.
+
+    Lines after ``first_step`` are dropped: a killed run wrote them, and the resumed run writes
+    them again.
+    """
 
     def __init__(self, file: Path, tensorboard: Path, first_step: int) -> None:
         _truncate(file, first_step)
@@ -42,6 +45,7 @@ class MetricsLog:
 
 
 def _truncate(file: Path, first_step: int) -> None:
+    """Keep the lines up to ``first_step``; none if the run starts at step 0."""
     if not file.is_file():
         return
     kept = []
@@ -50,5 +54,5 @@ def _truncate(file: Path, first_step: int) -> None:
             if json.loads(line)["step"] <= first_step and first_step > 0:
                 kept.append(line)
         except (ValueError, KeyError):
-            continue  # half a line, from a kill while writing
+            continue  # an incomplete line: the process was killed while writing it
     write_bytes_atomically(file, "".join(line + "\n" for line in kept).encode())

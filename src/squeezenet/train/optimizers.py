@@ -1,9 +1,9 @@
-"""What turns gradients into steps: SGD, Adam, or Muon for the convolutions and SGD for the rest.
+"""Optimisers: SGD, Adam, or Muon for hidden convolutions with SGD for the other parameters.
 
-Muon (K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024) makes the
-momentum of each weight matrix orthogonal before stepping, so that every direction of a layer
-learns alike. torch.optim.Muon is not used: it takes matrices alone, no convolutions, and computes
-in bfloat16, fourteen times slower on a CPU than the float32 here.
+Muon (K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024) orthogonalises the
+momentum of each weight matrix, so that all directions of a layer learn at the same rate.
+torch.optim.Muon is not used: it accepts matrices only, no convolutions, and computes in bfloat16,
+which is fourteen times slower on a CPU than float32 here.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from torch import nn
 
 from squeezenet.train.recipe import Recipe
 
-_SQUARES = 0.99
-"""Adam's other momentum: for some hundred steps."""
+_ADAM_BETA2 = 0.99
+"""Averages squared gradients over about 100 steps; runs here have a few hundred or thousand."""
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Jordan's quintic: steep at 0, singular values end between 0.7 and 1.2."""
 _NEWTON_SCHULZ_STEPS = 5
+"""As in Jordan's Muon."""
 _MAX_ROWS = 1024
-"""Matrices with more rows and columns than this, as AlexNet has, would take longer to make
-orthogonal than all the rest of a step; SGD has them."""
+"""A matrix with both more rows and more columns, as AlexNet has, is left to SGD: orthogonalising it
+would take longer than the rest of the step."""
 
 
 class Optimizers:
-    """The optimisers of one module, seen as one."""
+    """The optimisers of one module behind one interface."""
 
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
         matrices: list[nn.Parameter] = []
         decayed: list[nn.Parameter] = []
-        free: list[nn.Parameter] = []
+        not_decayed: list[nn.Parameter] = []
         hidden = _hidden_matrices(module)
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
@@ -42,14 +43,14 @@ class Optimizers:
             elif recipe.decay_all or parameter.ndim > 1:
                 decayed.append(parameter)
             else:
-                free.append(parameter)
+                not_decayed.append(parameter)
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": free, "weight_decay": 0.0},
+            {"params": not_decayed, "weight_decay": 0.0},
         ]
         rate, momentum = recipe.learning_rate, recipe.momentum
         self._all: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(groups, lr=rate, betas=(momentum, _SQUARES))
+            torch.optim.Adam(groups, lr=rate, betas=(momentum, _ADAM_BETA2))
             if recipe.optimizer == "adam"
             else torch.optim.SGD(
                 groups, lr=rate, momentum=momentum, nesterov=recipe.nesterov and momentum > 0
@@ -66,11 +67,11 @@ class Optimizers:
             )
         self._peaks = [[group["lr"] for group in each.param_groups] for each in self._all]
 
-    def set_share(self, share: float) -> None:
-        """Let every learning rate be this share of its peak."""
+    def set_learning_rate_factor(self, factor: float) -> None:
+        """Set every learning rate to ``factor`` times its peak."""
         for each, peaks in zip(self._all, self._peaks, strict=True):
             for group, peak in zip(each.param_groups, peaks, strict=True):
-                group["lr"] = peak * share
+                group["lr"] = peak * factor
 
     def zero_grad(self) -> None:
         for each in self._all:
@@ -89,7 +90,7 @@ class Optimizers:
 
 
 def _hidden_matrices(module: nn.Module) -> set[str]:
-    """Names of the weights between hidden layers: not the first layer's, not the last's."""
+    """Return the names of the weights of all layers but the first and the last."""
     weights = [(name, value) for name, value in module.named_parameters() if value.ndim > 1]
     return {name for name, value in weights[1:-1] if min(len(value), value[0].numel()) <= _MAX_ROWS}
 
@@ -97,7 +98,7 @@ def _hidden_matrices(module: nn.Module) -> set[str]:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for convolutions: (O, I, H, W) is a matrix of O rows.
 
-    ``decay`` is decoupled: each step takes ``lr * decay`` of a weight away.
+    ``decay`` is decoupled: each step multiplies a weight by ``1 - lr * decay``.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Step on every parameter that has a gradient; return what ``closure`` gives."""
+        """Update every parameter that has a gradient; return the value of ``closure``."""
         loss = None if closure is None else closure()
         with torch.no_grad():
             self._step()
@@ -134,7 +135,7 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum"]
                 momentum.mul_(group["momentum"]).add_(parameter.grad)
                 ahead = parameter.grad.add(momentum, alpha=group["momentum"])  # Nesterov
-                # Columns may come in any order, and in this one they are contiguous.
+                # The order of the columns does not matter; in this one they are contiguous.
                 rows = ahead.movedim(1, -1).reshape(len(ahead), -1)
                 step = orthogonalise(rows) * max(1.0, rows.shape[0] / rows.shape[1]) ** 0.5
                 shape = (*ahead.movedim(1, -1).shape,)
@@ -143,7 +144,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """Return U V^T, nearly, of a matrix U S V^T, by Newton and Schulz's iteration."""
+    """Return about U V^T of a matrix U S V^T, by the Newton-Schulz iteration."""
     a, b, c = _NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x: torch.Tensor = matrix.T if tall else matrix

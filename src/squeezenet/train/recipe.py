@@ -1,34 +1,42 @@
-"""Recipes: everything that decides how a network is trained, besides network, data and seed."""
+"""Recipes: all settings of a training but the network, the data and the seed."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.serialization import from_plain
 from squeezenet.data.augment import Augmentation
+from squeezenet.data.digits import DIGITS
+from squeezenet.data.loader import steps_per_epoch
 from squeezenet.errors import SpecError, UnknownNameError
 from squeezenet.model.init import InitKind
 
-STEPS_PER_EPOCH = 16
-SMALLEST_BATCH = 16
+MIN_STEPS_PER_EPOCH = 16
+MIN_BATCH_SIZE = 16
+"""For small sets, see ``Recipe.for_set_of``. Both are choices, not measured."""
+_MAX_SMALL_INPUT = 64
+"""Largest input side in pixels for which the recipe ``small`` is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A training recipe.
 
-    Length is ``epochs`` or, if given, ``max_steps`` optimiser steps. A batch of ``batch_size`` is
-    worked through in pieces of at most ``micro_batch`` images whose gradients add up.
-    ``learning_rate`` is reached after ``warmup_epochs`` and decays to 0. ``decay_all`` puts
-    weight decay on biases and batch normalisation too. ``optimizer`` "muon" trains the weights
-    between hidden layers by Muon at ``matrix_rate`` with decoupled ``matrix_decay``, and the rest
-    by SGD; "adam" is Adam for all. The first ``coarse_share`` of the steps see images shrunk to
-    ``coarse_scale`` of their side, in networks of any input size (progressive resizing; J. Howard
-    and others, DAWNBench, 2018): they cost half, and what they teach carries over. ``clip_norm`` 0
-    and ``ema_decay`` 0 switch those off. ``balance`` weighs classes of unequal size.
-    ``batch_norm`` is what the recipe asks of a network that it trains from scratch; ``caffe`` asks
-    for the authors' geometry: 227 pixels of BGR, a padded conv10 in v1.0, and a ReLU behind it.
+    Length: ``epochs``, or ``max_steps`` optimiser steps if given.
+    Batches: ``batch_size`` images per step, computed in parts of at most ``micro_batch`` images
+    whose gradients add up. ``balance`` gives every class the same total weight in the loss.
+    Optimiser: "sgd", "adam", or "muon", which trains all weights but those of the first and last
+    layer by Muon at peak rate ``matrix_rate`` with decoupled ``matrix_decay``, and the rest by SGD.
+    ``decay_all``: weight decay on biases and batch normalisation too. ``clip_norm``: max norm of
+    the gradient, 0 for no limit. ``ema_decay``: of the weights' moving average, 0 for none.
+    Schedule: ``learning_rate`` is the peak, after ``warmup_epochs``; it decays to 0 at the end.
+    Progressive resizing (J. Howard and others, DAWNBench, 2018): the first ``coarse_share`` of the
+    steps get images at ``coarse_scale`` times their height and width, at about half the cost.
+    Network from scratch: ``init``, ``batch_norm``; ``caffe`` chooses the authors' geometry: 227
+    pixels of BGR, a padded conv10 in v1.0, and a ReLU after it.
     """
 
     name: str
@@ -58,23 +66,27 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def at_rate(self, learning_rate: float) -> Recipe:
-        """Return the recipe at another learning rate, Muon's changed by the same factor."""
+        """Return the recipe with another peak rate; Muon's changes by the same factor."""
         factor = learning_rate / self.learning_rate
         return dataclasses.replace(
             self, learning_rate=learning_rate, matrix_rate=self.matrix_rate * factor
         )
 
     def for_set_of(self, images: int) -> Recipe:
-        """Return the recipe for a set of so many images: smaller batches where they are few.
+        """Return the recipe for a set of ``images`` images, with smaller batches for a small set.
 
-        A network learns by steps; an epoch shall have ``STEPS_PER_EPOCH`` of them, in batches of
-        ``SMALLEST_BATCH`` or more. The learning rates follow the batch's size.
+        The batch size is halved until an epoch has ``MIN_STEPS_PER_EPOCH`` steps, but not below
+        ``MIN_BATCH_SIZE``. Learning rates are proportional to the batch size (arXiv 1706.02677).
         """
         size = self.batch_size
-        while size >= 2 * SMALLEST_BATCH and images < STEPS_PER_EPOCH * size:
+        while size >= 2 * MIN_BATCH_SIZE and images < MIN_STEPS_PER_EPOCH * size:
             size //= 2
         smaller = self.at_rate(self.learning_rate * size / self.batch_size)
         return dataclasses.replace(smaller, batch_size=size)
+
+    def total_steps(self, num_images: int) -> int:
+        """Return the number of optimiser steps on a training set of ``num_images``."""
+        return self.max_steps or self.epochs * steps_per_epoch(num_images, self.batch_size)
 
     def __post_init__(self) -> None:
         def require(condition: bool, what: str) -> None:
@@ -124,7 +136,7 @@ RECIPES = {
             caffe=True,
             augmentation=Augmentation(crop="random", zoom=256 / 227, flip=False, colour=0.0),
         ),
-        # A "6" flipped is no digit; 8x8 pixels bear a shift by one.
+        # No flips: a mirrored "6" is not a digit. Shifts of one pixel: the images have 8x8.
         Recipe(
             name="digits",
             epochs=60,
@@ -133,8 +145,8 @@ RECIPES = {
             learning_rate=0.1,
             augmentation=Augmentation(crop="random", padding=1, flip=False, colour=0.1),
         ),
-        # CIFAR and its like: objects that fill a frame of at most 64 pixels. Made for few epochs;
-        # docs/results.md has what was tried.
+        # For CIFAR and similar sets: objects that fill an image of at most 64 pixels. Tuned for few
+        # epochs; the alternatives that were measured are in docs/results.md.
         Recipe(
             name="small",
             epochs=64,
@@ -148,7 +160,7 @@ RECIPES = {
             coarse_share=0.4,
             augmentation=Augmentation(crop="random", padding=4, colour=0.0, cutout=0.25),
         ),
-        # The head begins as logistic regression, so little is left to learn, and slowly.
+        # The head starts as logistic regression, so a short training at a low rate is enough.
         Recipe(
             name="finetune",
             epochs=10,
@@ -167,8 +179,38 @@ def recipe_named(name: str) -> Recipe:
     """Look up a recipe.
 
     Raises:
-        UnknownNameError: lists the names that there are.
+        UnknownNameError: lists the known names.
     """
     if name not in RECIPES:
         raise UnknownNameError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def default_recipe(
+    source: str, *, input_size: tuple[int, int], start: ModelRecord | None = None
+) -> Recipe:
+    """Choose a recipe by the DATA argument and the network's input (height, width).
+
+    ``start`` is the record of a model to fine-tune. If we trained it, its augmentation is kept:
+    images that must not be flipped in one training must not be flipped in the next.
+    """
+    if start is not None:
+        recipe = recipe_named("finetune")
+        known = recorded_augmentation(start)
+        return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
+    if source == DIGITS:
+        return recipe_named("digits")
+    return recipe_named("small" if max(input_size) <= _MAX_SMALL_INPUT else "default")
+
+
+def recorded_augmentation(record: ModelRecord) -> Augmentation | None:
+    """Return the augmentation of a model's training, or None if we did not train it."""
+    provenance: Any = record.provenance
+    while isinstance(provenance, dict):
+        if "augmentation" in provenance:
+            try:
+                return from_plain(Augmentation, provenance["augmentation"], "augmentation")
+            except SpecError:
+                return None
+        provenance = provenance.get("source")
+    return None

@@ -1,10 +1,9 @@
-"""What ``squeezenet train`` does: a network, data and a recipe to a finished run folder."""
+"""A model, data and a recipe -> a finished run folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,157 +12,27 @@ from torch import nn
 from torch.nn import functional
 
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
-from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.serialization import from_plain, to_plain
+from squeezenet.arch.serialization import to_plain
 from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
-from squeezenet.data.augment import Augmentation
-from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
 from squeezenet.data.split import class_weights
-from squeezenet.errors import ImageError, SpecError, WeightsError
+from squeezenet.errors import SpecError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.evaluation.predict import evaluate
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
-from squeezenet.model.init import initialise
-from squeezenet.model.load import load_model
-from squeezenet.model.loaded import LoadedModel, with_classes
-from squeezenet.model.network import build_module
+from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.safetensors_file import save_safetensors
-from squeezenet.train.checkpoint import checkpoint_paths
+from squeezenet.progress import Progress, SilentProgress
+from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
 from squeezenet.train.fit import Fit, FitOptions, Loss, Validate
 from squeezenet.train.head import fit_head
-from squeezenet.train.recipe import Recipe, recipe_named
+from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
-_SMALL = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkChoice:
-    """Which network to train from scratch; what is None is left to the preset and the recipe."""
-
-    arch: str
-    input_size: int | None = None
-    input_channels: int | None = None
-    batch_norm: bool | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the input in pixels."""
-        if self.input_size is None:
-            return preset(self.arch).input_size
-        return (self.input_size, self.input_size)
-
-
-def suggest_input_size(arch: str, images: ImageSet) -> int | None:
-    """Return the images' own size, where a network made for large ones meets 32 pixels or fewer.
-
-    Looks at a few images across the set; ones that cannot be read are passed over here.
-    """
-    if max(preset(arch).input_size) <= _SMALL:
-        return None
-    sides: list[int] = []
-    for i in range(0, len(images), max(1, len(images) // 16)):
-        try:
-            sides.append(min(images.pixels(i).shape[:2]))
-        except ImageError:
-            continue
-    if not sides or max(sides) > _SMALL:
-        return None
-    return max(sides)
-
-
-def start_from(
-    path: Path, arch: str | None, class_names: tuple[str, ...], *, new_head: bool, seed: int
-) -> LoadedModel:
-    """Open the model to fine-tune, with the data's classes.
-
-    Raises:
-        ClassCountError: it has other classes, and ``new_head`` is False.
-        WeightsError: it is not the architecture that was asked for.
-    """
-    model = load_model(path, arch)
-    if arch is not None and model.record.spec.name != arch:
-        raise WeightsError(
-            f"{path}: is {model.record.spec.name}, --arch says {arch}; leave --arch out"
-        )
-    source = {"method": "fine-tuned", "source": model.record.provenance, "seed": seed}
-    model = with_classes(model, class_names, new_head=new_head, seed=seed)
-    return LoadedModel(
-        record=dataclasses.replace(model.record, provenance=source), module=model.module
-    )
-
-
-def default_recipe(
-    source: str, *, input_size: tuple[int, int], start: ModelRecord | None = None
-) -> Recipe:
-    """The recipe for data of which nothing is said: by its kind and the network's input.
-
-    A model that we trained, ``start``, is fine-tuned with the augmentation of its training, since
-    what must not be flipped then must not be flipped now.
-    """
-    if start is not None:
-        recipe = recipe_named("finetune")
-        known = recorded_augmentation(start)
-        return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
-    if source == DIGITS:
-        return recipe_named("digits")
-    return recipe_named("small" if max(input_size) <= 64 else "default")
-
-
-def recorded_augmentation(record: ModelRecord) -> Augmentation | None:
-    """How the images of a model's training were changed, if we trained it."""
-    provenance: Any = record.provenance
-    while isinstance(provenance, dict):
-        if "augmentation" in provenance:
-            try:
-                return from_plain(Augmentation, provenance["augmentation"], "augmentation")
-            except SpecError:
-                return None
-        provenance = provenance.get("source")
-    return None
-
-
-def new_model(
-    choice: NetworkChoice, recipe: Recipe, class_names: tuple[str, ...], seed: int
-) -> LoadedModel:
-    """Build a network for the classes and draw its first weights.
-
-    Raises:
-        UnknownNameError, SpecError: the choice makes no network.
-    """
-    batch_norm = choice.batch_norm
-    if batch_norm is None and isinstance(preset(choice.arch), SqueezeNetSpec):
-        batch_norm = recipe.batch_norm
-    spec = preset(
-        choice.arch,
-        num_classes=len(class_names),
-        input_channels=choice.input_channels,
-        input_size=choice.size if choice.input_size else None,
-        batch_norm=batch_norm,
-    )
-    preprocessing = None
-    if recipe.caffe and isinstance(spec, SqueezeNetSpec):
-        # v1.1 was released later, with an unpadded conv10.
-        padding = int(choice.arch.startswith("squeezenet1_0"))
-        head = dataclasses.replace(spec.head, last_relu=True, padding=padding)
-        spec = dataclasses.replace(spec, head=head)
-        if choice.input_size is None and spec.input_size == (224, 224):
-            spec = dataclasses.replace(spec, input_size=(227, 227))
-            preprocessing = caffe_preprocessing() if spec.input_channels == 3 else None
-    record = ModelRecord(
-        spec=spec,
-        preprocessing=preprocessing or default_preprocessing(spec),
-        class_names=class_names,
-        provenance={"method": "trained", "seed": seed},
-    )
-    module = build_module(spec)
-    initialise(module, spec, recipe.init, seed)
-    return LoadedModel(record=record, module=module)
+_VAL_BATCH_SIZE = 128
 
 
 def train_run(
@@ -177,50 +46,40 @@ def train_run(
     new_head: bool = False,
     options: FitOptions | None = None,
 ) -> dict[str, Any]:
-    """Train ``model`` on ``data`` into ``folder``; return the result that ``result.json`` holds.
+    """Train ``model`` on ``data`` into ``folder``; return the contents of ``result.json``.
 
-    ``val_fraction`` is what ``data`` was split by; it is kept in the record. ``new_head``: begin
-    with the last layer that logistic regression finds, see ``head``.
+    ``val_fraction`` is the fraction that ``data`` was split by; the record keeps it. ``new_head``:
+    fit the last layer by logistic regression first, see ``head``.
 
-    Resumes what the folder holds; a finished run is not run again.
+    An unfinished run in the folder is resumed. A finished run is returned as it is. Either may be
+    given another length (``recipe.epochs``, ``recipe.max_steps``) of at least the steps done. It
+    then continues at its newest checkpoint, with the learning rate that a run of the new length
+    has at that step: after a finished run, the rate rises again and then decays to 0.
 
     Raises:
         CheckpointError: the folder holds a run with other settings, or cannot be written.
         InterruptedRunError, DataError, ImageError: see ``Fit.run``.
     """
     options = options or FitOptions()
-    recipe = _within_reach(recipe, model.record.spec)
-    # What compression and fine-tuning need to treat the images alike.
-    provenance = model.record.provenance | {
-        "recipe": recipe.name,
-        "augmentation": to_plain(recipe.augmentation),
-        "val_fraction": val_fraction,
-    }
-    record = dataclasses.replace(model.record, provenance=provenance)
     assert data.class_names in (model.record.class_names, model.record.class_ids)
+    recipe = _without_impossible_resizing(recipe, model.record.spec)
     run = RunFolder(folder)
-    run.open(
-        {
-            "architecture": model.record.spec.name,
-            "spec": model.record.spec,
-            "preprocessing": model.record.preprocessing,
-            "start": model.record.provenance,
-            "recipe": recipe,
-            "data": data.fingerprint,
-            "seed": seed,
-        }
-    )
-    finished = run.read_result()
+    finished = _open(run, model.record, data, recipe, seed, options.progress or SilentProgress())
     if finished is not None:
-        if options.progress is not None:
-            options.progress.log(f"{folder}: this run is finished already")
         return finished
     if new_head and not checkpoint_paths(run.checkpoints):
         batches = EvalBatches(
             data.train, model.record.preprocessing, workers=options.workers, bad=options.bad
         )
         fit_head(model, batches, balance=recipe.balance, progress=options.progress)
-    job = Fit(
+    # What compression and fine-tuning need to treat the images in the same way.
+    provenance = model.record.provenance | {
+        "recipe": recipe.name,
+        "augmentation": to_plain(recipe.augmentation),
+        "val_fraction": val_fraction,
+    }
+    record = dataclasses.replace(model.record, provenance=provenance)
+    fitted = Fit(
         module=model.module,
         recipe=recipe,
         preprocessing=model.record.preprocessing,
@@ -231,8 +90,7 @@ def train_run(
         folder=run,
         seed=seed,
         options=options,
-    )
-    fitted = job.run()
+    ).run()
     result = {
         "arch": model.record.spec.name,
         "recipe": recipe.name,
@@ -243,11 +101,44 @@ def train_run(
         "classes": len(data.class_names),
     }
     run.write_result(result)
+    if not options.keep_checkpoints:
+        remove_old_checkpoints(run.checkpoints)
     return result
 
 
-def _within_reach(recipe: Recipe, spec: NetworkSpec) -> Recipe:
-    """The recipe without coarse images, where the network cannot take them."""
+def _open(
+    run: RunFolder,
+    record: ModelRecord,
+    data: TrainingData,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Open the folder for a run with these settings; return the result if it is finished."""
+    settings = {
+        "architecture": record.spec.name,
+        "spec": record.spec,
+        "preprocessing": record.preprocessing,
+        "start": record.provenance,
+        "recipe": recipe,
+        "data": data.fingerprint,
+        "seed": seed,
+    }
+    total_steps = recipe.total_steps(len(data.train))
+    if run.change_length(settings, total_steps):
+        progress.log(
+            f"{run.path}: the run goes on to {total_steps} steps, with the learning rates of a run "
+            "of that length"
+        )
+    run.open(settings)
+    finished = run.read_result()
+    if finished is not None:
+        progress.log(f"{run.path}: this run is finished; a larger --epochs trains it longer")
+    return finished
+
+
+def _without_impossible_resizing(recipe: Recipe, spec: NetworkSpec) -> Recipe:
+    """Return the recipe without progressive resizing, if the network needs its full input size."""
     if recipe.coarse_share and isinstance(spec, SqueezeNetSpec):
         height, width = (math.ceil(side * recipe.coarse_scale) for side in spec.input_size)
         try:
@@ -259,7 +150,7 @@ def _within_reach(recipe: Recipe, spec: NetworkSpec) -> Recipe:
 
 
 def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
-    """The recipe's loss: label smoothing, and class weights where classes differ in size."""
+    """Return the recipe's loss: label smoothing, and class weights if class sizes differ."""
     weights = None
     if recipe.balance:
         weights = torch.from_numpy(class_weights(images.labels, len(images.class_names)))
@@ -267,7 +158,7 @@ def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
             weights = None
 
     def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        # The mean over images, not over weights: else the pieces of a batch would not add up.
+        # The mean over images, not over weights: else the parts of a batch would not add up.
         return functional.cross_entropy(
             logits_NK.float(),
             labels,
@@ -280,9 +171,13 @@ def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
 
 
 def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> Validate:
-    """Judge modules on the validation set, prepared exactly as a client would."""
+    """Return a function that evaluates a module on the validation set, as a client would."""
     batches = EvalBatches(
-        data.val, record.preprocessing, workers=options.workers, batch_size=128, bad=options.bad
+        data.val,
+        record.preprocessing,
+        workers=options.workers,
+        batch_size=_VAL_BATCH_SIZE,
+        bad=options.bad,
     )
 
     def validate(module: nn.Module) -> Evaluation:

@@ -1,4 +1,4 @@
-"""The learning rate at each step, as a share of its peak: linear warm-up, then decay to 0."""
+"""The learning-rate schedule: linear warm-up, then decay to 0."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import math
 from squeezenet.train.recipe import Recipe
 
 
-def rate_share(recipe: Recipe, step: int, total_steps: int, steps_an_epoch: int) -> float:
-    """Return the share for step ``step`` (from 0). The warm-up never exceeds a quarter."""
-    warmup = min(round(recipe.warmup_epochs * steps_an_epoch), total_steps // 4)
+def learning_rate_factor(
+    recipe: Recipe, step: int, total_steps: int, steps_per_epoch: int
+) -> float:
+    """Return the learning rate at ``step`` (from 0) as a fraction of the recipe's peak.
+
+    The warm-up takes at most a quarter of the steps.
+    """
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total_steps // 4)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if recipe.schedule == "constant":
         return 1.0
-    done = (step - warmup) / max(1, total_steps - warmup)
-    return 1 - done if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    return 1 - progress if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))

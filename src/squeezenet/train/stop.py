@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite question: stop after this step."""
+"""SIGINT (Ctrl-C) and SIGTERM as a request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is noted in ``received``; a second SIGINT
-    raises KeyboardInterrupt at once. Outside of the main thread it does nothing."""
+    """A context in which the first SIGINT or SIGTERM only sets ``received``.
+
+    A second SIGINT raises KeyboardInterrupt at once. Signals are left alone outside of the main
+    thread.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None

@@ -43,7 +43,8 @@ from squeezenet.reference.integer_parameters import integer_parameters
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import Hardware
 from squeezenet.train.recipe import recipe_named
-from squeezenet.train.run import NetworkChoice, new_model, train_run
+from squeezenet.train.run import train_run
+from squeezenet.train.start import NetworkChoice, new_model
 
 OPTIONS = FitOptions(hardware=Hardware(device=torch.device("cpu"), bfloat16=False))
 TWO = Breadth(paths=2, steps=3)

@@ -1,0 +1,189 @@
+"""The network at step 0 of a run: from scratch, or a model to fine-tune."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
+from squeezenet.arch.presets import preset
+from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.data.digits import DIGITS
+from squeezenet.data.sources import TrainingData
+from squeezenet.errors import ImageError, WeightsError
+from squeezenet.images.sets import ImageSet
+from squeezenet.model.init import initialise
+from squeezenet.model.load import load_model
+from squeezenet.model.loaded import LoadedModel, needs_new_head, with_new_head
+from squeezenet.model.network import build_module
+from squeezenet.train.recipe import Recipe
+
+SMALL_INPUT = 32
+"""Input side in pixels of the networks for small images (``squeezenet_cifar``)."""
+MAX_SMALL_IMAGE = 64
+"""Images of at most so many pixels on their short side are no photographs."""
+PRETRAINED = "squeezenet1_1"
+"""Published weights to fine-tune by default: v1.1 has the accuracy of v1.0 at 2.4 times fewer
+operations."""
+FEW_PHOTOGRAPHS = 20_000
+FEW_PER_CLASS = 100
+"""Below either, photographs are too few to train from scratch. On 86, 347 and 531 photographs
+fine-tuning had 92.2, 82.6 and 64.1% top-1, training from scratch for three times as long 68.6, 37.4
+and 22.5% (docs/results.md). Where the two meet was not measured; these limits are a choice."""
+_SAMPLES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkChoice:
+    """A network to train from scratch; None means the preset's or the recipe's own choice.
+
+    ``input_size`` is the side of a square input in pixels.
+    """
+
+    arch: str
+    input_size: int | None = None
+    input_channels: int | None = None
+    batch_norm: bool | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input in pixels."""
+        if self.input_size is None:
+            return preset(self.arch).input_size
+        return (self.input_size, self.input_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultStart:
+    """What to train where nobody says: ``arch`` from scratch, or the ``published`` weights.
+
+    ``reason`` is for the user.
+    """
+
+    arch: str | None = None
+    input_size: int | None = None
+    published: str | None = None
+    reason: str
+
+
+def default_start(source: str, data: TrainingData) -> DefaultStart:
+    """Choose a network for data: small images from scratch, few photographs by fine-tuning."""
+    if source == DIGITS:
+        return DefaultStart(
+            arch="squeezenet_tiny", reason="training squeezenet_tiny from scratch, made for digits"
+        )
+    side = largest_short_side(data.train)
+    if side is not None and side <= MAX_SMALL_IMAGE:
+        return DefaultStart(
+            arch="squeezenet_cifar",
+            input_size=side if side > SMALL_INPUT else None,
+            reason=f"images of {side} pixels are small, so training squeezenet_cifar from scratch",
+        )
+    num_images = len(data.train) + len(data.val)
+    per_class = num_images / len(data.class_names)
+    if num_images < FEW_PHOTOGRAPHS or per_class < FEW_PER_CLASS:
+        few = f"{num_images:,} photographs"
+        if num_images >= FEW_PHOTOGRAPHS:
+            few += f" of {len(data.class_names):,} classes"
+        return DefaultStart(
+            published=PRETRAINED, reason=f"{few} are few, so fine-tuning {PRETRAINED} (ImageNet)"
+        )
+    return DefaultStart(
+        arch="squeezenet1_1",
+        reason=f"{num_images:,} photographs are many, so training squeezenet1_1 from scratch",
+    )
+
+
+def suggest_input_size(arch: str, images: ImageSet) -> int | None:
+    """Return the images' own size if they have at most 32 pixels and the network expects more.
+
+    Otherwise None, for the network's own input size.
+    """
+    if max(preset(arch).input_size) <= SMALL_INPUT:
+        return None
+    side = largest_short_side(images)
+    return side if side is not None and side <= SMALL_INPUT else None
+
+
+def largest_short_side(images: ImageSet) -> int | None:
+    """Return the largest short side of a few images across the set, in pixels.
+
+    Images that cannot be read are skipped; None if none can be read.
+    """
+    sides: list[int] = []
+    for i in range(0, len(images), max(1, len(images) // _SAMPLES)):
+        try:
+            sides.append(min(images.pixels(i).shape[:2]))
+        except ImageError:
+            continue
+    return max(sides, default=None)
+
+
+def open_pretrained(path: Path, arch: str | None) -> LoadedModel:
+    """Open the model to fine-tune; ``arch`` is needed for a ``.pth`` of unclear shapes only.
+
+    Raises:
+        WeightsError: its architecture is not ``arch``.
+        UsageError, FormatError: see ``load_model``.
+    """
+    model = load_model(path, arch)
+    if arch is not None and model.record.spec.name != arch:
+        raise WeightsError(
+            f"{path}: is {model.record.spec.name}, --arch says {arch}; leave --arch out"
+        )
+    return model
+
+
+def start_from(
+    pretrained: LoadedModel, class_names: tuple[str, ...], *, new_head: bool, seed: int
+) -> LoadedModel:
+    """Return the model with the data's classes, and the pretrained one in its provenance.
+
+    Its last layer is drawn anew if ``new_head``; else its classes must be ``class_names``.
+    """
+    assert new_head or not needs_new_head(pretrained, class_names)
+    model = with_new_head(pretrained, class_names, seed) if new_head else pretrained
+    source = {"method": "fine-tuned", "source": pretrained.record.provenance, "seed": seed}
+    return LoadedModel(
+        record=dataclasses.replace(model.record, provenance=source), module=model.module
+    )
+
+
+def new_model(
+    choice: NetworkChoice, recipe: Recipe, class_names: tuple[str, ...], seed: int
+) -> LoadedModel:
+    """Build a network for the classes and draw its initial weights.
+
+    Raises:
+        UnknownNameError, SpecError: the choice is no valid network.
+    """
+    batch_norm = choice.batch_norm
+    if batch_norm is None and isinstance(preset(choice.arch), SqueezeNetSpec):
+        batch_norm = recipe.batch_norm
+    spec = preset(
+        choice.arch,
+        num_classes=len(class_names),
+        input_channels=choice.input_channels,
+        input_size=choice.size if choice.input_size else None,
+        batch_norm=batch_norm,
+    )
+    preprocessing = None
+    if recipe.caffe and isinstance(spec, SqueezeNetSpec):
+        # v1.1 was released later, with an unpadded conv10.
+        padding = int(choice.arch.startswith("squeezenet1_0"))
+        head = dataclasses.replace(spec.head, last_relu=True, padding=padding)
+        spec = dataclasses.replace(spec, head=head)
+        if choice.input_size is None and spec.input_size == (224, 224):
+            spec = dataclasses.replace(spec, input_size=(227, 227))
+            preprocessing = caffe_preprocessing() if spec.input_channels == 3 else None
+    record = ModelRecord(
+        spec=spec,
+        preprocessing=preprocessing or default_preprocessing(spec),
+        class_names=class_names,
+        provenance={"method": "trained", "seed": seed},
+    )
+    module = build_module(spec)
+    initialise(module, spec, recipe.init, seed)
+    return LoadedModel(record=record, module=module)
