@@ -200,7 +200,7 @@ def test_missing_extra(
         ["demo", "--out", tmp_path / "demo"],
     ):
         line = failure(capsys, 1, *arguments)
-        assert "pip install 'squeezenet[train]'" in line
+        assert "pip install 'sqznet[train]'" in line
 
 
 def test_wrong_use(capsys: Capture, tmp_path: Path, sqz: Path) -> None:

@@ -186,7 +186,7 @@ def test_activations_that_both_refuse() -> None:
 def test_names_that_the_reader_refuses_too(text: str) -> None:
     """The classifier reads names without the record, and refuses what the reader refuses."""
     data = encode(random_network(0))
-    count = len(Classifier(data).class_names)
+    count = len(Classifier(data).classes)
     names = "\n".join(text.format(k) for k in range(count))
     changed = Parts.of(data).put(Section.LABELS, b"\0" + encode_text(names))
     with pytest.raises(MalformedError) as caught:

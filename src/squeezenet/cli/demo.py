@@ -9,13 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.api.open_model import open_model
+from squeezenet.api.options import require_seed
 from squeezenet.cli.compress import show_report
 from squeezenet.cli.options import (
     DIGITS,
     JsonOption,
     SeedOption,
     open_eval_images,
-    require_seed,
 )
 from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.predict import predict
@@ -92,7 +92,7 @@ def demo(
     if json:
         print_json(plain(result | {"out": str(out)}))
     else:
-        show_report(report, file, as_json=False, skipped=0)
+        show_report(report, file, as_json=False)
         print(
             f"test, {after.images} digits never seen: top-1 {before.top1:.1f}% before, "
             f"{after.top1:.1f}% after; {opened.file_bytes:,} bytes\n"

@@ -66,7 +66,7 @@ def predict_images(
             continue
         if format == "jsonl" and not json:
             print_json(plain(predictions[-1]), indent=None)
-    report_skipped(bad, progress)
+    report_skipped(bad.count, progress)
     if json:
         print_json(plain({"predictions": predictions, "skipped": bad.count}))
     elif format == "csv":

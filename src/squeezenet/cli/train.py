@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.api.open_model import open_model
-from squeezenet.arch.spec import MAX_INPUT_SIZE
+from squeezenet.api.train import train as train_run_folder
 from squeezenet.cli.options import (
     CheckpointOption,
     DeviceOption,
@@ -18,18 +17,8 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
-    require_checkpoint_every,
-    require_seed,
-    require_workers,
-    set_threads,
 )
-from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
-from squeezenet.cli.report import draw_report
-from squeezenet.errors import SpecError, SqueezeNetError, UsageError
-from squeezenet.extras import require_extra
-from squeezenet.images.bad import BadImages
-from squeezenet.images.sets import ImageSet
-from squeezenet.progress import Progress
+from squeezenet.cli.output import make_progress, plain, print_json, report_skipped
 
 
 def train(
@@ -89,142 +78,40 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train or fine-tune a network; resumes where it was stopped."""
-    require_extra("train", "training")
-    if not 0 < val_fraction < 1:
-        raise UsageError(f"--val-fraction {val_fraction}, expected between 0 and 1")
-    require_seed(seed)
-    require_workers(workers)
-    require_checkpoint_every(checkpoint_every)
-    if input_size is not None and not 1 <= input_size <= MAX_INPUT_SIZE:
-        raise UsageError(f"--input-size {input_size}, expected 1 to {MAX_INPUT_SIZE}")
-    if input_channels not in (None, 1, 3):
-        raise UsageError(f"--input-channels {input_channels}, expected 1 (grey) or 3 (colour)")
-    if epochs is not None and max_steps is not None:
-        raise UsageError("give --epochs or --max-steps, not both")
-    if new_head and from_ is None:
-        raise UsageError("--new-head is for --from MODEL; a network from scratch has a new head")
-    if from_ is not None and (input_size, input_channels, batch_norm) != (None, None, None):
-        raise UsageError(
-            "--input-size, --input-channels and --batch-norm are of the model that --from names"
-        )
-    if from_ is None and arch is None:
-        raise UsageError("give --arch NAME to train from scratch, or --from MODEL to fine-tune")
-    from squeezenet.data.sources import open_training_data
-    from squeezenet.train.fit import FitOptions
-    from squeezenet.train.hardware import choose_hardware
-    from squeezenet.train.recipe import recipe_named
-    from squeezenet.train.run import (
-        NetworkChoice,
-        default_recipe,
-        new_model,
-        start_from,
-        suggest_input_size,
-        train_run,
-    )
-    from squeezenet.train.run_folder import REPORT
-
-    set_threads(threads)
     progress = make_progress()
-    bad = bad_images(progress, strict=strict)
-    images = open_training_data(data, val_fraction=val_fraction)
-    changes = {
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "micro_batch": micro_batch,
-    }
-    given: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
-    if epochs is not None:
-        given["max_steps"] = None  # of a recipe that counts in steps
-    start = None
-    if from_ is not None:
-        start = start_from(from_, arch, images.class_names, new_head=new_head, seed=seed)
-        size = start.record.spec.input_size
-    else:
-        assert arch is not None
-        if input_size is None:
-            input_size = suggest_input_size(arch, images.train)
-        choice = NetworkChoice(
-            arch=arch,
-            input_size=input_size,
-            input_channels=input_channels,
-            batch_norm=batch_norm,
-        )
-        size = choice.size
-    if recipe is not None:
-        chosen = recipe_named(recipe)
-    elif start is not None:
-        chosen = default_recipe(data, input_size=size, start=start.record)
-    else:
-        chosen = default_recipe(data, input_size=size)
-        if batch_size is None:
-            chosen = chosen.for_set_of(len(images.train))
-    if flip is not None:
-        given["augmentation"] = dataclasses.replace(chosen.augmentation, flip=flip)
-    try:
-        chosen = dataclasses.replace(chosen, **given)
-        if learning_rate is not None:
-            chosen = chosen.at_rate(learning_rate)
-    except SpecError as error:
-        raise UsageError(str(error)) from None
-    model = start or new_model(choice, chosen, images.class_names, seed)
-    options = FitOptions(
-        hardware=choose_hardware(device, precision),
+    result = train_run_folder(
+        data,
+        out=out,
+        arch=arch,
+        from_=from_,
+        new_head=new_head,
+        recipe=recipe,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        learning_rate=learning_rate,
+        input_size=input_size,
+        input_channels=input_channels,
+        batch_norm=batch_norm,
+        flip=flip,
+        val_fraction=val_fraction,
+        seed=seed,
+        device=device,
+        precision=precision,
+        threads=threads,
+        checkpoint_every=checkpoint_every,
+        strict=strict,
         workers=workers,
-        checkpoint_seconds=checkpoint_every,
-        bad=bad,
         progress=progress,
     )
-    result = train_run(
-        model,
-        images,
-        chosen,
-        out,
-        seed=seed,
-        val_fraction=val_fraction,
-        new_head=new_head,
-        options=options,
-    )
-    report = out / REPORT
-    _draw(out, report, images.val, Path(data).resolve().name, workers, bad, progress)
-    report_skipped(bad, progress)
+    report_skipped(result.skipped, progress)
     if json:
-        print_json(plain({"out": str(out), **result, "skipped": bad.count}))
+        print_json(plain(dataclasses.asdict(result)))
         return
     print(
-        f"{out}: best top-1 {result['best_top1']:.1f}% at epoch {result['best_epoch']} on "
-        f"{result['val_images']} validation images; {result['train_images']} training images, "
-        f"{result['steps']} steps, {result['seconds']:.0f} s"
-        + (f"; pictures in {report}" if report.is_dir() else "")
+        f"{out}: best top-1 {result.best_top1:.1f}% at epoch {result.best_epoch} on "
+        f"{result.val_images} validation images; {result.train_images} training images, "
+        f"{result.steps} steps, {result.seconds:.0f} s"
+        + (f"; pictures in {result.report}" if result.report else "")
     )
-
-
-def _draw(
-    run: Path,
-    report: Path,
-    val: ImageSet,
-    data: str,
-    workers: int | None,
-    bad: BadImages,
-    progress: Progress,
-) -> None:
-    """Draw the report, if it is not there; what goes wrong costs the pictures, not the training."""
-    try:
-        require_extra("report", "drawing the report")
-        from squeezenet.report.write import CARD
-
-        if (report / CARD).is_file():
-            return
-        draw_report(
-            open_model(run),
-            val,
-            report,
-            f"kept aside from {data} and never trained on",
-            run=run,
-            chose_weights=True,
-            workers=workers,
-            bad=bad,
-            progress=progress,
-        )
-    except (SqueezeNetError, OSError, ValueError) as error:
-        progress.log(f"no report: {error}; squeezenet report draws one later")

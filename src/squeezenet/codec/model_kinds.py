@@ -23,6 +23,9 @@ MAX_MODEL_BYTES = 1 << 30
 BEST_WEIGHTS = "best.safetensors"
 LAST_WEIGHTS = "last.safetensors"
 """The weights in a run folder; the best ones are the model."""
+DEFAULT = "default"
+DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "cifar10.sqz"
+"""The word that stands for a model, and the model: the network that comes with the package."""
 
 
 class ModelKind(Enum):
@@ -61,6 +64,11 @@ class SourceFile:
         """SHA-256 of the file, in hex; read when first asked for."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_path(word: str) -> Path:
+    """Return the path that a model argument means: of the word ``default``, ``DEFAULT_MODEL``."""
+    return DEFAULT_MODEL if word == DEFAULT else Path(word)
 
 
 def find_model(path: Path) -> SourceFile:
