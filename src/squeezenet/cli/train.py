@@ -107,7 +107,7 @@ def train(
     )
     report_skipped(result.skipped, progress)
     if json:
-        print_json(plain(dataclasses.asdict(result)))
+        print_json(plain(dataclasses.asdict(result) | {"out": str(out)}))
         return
     print(
         f"{out}: best top-1 {result.best_top1:.1f}% at epoch {result.best_epoch} on "

@@ -22,8 +22,9 @@ from squeezenet.images.inputs import ImageInput, over_images, rgb_pixels
 class Classifier(Engine):
     """A ``.sqz`` model on the compiled runtime that names what is in pictures; no torch.
 
-    ``Classifier()`` is the network for CIFAR-10 that comes with the package. Arguments, attributes
-    and errors are those of ``Engine``.
+    ``Classifier()`` is the network for CIFAR-10 that comes with the package. Arguments, errors and
+    the attributes ``classes``, ``class_ids``, ``num_classes`` and ``crop_shape`` are those of
+    ``Engine``, which takes bytes alone and needs no NumPy.
     """
 
     @cached_property

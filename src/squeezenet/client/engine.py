@@ -63,8 +63,8 @@ class Engine:
     each run. Any number of Python threads may call it at once. It can be pickled and copied, by
     the bytes of the file.
 
-    ``classes`` are the names of the classes, ``class_ids`` their ids (empty where the model has
-    none), ``crop_shape`` the rows, columns and channels of the pixels that it takes.
+    ``classes`` are the names of the ``num_classes`` classes, ``class_ids`` their ids (empty where
+    the model has none), ``crop_shape`` the rows, columns and channels of the pixels that it takes.
 
     Raises:
         FloatOnlyError: a model for float32 alone, or one by Huffman codes.
