@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import squeezenet
 from tests.conftest import REPOSITORY
@@ -38,6 +39,17 @@ def test_a_name_loads_no_more_than_it_needs() -> None:
         "print('numpy' in sys.modules, 'torch' in sys.modules)"
     )
     assert run(program).splitlines() == ["False False", "True False"]
+
+
+def test_predicting_by_the_command_takes_no_numpy(tmp_path: Path) -> None:
+    Image.new("RGB", (48, 40), "skyblue").save(tmp_path / "sky.png")
+    program = (
+        "import sys, squeezenet.__main__ as program\n"
+        f"sys.argv = ['squeezenet', 'predict', {str(tmp_path / 'sky.png')!r}]\n"
+        "try: program.main()\n"
+        "except SystemExit as done: print(done.code, 'numpy' in sys.modules)"
+    )
+    assert run(program).splitlines()[-1] == "0 False"
 
 
 def test_public_names() -> None:

@@ -65,7 +65,7 @@ def compress(
     predictions): a folder, or the word ``digits``. ``val`` has labelled images to measure with, by
     default a part of the others. The same call goes on with what was interrupted. Options are
     those of ``squeezenet compress``; messages name them as a command line does: ``--max-drop`` is
-    ``max_drop``. ``workers`` and ``threads`` are as in ``train``.
+    ``max_drop``. ``workers``, ``threads`` and ``progress`` are as in ``train``.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.

@@ -103,7 +103,9 @@ def train(
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
-    process. ``report`` draws the run's report, where matplotlib is installed.
+    process. ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
+    ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
+    does.
 
     Raises:
         MissingExtraError: torch or another package of the extra ``train`` is not installed.
