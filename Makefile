@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-targets wheel lint bench clean
+.PHONY: setup demo test test-slow test-targets wheel release-check lint bench clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ test-targets: setup
 # The archive of the sources, and from it the wheel for this machine.
 wheel: setup
 	$(BIN)/python -m build --quiet --outdir dist .
+
+# Both in fresh environments: light, [report], [train]; ARGUMENTS=--skip-train leaves torch out.
+release-check: setup
+	$(BIN)/python tools/release_check.py $(ARGUMENTS)
 
 lint: setup
 	$(BIN)/ruff check .

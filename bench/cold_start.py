@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 import squeezenet as squeezenet_package
+from squeezenet.extras import DISTRIBUTION
 from squeezenet.images.decode import read_image
 
 _ROUNDS = 15
@@ -189,7 +190,7 @@ def _programs(
         yield _Program(
             name=" ".join(["squeezenet predict", *arguments]),
             command=[*predict, str(picture), *arguments],
-            installed=_installed(["squeezenet"], folders),
+            installed=_installed([DISTRIBUTION], folders),
             model=model.stat().st_size,
         )
     built = json.loads((peers / "built.json").read_text())
@@ -227,7 +228,7 @@ def _installed(names: list[str], folders: list[str]) -> int:
         seen.add(name)
         distribution = found[name]
         files = [Path(str(distribution.locate_file(file))) for file in distribution.files or ()]
-        if name == "squeezenet":  # perhaps installed as a link to its sources
+        if name == DISTRIBUTION:  # perhaps installed as a link to its sources
             files = [*Path(squeezenet_package.__file__).parent.rglob("*")]
         size += sum(f.stat().st_size for f in files if f.is_file() and f.suffix != ".pyc")
         for requirement in map(Requirement, distribution.requires or ()):

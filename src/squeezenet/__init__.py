@@ -1,11 +1,97 @@
 """squeezenet: image classifiers of a few hundred kilobytes that run anywhere.
 
+    import squeezenet
+
+    squeezenet.train("photos", arch="squeezenet1_1", out="run")
+    squeezenet.compress("run", data="photos", out="photos.sqz")
+    classify = squeezenet.Classifier("photos.sqz")
+    classify("new.jpg")[0].label
+
 Data flows one way, a folder a stage:
 
-    arch -> model -> train -> compress -> codec -> FILE.sqz -> reference
+    arch -> model -> train -> compress -> codec -> FILE.sqz -> reference | client | export
 
-Each folder's ``__init__`` says what enters it and what leaves it. Importing
-``squeezenet`` imports none of them, so the light install stays light.
+Each folder's ``__init__`` says what enters it and what leaves it. Importing ``squeezenet`` imports
+none of them, nor NumPy, nor torch: a name is loaded when it is first used.
 """
 
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from squeezenet.api.compress import compress
+    from squeezenet.api.open_model import OpenModel, open_model
+    from squeezenet.api.train import TrainResult, train
+    from squeezenet.client import Classifier, Prediction
+    from squeezenet.compress.run import CompressionReport as CompressionReport
+    from squeezenet.errors import SqueezeNetError
+
 __version__ = "0.1.0"
+__all__ = [
+    "Classifier",
+    "OpenModel",
+    "Prediction",
+    "SqueezeNetError",
+    "TrainResult",
+    "__version__",
+    "compress",
+    "open_model",
+    "train",
+]
+_MODULES = {
+    "Classifier": "client",
+    "CompressionReport": "compress.run",
+    "OpenModel": "api.open_model",
+    "Prediction": "client",
+    "SqueezeNetError": "errors",
+    "TrainResult": "api.train",
+    "open_model": "api.open_model",
+}
+"""Public name -> the module that it is loaded from; ``train`` and ``compress`` see ``_Package``.
+``CompressionReport`` is not in ``__all__``, since loading it needs torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _FunctionWithFolder:
+    """An attribute of the package that is a function, where a folder of that name exists too.
+
+    The import system assigns the folder to it, which changes nothing. The folder's modules are
+    attributes of the function, so that ``import squeezenet.train.fit as fit`` works as ever.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, package: ModuleType, owner: type) -> Any:
+        function = getattr(import_module(f"{__name__}.api.{self._name}"), self._name)
+        folder = sys.modules.get(f"{__name__}.{self._name}")
+        for name, value in vars(folder).items() if folder else ():
+            if isinstance(value, ModuleType):
+                setattr(function, name, value)
+        return function
+
+    def __set__(self, package: ModuleType, folder: ModuleType) -> None:
+        return None
+
+
+class _Package(ModuleType):
+    train = _FunctionWithFolder()
+    compress = _FunctionWithFolder()
+
+
+sys.modules[__name__].__class__ = _Package

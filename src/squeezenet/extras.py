@@ -13,6 +13,15 @@ EXTRA_MODULES = {
 """Extra of pyproject.toml -> the modules that it brings."""
 
 
+DISTRIBUTION = "sqznet"
+"""The name that pip knows; ``squeezenet`` on PyPI is another project."""
+_ADVICE = {
+    "torch": "; without a GPU, install a CPU build of torch before it, which is far smaller: "
+    "see pytorch.org/get-started",
+}
+"""Module -> what to know before it is installed."""
+
+
 def require_extra(extra: str, purpose: str) -> None:
     """Refuse in one line when an extra is not installed, before anything is imported.
 
@@ -23,5 +32,5 @@ def require_extra(extra: str, purpose: str) -> None:
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(
                 f"{purpose} needs the Python package {module!r}, which is not installed; "
-                f"install it with: pip install 'squeezenet[{extra}]'"
+                f"install it with: pip install '{DISTRIBUTION}[{extra}]'{_ADVICE.get(module, '')}"
             )

@@ -7,9 +7,9 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from squeezenet.errors import UsageError
+from squeezenet.errors import SqueezeNetError, UsageError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -49,6 +49,27 @@ def remove_leftovers(folder: Path) -> None:
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write bytes by ``write_atomically``."""
     write_atomically(path, lambda file: file.write(data))
+
+
+def read_open_file(
+    file: Any, unnamed: str, error: type[SqueezeNetError], limit: int = -1
+) -> tuple[str, bytes]:
+    """Return the name of an open file, ``unnamed`` if it has none, and its bytes from here on.
+
+    No more than ``limit`` bytes are read, if it is given.
+
+    Raises:
+        SqueezeNetError: the file was opened as text; it is of the class ``error``.
+    """
+    own = getattr(file, "name", None)
+    name = own if isinstance(own, str) else unnamed
+    try:
+        content = file.read(limit)
+    except UnicodeDecodeError:  # a text file reads by decoding
+        content = ""
+    if not isinstance(content, bytes):
+        raise error(f"{name}: gives text, expected a file opened for bytes, mode 'rb'")
+    return name, content
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from squeezenet.api.model_argument import DEFAULT_MODEL
 from squeezenet.cli.app import run as cli
 from squeezenet.codec import container
 from squeezenet.codec.han import read_net
+from squeezenet.codec.model_kinds import DEFAULT_MODEL
 from squeezenet.model.load import load_model
 from tests.cli.running import Capture, as_json, failure, output
 from tests.model.test_model import torchvision_state

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from squeezenet.api.model_argument import DEFAULT_MODEL
 from squeezenet.cli.app import run as cli
 from squeezenet.cli.failures import report_errors
 from squeezenet.cli.plain_predict import plain_predict
+from squeezenet.codec.model_kinds import DEFAULT_MODEL
 
 Capture = pytest.CaptureFixture[str]
 

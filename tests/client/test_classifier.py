@@ -3,7 +3,11 @@ and refuses wrong use."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import io
+import multiprocessing
+import pickle
 import re
 import subprocess
 import sys
@@ -17,8 +21,9 @@ from PIL import Image
 from squeezenet.arch.preprocessing import ChannelOrder, Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, PoolSpec
-from squeezenet.client import Classifier, available_kernels
+from squeezenet.client import Classifier, Engine, available_kernels
 from squeezenet.codec.container import Section, decode, encode
+from squeezenet.codec.model_kinds import DEFAULT_MODEL
 from squeezenet.codec.range_text import encode_text
 from squeezenet.errors import (
     ChecksumError,
@@ -127,20 +132,150 @@ def test_crops_as_the_resize_says(channels: ChannelOrder, shape: tuple[int, int]
     np.testing.assert_array_equal(classifier.crop(pixels), crop_pixels(pixels, prep))
 
 
-def test_answers_for_files_pictures_and_arrays(tmp_path: Path) -> None:
-    model = random_network(3)
+@pytest.fixture
+def classify(tmp_path: Path) -> Classifier:
     path = tmp_path / "m.sqz"
-    path.write_bytes(encode(model))
+    path.write_bytes(encode(random_network(3)))
+    return Classifier(path)
+
+
+def picture(kind: str, folder: Path) -> Path:
+    """Write a picture that a careless reader shows otherwise than a viewer does."""
+    rng = np.random.default_rng(1)
+    rgb = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    rgb[:15] //= 4  # so that turning it matters
+    path = folder / f"{kind}.{'jpg' if kind in ('exif', 'cmyk') else 'png'}"
+    options: dict[str, object] = {}
+    image = Image.fromarray(rgb)
+    if kind == "exif":
+        exif = image.getexif()
+        exif[0x0112] = 6  # the camera was held upright
+        options["exif"] = exif
+    elif kind == "rgba":
+        image.putalpha(Image.fromarray(rng.integers(0, 256, (30, 40), dtype=np.uint8)))
+    elif kind == "grey16":
+        image = Image.fromarray(rng.integers(0, 65536, (30, 40), dtype=np.uint16))
+    elif kind == "palette":
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=4)
+        options["transparency"] = 0
+    elif kind == "cmyk":
+        image = image.convert("CMYK")
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["rgb", "exif", "rgba", "grey16", "palette", "cmyk"])
+def test_predictions_do_not_depend_on_how_an_image_comes_in(
+    classify: Classifier, tmp_path: Path, kind: str
+) -> None:
+    path = picture(kind, tmp_path)
+    expected = classify(read_image(path))
+    with Image.open(path) as image:
+        assert classify(image) == expected
+    assert classify(path) == classify(str(path)) == expected
+    assert classify(path.read_bytes()) == classify(bytearray(path.read_bytes())) == expected
+    assert classify(io.BytesIO(path.read_bytes())) == expected
+    with path.open("rb") as file:
+        assert classify(file) == expected
+
+
+def test_the_kinds_of_pictures_differ_when_read_carelessly(tmp_path: Path) -> None:
+    """Else the test above would show nothing."""
+    for kind in ("exif", "rgba", "grey16", "palette"):
+        path = picture(kind, tmp_path)
+        with Image.open(path) as image:
+            careless = np.asarray(image.convert("RGB"))
+        assert not np.array_equal(careless, read_image(path)), kind
+
+
+def test_predictions_are_the_best_first(classify: Classifier) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "p.png")
-    classifier = Classifier(path)
-    answers = classifier(tmp_path / "p.png", top=2)
-    assert answers == classifier(str(tmp_path / "p.png"), top=2)
-    assert answers == classifier(pixels, top=2) == classifier(Image.fromarray(pixels), top=2)
-    assert len(answers) == 2 and answers[0].probability >= answers[1].probability
-    everything = classifier(read_image(tmp_path / "p.png"), top=1000)
-    assert sum(answer.probability for answer in everything) == pytest.approx(1)
-    assert classifier.integer_logits(np.zeros((0, *classifier.crop_shape), np.uint8)).shape[0] == 0
+    two = classify(pixels, top=2)
+    assert len(two) == 2 and two[0].probability >= two[1].probability
+    everything = classify(pixels, top=1000)
+    assert len(everything) == classify.num_classes and everything[:2] == two
+    assert sum(prediction.probability for prediction in everything) == pytest.approx(1)
+    assert [p.label for p in sorted(everything)] == sorted(classify.classes)
+    assert classify.integer_logits(np.zeros((0, *classify.crop_shape), np.uint8)).shape[0] == 0
+
+
+def test_grey_pixels_are_equal_channels(classify: Classifier) -> None:
+    grey = np.random.default_rng(2).integers(0, 256, (30, 40), dtype=np.uint8)
+    assert classify(grey) == classify(np.stack([grey] * 3, axis=2))
+    assert classify(grey) == classify(Image.fromarray(grey))
+
+
+def test_an_array_need_not_be_contiguous(classify: Classifier) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    assert classify(pixels[::2, ::-2]) == classify(pixels[::2, ::-2].copy())
+
+
+def test_a_list_of_images_gives_a_list(classify: Classifier, tmp_path: Path) -> None:
+    path = picture("rgb", tmp_path)
+    images = [path, path.read_bytes(), read_image(path)]
+    assert classify(images, top=2) == [classify(path, top=2)] * 3
+    assert classify(tuple(images)) == classify(images)
+    assert classify([]) == []
+
+
+def test_the_default_is_the_network_of_the_package(tmp_path: Path) -> None:
+    default = Classifier()
+    assert default.classes == Classifier("default").classes == Classifier(DEFAULT_MODEL).classes
+    assert default.classes[:2] == ("airplane", "automobile") and default.class_ids == ()
+    path = picture("rgb", tmp_path)
+    assert default(path) == Classifier(DEFAULT_MODEL.read_bytes())(path)
+    with DEFAULT_MODEL.open("rb") as file:
+        assert default(path) == Classifier(file)(path)
+
+
+def test_repr_says_what_it_is(tmp_path: Path) -> None:
+    model = random_network(3)
+    data = encode(model)
+    (tmp_path / "photos.sqz").write_bytes(data)
+    classifier = Classifier(str(tmp_path / "photos.sqz"), kernels="portable", streamed=True)
+    height, width = model.record.preprocessing.crop
+    colour = "grey" if model.record.preprocessing.channels == "L" else "RGB"
+    assert repr(classifier) == (
+        f"Classifier({str(tmp_path / 'photos.sqz')!r}, {len(model.record.class_names)} classes, "
+        f"{height}x{width} {colour}, {len(data):,} bytes, kernels 'portable', streamed)"
+    )
+    assert repr(Classifier()).startswith("Classifier('default', 10 classes, 32x32 RGB, 89,981 byte")
+
+
+@pytest.mark.parametrize("kind", [Classifier, Engine])
+def test_pickled_and_copied(tmp_path: Path, kind: type[Engine]) -> None:
+    """From the bytes and the options: the file may be gone."""
+    path = tmp_path / "m.sqz"
+    path.write_bytes(encode(random_network(3)))
+    original = kind(path, threads=2, kernels="portable", streamed=True)
+    path.unlink()
+    pixels = bytes(range(256)) * 3
+    expected = original.predict_bytes(pixels, 16, 16, 5)
+    for twin in (
+        pickle.loads(pickle.dumps(original)),
+        copy.copy(original),
+        copy.deepcopy([original])[0],
+    ):
+        assert type(twin) is kind and repr(twin) == repr(original)
+        assert (twin.classes, twin.class_ids) == (original.classes, original.class_ids)
+        assert (twin.arena_bytes, twin.memory_bytes) == (
+            original.arena_bytes,
+            original.memory_bytes,
+        )
+        assert twin.predict_bytes(pixels, 16, 16, 5) == expected
+
+
+def test_kernels_of_another_machine_are_refused_when_unpickled() -> None:
+    state = Classifier(kernels="portable").__getstate__()
+    twin = Classifier.__new__(Classifier)
+    with pytest.raises(UsageError, match="no kernels 'abacus' here, expected one of"):
+        twin.__setstate__(state | {"_asked_kernels": "abacus"})
+
+
+def test_in_worker_processes(classify: Classifier) -> None:
+    pixels = [np.full((9, 9, 3), value, np.uint8) for value in (0, 90, 250)]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(classify, pixels) == [classify(each) for each in pixels]
 
 
 def test_many_python_threads_share_one_classifier() -> None:
@@ -186,7 +321,7 @@ def test_activations_that_both_refuse() -> None:
 def test_names_that_the_reader_refuses_too(text: str) -> None:
     """The classifier reads names without the record, and refuses what the reader refuses."""
     data = encode(random_network(0))
-    count = len(Classifier(data).class_names)
+    count = len(Classifier(data).classes)
     names = "\n".join(text.format(k) for k in range(count))
     changed = Parts.of(data).put(Section.LABELS, b"\0" + encode_text(names))
     with pytest.raises(MalformedError) as caught:
@@ -222,9 +357,47 @@ def test_wrong_use(tmp_path: Path, tiny_record: ModelRecord) -> None:
     for pixels in (np.zeros((2, 1, 1, 7), np.uint8), np.zeros((1, *classifier.crop_shape))):
         with pytest.raises(ImageError, match="expected uint8"):
             classifier.integer_logits(pixels)
-    for picture in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
-        with pytest.raises(ImageError, match="a picture is"):
-            classifier(picture)
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (None, "image: found NoneType, expected a path, bytes or a file object of an image file"),
+        (7, "image: found int, expected"),
+        (np.zeros((4, 4, 3)), "image: found an array of float64 (4, 4, 3), expected"),
+        (np.zeros((4, 4, 4), np.uint8), "image: found an array of uint8 (4, 4, 4), expected"),
+        (np.zeros((0, 4, 3), np.uint8), "image: found an array of uint8 (0, 4, 3), expected"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "pass list(array) for a batch"),
+        ("none.jpg", "none.jpg: no such file"),
+        (b"GIF89a", "image in memory: not a readable image"),
+        (io.StringIO("text"), "file object: gives text, expected a file opened for bytes"),
+        ([np.zeros((4, 4), np.uint8), 7], "image 1 of the list: found int, expected"),
+        ([[0, 1], [2, 3]], "image 0 of the list: found list, expected"),
+    ],
+)
+def test_what_is_no_image_is_named(classify: Classifier, image: object, found: str) -> None:
+    with pytest.raises(ImageError, match=re.escape(found)) as caught:
+        classify(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_closed_pillow_image_is_refused(classify: Classifier, tmp_path: Path) -> None:
+    image = Image.open(picture("rgb", tmp_path))
+    image.close()
+    with pytest.raises(ImageError, match="Pillow image: not a readable image"):
+        classify(image)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (7, "model: found int, expected the path of a .sqz file"),
+        (io.StringIO("text"), "model: gives text, expected a file opened for bytes"),
+    ],
+)
+def test_what_is_no_model_is_named(model: object, found: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(found)):
+        Classifier(model)
 
 
 def test_no_classes_at_all() -> None:

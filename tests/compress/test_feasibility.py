@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from squeezenet.api.model_argument import DEFAULT_MODEL
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.container import encode, read_sqz
+from squeezenet.codec.model_kinds import DEFAULT_MODEL
 from squeezenet.codec.types import LevelWeights
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.feasibility import min_file_bytes, require_reachable

@@ -329,7 +329,7 @@ def test_a_report_tells_the_story_and_cannot_cost_a_run(
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)
     card = (run / "report" / "MODEL_CARD.md").read_text()
-    assert "epoch that did best" in card and "kept aside from digits" in card
+    assert "epoch that did best" in card and "held out from digits" in card
     assert {path.suffix for path in (run / "report").iterdir()} == {".md", ".png", ".svg"}
     assert (run / "report" / "curves.png").is_file()
     shutil.rmtree(run / "report")

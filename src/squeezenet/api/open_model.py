@@ -1,57 +1,124 @@
-"""A model argument, whatever its kind, ready to run on batches of cropped pixels."""
+"""A model argument, whatever its kind, ready to run on images or on batches of cropped pixels."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from squeezenet.client import Prediction
-from squeezenet.codec.model_kinds import ModelKind, SourceFile, find_model, read_compressed
-from squeezenet.errors import FloatOnlyError
+from squeezenet.codec.model_kinds import (
+    DEFAULT,
+    ModelKind,
+    SourceFile,
+    find_model,
+    model_path,
+    read_compressed,
+)
+from squeezenet.errors import FloatOnlyError, UsageError
 from squeezenet.extras import require_extra
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from squeezenet.api.predictor import Predictor
     from squeezenet.arch.record import ModelRecord
+    from squeezenet.client import Classifier
     from squeezenet.evaluation.predict import LogitsFn
+    from squeezenet.images.decode import Pixels
+    from squeezenet.images.inputs import ImageInput
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OpenModel:
     """A model that is ready to run.
 
-    ``network`` maps cropped uint8 pixels (N, H, W, C) to float32 logits (N, K). ``source`` is the
-    file that the weights come from. Files for integer clients run on the compiled runtime and give
-    the same logits as on any other client, bit for bit.
+    ``record`` has the network's spec, its preprocessing, class names and provenance. ``network``
+    maps cropped uint8 pixels (N, H, W, C) to float32 logits (N, K). ``source`` is the file that the
+    weights come from. Files for integer clients run on the compiled runtime, ``classifier``, and
+    give the same logits as on any other client, bit for bit; for others it is None.
     """
 
     record: ModelRecord
     network: LogitsFn
     source: SourceFile
     arithmetic: Literal["integer", "float32"]
+    classifier: Classifier | None = None
 
     @property
     def file_bytes(self) -> int:
         """Size of the file on disk."""
         return self.source.num_bytes
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.record.class_names
+
+    @overload
+    def predict(self, image: ImageInput, top: int = 5) -> list[Prediction]: ...
+
+    @overload
+    def predict(
+        self, image: list[Any] | tuple[Any, ...], top: int = 5
+    ) -> list[list[Prediction]]: ...
+
+    def predict(
+        self, image: ImageInput | list[Any] | tuple[Any, ...], top: int = 5
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """Return the ``top`` most probable classes of an image, best first; of a list, a list each.
+
+        ``image``: a path, the bytes of an image file, a file object, a Pillow image, or pixels,
+        uint8 (H, W, 3) in RGB or (H, W) in grey.
+
+        Raises:
+            ImageError: an image cannot be read, or is nothing of the kind.
+            UsageError: ``top`` is below 1.
+            WeightsError: the model's logits are not finite.
+        """
+        if self.classifier is not None:
+            return self.classifier(image, top)
+        if top < 1:
+            raise UsageError(f"the best {top} classes, expected at least 1")
+        from squeezenet.images.inputs import over_images
+
+        predictions = over_images(image, lambda pixels_HWC: self._predict(pixels_HWC, top))
+        return predictions
+
+    def _predict(self, rgb_HWC: Pixels, top: int) -> list[Prediction]:
+        from squeezenet.evaluation.metrics import softmax, top_k
+        from squeezenet.evaluation.predict import require_finite
+        from squeezenet.images.preprocess import crop_pixels
+
+        record = self.record
+        ids = record.class_ids or (None,) * len(record.class_names)
+        pixels_HWC = crop_pixels(rgb_HWC, record.preprocessing)
+        logits_NK = self.network(pixels_HWC[None])
+        require_finite(logits_NK, record)
+        probabilities = softmax(logits_NK)[0]
+        return [
+            Prediction(label=record.class_names[k], id=ids[k], probability=float(probabilities[k]))
+            for k in top_k(logits_NK, min(top, len(record.class_names)))[0]
+        ]
+
 
 def open_model(
-    path: Path, arch: str | None = None, *, in_float: bool = False, threads: int = 1
+    model: str | os.PathLike[str] = DEFAULT,
+    arch: str | None = None,
+    *,
+    in_float: bool = False,
+    threads: int = 1,
 ) -> OpenModel:
-    """Open a run folder or a model file; compressed ones need no torch.
+    """Open a run folder or a model file, or the network that comes with the package (``default``).
 
-    ``arch`` names the architecture of a ``.pth``. ``in_float`` runs an integer model in float32.
-    ``threads`` are for integer models.
+    ``.sqz`` and Han's ``.net`` need no torch; ``.safetensors``, ``.pth`` and run folders do.
+    ``arch`` names the architecture of a ``.pth``, by default its shapes decide. ``in_float`` runs
+    an integer model in float32. ``threads`` are for integer models.
 
     Raises:
         UsageError: there is no such file.
         FormatError, WeightsError: the file is damaged, or no model.
         MissingExtraError: it needs torch, which is not installed.
     """
+    path = model_path(model) if isinstance(model, str) else Path(model)
     source = find_model(path)
     if source.kind is ModelKind.SQZ and not in_float:
         from squeezenet.client import Classifier
@@ -66,14 +133,15 @@ def open_model(
                 network=classifier.logits,
                 source=source,
                 arithmetic="integer",
+                classifier=classifier,
             )
     if source.kind.is_compressed:
         from squeezenet.reference.float_interpreter import FloatInterpreter
 
-        model = read_compressed(source)
+        compressed = read_compressed(source)
         return OpenModel(
-            record=model.record,
-            network=FloatInterpreter(model).logits,
+            record=compressed.record,
+            network=FloatInterpreter(compressed).logits,
             source=source,
             arithmetic="float32",
         )
@@ -84,27 +152,3 @@ def open_model(
     loaded = load_model(path, arch)
     network = from_pixels(loaded.logits, loaded.record.preprocessing)
     return OpenModel(record=loaded.record, network=network, source=source, arithmetic="float32")
-
-
-def float_predictor(model: OpenModel) -> Predictor:
-    """Return a function that names the best classes of one RGB image."""
-    import numpy as np
-
-    from squeezenet.evaluation.metrics import softmax, top_k
-    from squeezenet.evaluation.predict import require_finite
-    from squeezenet.images.preprocess import crop_pixels
-
-    record = model.record
-    ids = record.class_ids or (None,) * len(record.class_names)
-
-    def predict(image: Image.Image, top: int) -> list[Prediction]:
-        pixels_HWC = crop_pixels(np.asarray(image), record.preprocessing)
-        logits_NK = model.network(pixels_HWC[None])
-        require_finite(logits_NK, record)
-        probabilities = softmax(logits_NK)[0]
-        return [
-            Prediction(label=record.class_names[k], id=ids[k], probability=float(probabilities[k]))
-            for k in top_k(logits_NK, min(top, len(record.class_names)))[0]
-        ]
-
-    return predict

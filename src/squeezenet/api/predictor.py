@@ -32,6 +32,6 @@ def open_predictor(path: Path, arch: str | None = None) -> Predictor:
             return lambda image, top: engine.predict_bytes(
                 image.tobytes(), image.height, image.width, top
             )
-    from squeezenet.api.open_model import float_predictor, open_model
+    from squeezenet.api.open_model import open_model
 
-    return float_predictor(open_model(path, arch))
+    return open_model(path, arch).predict

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from squeezenet.api.compress import compress as compress_to_file
 from squeezenet.cli.options import (
     RUNNING,
     ArchOption,
@@ -20,21 +20,13 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
-    require_checkpoint_every,
-    require_seed,
-    require_workers,
-    set_threads,
 )
-from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.output import make_progress, plain, print_json, report_skipped
 from squeezenet.cli.table import Column, print_table, print_text
-from squeezenet.errors import SpecError, UsageError
-from squeezenet.extras import require_extra
-from squeezenet.files import require_output
+from squeezenet.errors import UsageError
 
 if TYPE_CHECKING:
-    from squeezenet.arch.record import ModelRecord
-    from squeezenet.compress.run import CompressionReport, Settings
-    from squeezenet.train.recipe import Recipe
+    from squeezenet.compress.run import CompressionReport
 
 
 _COLUMNS = (
@@ -182,110 +174,41 @@ def compress(
     json: JsonOption = False,
 ) -> None:
     """Compress a model to a .sqz file and measure what it lost."""
-    require_extra("train", "compressing")
-    require_output(out, model, (".sqz",))
-    require_seed(seed)
-    require_workers(workers)
-    require_checkpoint_every(checkpoint_every)
-    settings = _settings(
-        method,
-        target_bytes,
-        max_drop,
-        {"effort": effort, "divergence": divergence},
-        {
-            "bits": bits,
-            "density": density,
-            "layer_density": layer_density,
-            "scan_budget": scan_budget,
-            "prune_epochs": prune_epochs,
-            "share_epochs": share_epochs,
-            "learning_rate": learning_rate,
-        },
-    )
-    from squeezenet.compress.feasibility import require_reachable
-    from squeezenet.compress.images import open_compression_images
-    from squeezenet.compress.run import compress_model
-    from squeezenet.model.load import load_model
-    from squeezenet.train.fit import FitOptions
-    from squeezenet.train.hardware import choose_hardware
-
-    set_threads(threads)
     progress = make_progress()
-    loaded = load_model(model, arch)
-    images = open_compression_images(loaded.record, data=data, calib=calib, val=val, seed=seed)
-    require_reachable(loaded.record, images, settings, max_drop)
-    bad = bad_images(progress, strict=strict)
-    report = compress_model(
-        loaded,
-        images,
-        out,
-        settings,
-        _base_recipe(loaded.record, data or calib or "", recipe),
-        seed=seed,
+    report = compress_to_file(
+        model,
+        out=out,
+        method=method,
+        data=data,
+        calib=calib,
+        val=val,
+        target_bytes=target_bytes,
         max_drop=max_drop,
-        options=FitOptions(
-            hardware=choose_hardware(device),
-            workers=workers,
-            checkpoint_seconds=checkpoint_every,
-            bad=bad,
-            progress=progress,
-        ),
+        effort=effort,
+        divergence=divergence,
+        bits=bits,
+        density=density,
+        layer_density=dict(_layer_density(text) for text in layer_density or ()),
+        scan_budget=scan_budget,
+        prune_epochs=prune_epochs,
+        share_epochs=share_epochs,
+        learning_rate=learning_rate,
+        recipe=recipe,
+        arch=arch,
+        seed=seed,
+        device=device,
+        threads=threads,
+        checkpoint_every=checkpoint_every,
+        strict=strict,
+        workers=workers,
+        progress=progress,
     )
-    report_skipped(bad, progress)
-    show_report(report, out, as_json=json, skipped=bad.count)
+    report_skipped(report.skipped, progress)
+    show_report(report, out, as_json=json)
     report.require_quality()
 
 
-def _settings(
-    method: str,
-    target_bytes: int | None,
-    max_drop: float | None,
-    of_rd: dict[str, Any],
-    of_deep: dict[str, Any],
-) -> Settings:
-    """Return the method's settings; an option that is None was not given.
-
-    Raises:
-        UsageError: an option of the other method was given, or one is out of its range.
-    """
-    from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
-    from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
-
-    if max_drop is not None and math.isnan(max_drop):
-        raise UsageError("--max-drop nan, expected a number")
-    if target_bytes is not None and target_bytes < 1:
-        raise UsageError(f"--target-bytes {target_bytes}, expected 1 or more")
-    rd = method == "rd"
-    own, foreign = (of_rd, of_deep) if rd else (of_deep, of_rd)
-    for name, value in foreign.items():
-        if value is not None:
-            other = "deep-compression" if rd else "rd"
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} belongs to --method {other}, not to {method}")
-    if rd:  # Deep Compression does not search by --max-drop; its file is judged by it
-        own |= {"max_drop": max_drop}
-    elif layer_densities := own.pop("layer_density"):
-        own |= {"densities": dict(_layer_density(text) for text in layer_densities)}
-    own |= {"target_bytes": target_bytes}
-    kind = RateDistortionSettings if rd else DeepCompressionSettings
-    try:
-        return kind(**{name: value for name, value in own.items() if value is not None})
-    except SpecError as error:
-        raise UsageError(str(error)) from None
-
-
-def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
-    """Return the named recipe, or the data's default with the augmentation of the training."""
-    from squeezenet.train.recipe import default_recipe, recipe_named, recorded_augmentation
-
-    if name is not None:
-        return recipe_named(name)
-    recipe = default_recipe(source, input_size=record.spec.input_size)
-    known = recorded_augmentation(record)
-    return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
-
-
-def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped: int) -> None:
+def show_report(report: CompressionReport, out: Path, *, as_json: bool) -> None:
     """Print the stage table, or everything that was measured as JSON."""
     before, after = report.stages[0], report.stages[-1]
     if as_json:
@@ -296,7 +219,6 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool, skipped:
                     **dataclasses.asdict(report),
                     "before": {"top1": before.top1, "top5": before.top5},
                     "after": {"top1": after.top1, "top5": after.top5},
-                    "skipped": skipped,
                 }
             )
         )

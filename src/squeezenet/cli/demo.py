@@ -15,11 +15,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from squeezenet.api.open_model import OpenModel, open_model
+from squeezenet.api.options import require_seed
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.cli.compress import compress
 from squeezenet.cli.eval import eval_command
-from squeezenet.cli.options import DIGITS, JsonOption, SeedOption, open_eval_images, require_seed
+from squeezenet.cli.options import DIGITS, JsonOption, SeedOption, open_eval_images
 from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.predict import predict
 from squeezenet.cli.train import train
@@ -60,8 +61,8 @@ def demo(
     top1 = min(result["top1_before"], result["top1_after"])
     if top1 < REQUIRED_TOP1:
         raise QualityError(
-            f"demo: top-1 {result['top1_before']:.1f}% before and {result['top1_after']:.1f}% after "
-            f"compression, expected at least {REQUIRED_TOP1}%"
+            f"demo: top-1 {result['top1_before']:.1f}% before compression and "
+            f"{result['top1_after']:.1f}% after, expected at least {REQUIRED_TOP1}%"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.api.open_model import open_model
+from squeezenet.api.options import require_workers
 from squeezenet.cli.options import (
     ArchOption,
     JsonOption,
@@ -16,7 +17,6 @@ from squeezenet.cli.options import (
     StrictOption,
     WorkersOption,
     open_eval_images,
-    require_workers,
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
 from squeezenet.cli.table import print_text
@@ -74,7 +74,7 @@ def eval_command(
         reference = predict(other.network, other.record, other_batches, progress=progress)
         comparison = compare(predicted, reference)
         result |= dataclasses.asdict(comparison)
-    report_skipped(bad, progress)
+    report_skipped(bad.count, progress)
     if json:
         print_json(plain(result))
         return

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from squeezenet.api.model_argument import DEFAULT, model_path
 from squeezenet.api.open_model import open_model
 from squeezenet.arch.counts import NetworkCounts, count
 from squeezenet.arch.graph import Graph, build_graph
@@ -22,7 +21,7 @@ from squeezenet.cli.options import ArchOption, JsonOption
 from squeezenet.cli.output import plain, print_json
 from squeezenet.cli.table import Column, print_facts, print_table
 from squeezenet.client import STACK_BYTES, Classifier
-from squeezenet.codec.model_kinds import ModelKind, find_model, read_compressed
+from squeezenet.codec.model_kinds import DEFAULT, ModelKind, find_model, model_path, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import FloatOnlyError, UsageError
 

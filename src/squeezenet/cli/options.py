@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
-from squeezenet.api.model_argument import model_path
 from squeezenet.arch.record import ModelRecord
-from squeezenet.errors import UsageError
+from squeezenet.codec.model_kinds import model_path
 from squeezenet.extras import require_extra
 from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
 
@@ -85,48 +84,3 @@ def open_eval_images(source: str, record: ModelRecord, split: str | None) -> Ima
 
         return with_model_labels(load_digits()[split or "test"], record)
     return with_model_labels(read_eval_folder(Path(source), split), record)
-
-
-def require_seed(seed: int) -> None:
-    """Refuse a seed that random number generators refuse.
-
-    Raises:
-        UsageError: the seed is negative or over 32 bits.
-    """
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed {seed}, expected 0 to {2**32 - 1}")
-
-
-def require_checkpoint_every(seconds: float) -> None:
-    """Refuse a time between checkpoints that cannot be.
-
-    Raises:
-        UsageError: the seconds are negative, or NaN.
-    """
-    if not seconds >= 0:
-        raise UsageError(f"--checkpoint-every {seconds}, expected 0 or more seconds")
-
-
-def require_workers(workers: int | None) -> None:
-    """Refuse a number of worker processes out of range.
-
-    Raises:
-        UsageError: it is below 0 or above 256.
-    """
-    if workers is not None and not 0 <= workers <= 256:
-        raise UsageError(f"--workers {workers}, expected 0 to 256")
-
-
-def set_threads(threads: int | None) -> None:
-    """Set the number of threads that torch computes with.
-
-    Raises:
-        UsageError: it is below 1 or above 1024.
-    """
-    if threads is None:
-        return
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}, expected 1 to 1024")
-    import torch
-
-    torch.set_num_threads(threads)

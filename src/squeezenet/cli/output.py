@@ -93,8 +93,8 @@ def bad_images(progress: Progress, *, strict: bool) -> BadImages:
     return BadImages(strict=strict, report=progress.log)
 
 
-def report_skipped(bad: BadImages, progress: Progress) -> None:
+def report_skipped(count: int, progress: Progress) -> None:
     """End a command with the number of images that it skipped."""
-    if bad.count:
-        what, was = ("image", "was") if bad.count == 1 else ("images", "were")
-        progress.log(f"{bad.count} {what} could not be read and {was} skipped")
+    if count:
+        what, was = ("image", "was") if count == 1 else ("images", "were")
+        progress.log(f"{count} {what} could not be read and {was} skipped")

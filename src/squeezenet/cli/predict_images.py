@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from squeezenet.api.model_argument import DEFAULT_MODEL, model_path
 from squeezenet.api.predictor import open_predictor
 from squeezenet.cli.output import LineProgress, bad_images, plain, print_json, report_skipped
 from squeezenet.cli.suggest import see_help, unknown
 from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.cli.text import one_line
-from squeezenet.codec.model_kinds import is_sqz
+from squeezenet.codec.model_kinds import DEFAULT_MODEL, is_sqz, model_path
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.decode import is_image, read_rgb
 
@@ -81,7 +80,7 @@ def predict_images(
             continue
         if format == "jsonl" and not json:
             print_json(plain(predictions[-1]), indent=None)
-    report_skipped(bad, progress)
+    report_skipped(bad.count, progress)
     if json:
         print_json(plain({"predictions": predictions, "skipped": bad.count}))
     elif format == "csv":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.api.model_argument import DEFAULT, model_path
-from squeezenet.api.open_model import open_model
+from squeezenet.api.train import TrainResult
+from squeezenet.api.train import train as train_into_folder
 from squeezenet.cli.options import (
     CheckpointOption,
     DeviceOption,
@@ -17,20 +18,9 @@ from squeezenet.cli.options import (
     StrictOption,
     ThreadsOption,
     WorkersOption,
-    require_checkpoint_every,
-    require_seed,
-    require_workers,
-    set_threads,
 )
-from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
-from squeezenet.cli.report import draw_report
-from squeezenet.errors import SqueezeNetError
-from squeezenet.extras import require_extra
-from squeezenet.images.bad import BadImages
-from squeezenet.progress import Progress
-
-if TYPE_CHECKING:
-    from squeezenet.train.plan import TrainingPlan
+from squeezenet.cli.output import make_progress, plain, print_json, report_skipped
+from squeezenet.cli.table import print_text
 
 
 def train(
@@ -141,18 +131,13 @@ def train(
     workers: WorkersOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train or fine-tune a network; resumes where it was stopped."""
-    require_extra("train", "training")
-    require_seed(seed)
-    require_workers(workers)
-    require_checkpoint_every(checkpoint_every)
-    from squeezenet.train.fit import FitOptions
-    from squeezenet.train.hardware import choose_hardware
-    from squeezenet.train.plan import TrainOptions, default_run_folder, plan_training
-
-    options = TrainOptions(
+    """Train or fine-tune a network, or resume a stopped run."""
+    progress = make_progress()
+    result = train_into_folder(
+        data,
+        out=out,
         arch=arch,
-        start=model_path(DEFAULT) if from_ == DEFAULT else from_,
+        from_=from_,
         new_head=new_head,
         recipe=recipe,
         epochs=epochs,
@@ -166,72 +151,27 @@ def train(
         flip=flip,
         val_fraction=val_fraction,
         seed=seed,
-    )
-    set_threads(threads)
-    progress = make_progress()
-    bad = bad_images(progress, strict=strict)
-    fit_options = FitOptions(
-        hardware=choose_hardware(device, precision),
-        workers=workers,
-        checkpoint_seconds=checkpoint_every,
+        device=device,
+        precision=precision,
+        threads=threads,
+        checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
-        bad=bad,
+        strict=strict,
+        workers=workers,
         progress=progress,
     )
-    plan = plan_training(data, options, progress)
-    if out is None:
-        out = default_run_folder(data)
-        progress.log(f"no --out: the run is in {out}")
-    result = plan.run(out, fit_options)
-    _draw(out, plan, Path(data).resolve().name, workers, bad, progress)
-    report_skipped(bad, progress)
-    _show(out, result, skipped=bad.count, as_json=json)
+    report_skipped(result.skipped, progress)
+    _show(result, as_json=json)
 
 
-def _show(out: Path, result: dict[str, Any], *, skipped: int, as_json: bool) -> None:
-    from squeezenet.train.run_folder import REPORT
-
+def _show(result: TrainResult, *, as_json: bool) -> None:
     if as_json:
-        print_json(plain({"out": str(out), **result, "skipped": skipped}))
+        fields = dataclasses.asdict(result)
+        print_json(plain(fields | {"out": str(result.out), "from": fields.pop("from_")}))
         return
-    report = out / REPORT
-    print(
-        f"{out}: best top-1 {result['best_top1']:.1f}% at epoch {result['best_epoch']} on "
-        f"{result['val_images']} validation images; {result['train_images']} training images, "
-        f"{result['steps']} steps, {result['seconds']:.0f} s"
-        + (f"; report in {report}" if report.is_dir() else "")
+    print_text(
+        f"{result.out}: best top-1 {result.best_top1:.1f}% at epoch {result.best_epoch} on "
+        f"{result.val_images} validation images; {result.train_images} training images, "
+        f"{result.steps} steps, {result.seconds:.0f} s"
+        + (f"; report in {result.report}" if result.report else "")
     )
-
-
-def _draw(
-    run: Path,
-    plan: TrainingPlan,
-    data: str,
-    workers: int | None,
-    bad: BadImages,
-    progress: Progress,
-) -> None:
-    """Draw the run's report unless it has one; a failure here does not fail the training."""
-    try:
-        require_extra("report", "drawing the report")
-        from squeezenet.report.write import CARD
-        from squeezenet.train.run_folder import REPORT, RESULT
-
-        report = run / REPORT
-        card = report / CARD
-        # An older card is of the run before it was trained longer.
-        if card.is_file() and card.stat().st_mtime_ns >= (run / RESULT).stat().st_mtime_ns:
-            return
-        draw_report(
-            open_model(run),
-            plan.data.val,
-            report,
-            f"held out from {data} and never trained on",
-            run=run,
-            chose_weights=True,
-            workers=workers,
-            bad=bad,
-            progress=progress,
-        )
-    except (SqueezeNetError, OSError, ValueError) as error:
-        progress.log(f"no report: {error}; squeezenet report draws one later")

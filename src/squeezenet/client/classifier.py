@@ -1,4 +1,4 @@
-"""``Classifier``: a ``.sqz`` file, ready to answer.
+"""``Classifier``: a ``.sqz`` file, ready to run on images of all kinds.
 
 Legend: N images, H W C of the crop, K classes.
 """
@@ -6,8 +6,7 @@ Legend: N images, H W C of the crop, K classes.
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,17 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.client.engine import LOGIT_UNIT, Engine, Prediction
 from squeezenet.codec.container import decode_record
 from squeezenet.errors import ImageError
-from squeezenet.images.decode import Pixels, read_image
+from squeezenet.images.decode import Pixels
+from squeezenet.images.inputs import ImageInput, over_images, rgb_pixels
 
 
 class Classifier(Engine):
-    """A model that is ready to run, on pictures and arrays; arguments and errors: ``Engine``."""
+    """A ``.sqz`` model on the compiled runtime that names what is in pictures; no torch.
+
+    ``Classifier()`` is the network for CIFAR-10 that comes with the package. Arguments, errors and
+    the attributes ``classes``, ``class_ids``, ``num_classes`` and ``crop_shape`` are those of
+    ``Engine``, which takes bytes alone and needs no NumPy.
+    """
 
     @cached_property
     def record(self) -> ModelRecord:
@@ -31,21 +36,42 @@ class Classifier(Engine):
         """
         return decode_record(self._data, self._where)
 
-    def __call__(self, image: Any, top: int = 5) -> list[Prediction]:
-        """Return the ``top`` best classes of a picture, the best first.
+    @overload
+    def __call__(self, image: ImageInput, top: int = 5) -> list[Prediction]: ...
 
-        ``image``: a file's name, a Pillow image, or RGB pixels, uint8 (rows, columns, 3).
+    @overload
+    def __call__(
+        self, image: list[Any] | tuple[Any, ...], top: int = 5
+    ) -> list[list[Prediction]]: ...
+
+    def __call__(
+        self, image: ImageInput | list[Any] | tuple[Any, ...], top: int = 5
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """Return the ``top`` most probable classes of an image, best first; of a list, a list each.
+
+        ``image``: a path, the bytes of an image file, a file object, a Pillow image, or pixels,
+        uint8 (H, W, 3) in RGB or (H, W) in grey. However an image comes in, its predictions are
+        the same.
 
         Raises:
-            ImageError: it cannot be read, or is no such array.
+            ImageError: an image cannot be read, or is nothing of the kind.
+            UsageError: ``top`` is below 1.
         """
-        pixels_HWC = _pixels(image)
-        height, width, _ = pixels_HWC.shape
-        return self.predict_bytes(pixels_HWC, height, width, top)
+
+        def predict(pixels_HWC: Pixels) -> list[Prediction]:
+            height, width, _ = pixels_HWC.shape
+            return self.predict_bytes(pixels_HWC, height, width, top)
+
+        predictions = over_images(image, predict)
+        return predictions
 
     def crop(self, pixels_HWC: Pixels) -> Pixels:
-        """Resize and crop RGB pixels as the model's record says: uint8 of ``crop_shape``."""
-        pixels_HWC = _require_picture(pixels_HWC)
+        """Resize and crop RGB pixels as the model's record says: uint8 of ``crop_shape``.
+
+        Raises:
+            ImageError: the pixels have another shape or type.
+        """
+        pixels_HWC = rgb_pixels(pixels_HWC)
         out = np.empty(self.crop_shape, np.uint8)
         height, width, _ = pixels_HWC.shape
         self.crop_bytes(pixels_HWC, height, width, out)
@@ -71,19 +97,3 @@ class Classifier(Engine):
         if len(out):
             self.run_bytes(pixels_NHWC, out)
         return out
-
-
-def _pixels(image: Any) -> Pixels:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if hasattr(image, "convert"):  # a Pillow image
-        image = image.convert("RGB")
-    return _require_picture(np.asarray(image))
-
-
-def _require_picture(pixels: npt.NDArray[Any]) -> Pixels:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ImageError(
-            f"a picture is {pixels.dtype} {pixels.shape}, expected uint8 (rows, columns, 3)"
-        )
-    return np.ascontiguousarray(pixels)

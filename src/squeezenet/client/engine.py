@@ -5,14 +5,16 @@ answer. ``Classifier`` is the same for arrays and pictures of all kinds.
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from squeezenet._native import STACK_BYTES, NativeModel, kernels
 from squeezenet.arch.labels import check_labels
 from squeezenet.codec.labels import split_labels
-from squeezenet.codec.magic import read_file
+from squeezenet.codec.magic import MAX_FILE_BYTES, read_file
+from squeezenet.codec.model_kinds import DEFAULT, model_path
 from squeezenet.errors import (
     ChecksumError,
     FloatOnlyError,
@@ -25,6 +27,7 @@ from squeezenet.errors import (
     UnsupportedVersionError,
     UsageError,
 )
+from squeezenet.files import read_open_file
 
 _ERRORS: dict[int, type[FormatError]] = {
     1: UnknownFormatError,
@@ -53,37 +56,36 @@ class Prediction(NamedTuple):
 class Engine:
     """A model that is ready to run, on bytes.
 
-    ``threads`` compute one image together. ``kernels`` names the inner loops, the fastest of this
-    machine unless told; all give the same logits. ``streamed`` leaves the weights compressed in
-    memory and unpacks them during each run. Any number of Python threads may call it at once.
-    ``crop_shape``: rows, columns and channels of the pixels that it takes.
+    ``model``: the path of a ``.sqz``, its bytes, a file object open for reading bytes, or the word
+    ``default``, the network for CIFAR-10 that comes with the package. ``threads`` compute one image
+    together. ``kernels`` names the inner loops, by default the fastest of this machine; all give
+    the same logits. ``streamed`` leaves the weights compressed in memory and unpacks them during
+    each run. Any number of Python threads may call it at once. It can be pickled and copied, by
+    the bytes of the file.
+
+    ``classes`` are the names of the ``num_classes`` classes, ``class_ids`` their ids (empty where
+    the model has none), ``crop_shape`` the rows, columns and channels of the pixels that it takes.
 
     Raises:
         FloatOnlyError: a model for float32 alone, or one by Huffman codes.
         FormatError: the file is not what it should be.
-        UsageError: there is no such file, or not so many threads.
+        UsageError: there is no such file, not so many threads, or no such kernels here.
     """
 
     def __init__(
         self,
-        model: str | Path | bytes,
+        model: str | os.PathLike[str] | bytes | IO[bytes] = DEFAULT,
         *,
         threads: int = 1,
         kernels: str | None = None,
         streamed: bool = False,
     ) -> None:
-        self._where = "model" if isinstance(model, bytes) else str(model)
         if not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"{threads} threads, expected 1 to {MAX_THREADS}")
-        if kernels is not None and kernels not in available_kernels():
-            raise UsageError(
-                f"no kernels {kernels!r} here, expected one of {', '.join(available_kernels())}"
-            )
-        self._data = model if isinstance(model, bytes) else read_file(Path(model))
+        self._threads, self._asked_kernels, self._streamed = threads, kernels, streamed
+        self._where, self._data = _name_and_bytes(model)
+        self._network = self._start()
         try:
-            self._network = NativeModel(
-                self._data, threads=threads, streamed=streamed, kernels=kernels or ""
-            )
             kind, text = self._network.labels()
         except ValueError as error:
             raise self._refusal(error) from None
@@ -95,8 +97,39 @@ class Engine:
             raise MalformedError(f"{self._where}: names that are not UTF-8") from None
         except SpecError as error:
             raise MalformedError(str(error)) from None
-        self.class_names, self.class_ids = names, ids
+        self.classes, self.class_ids = names, ids
         self.crop_shape = self._network.crop_shape
+
+    def _start(self) -> NativeModel:
+        if self._asked_kernels is not None and self._asked_kernels not in available_kernels():
+            raise UsageError(
+                f"no kernels {self._asked_kernels!r} here, expected one of "
+                f"{', '.join(available_kernels())}"
+            )
+        try:
+            return NativeModel(
+                self._data,
+                threads=self._threads,
+                streamed=self._streamed,
+                kernels=self._asked_kernels or "",
+            )
+        except ValueError as error:
+            raise self._refusal(error) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_network"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._network = self._start()  # with the kernels of this machine, unless they were named
+
+    def __repr__(self) -> str:
+        height, width, channels = self.crop_shape
+        return (
+            f"{type(self).__name__}({self._where!r}, {self.num_classes} classes, "
+            f"{height}x{width} {'RGB' if channels == 3 else 'grey'}, {len(self._data):,} bytes, "
+            f"kernels {self.kernels!r}{', streamed' if self._streamed else ''})"
+        )
 
     @property
     def kernels(self) -> str:
@@ -158,7 +191,7 @@ class Engine:
         best = sorted(range(self.num_classes), key=lambda k: -logits[k])[:top]
         return [
             Prediction(
-                label=self.class_names[k],
+                label=self.classes[k],
                 id=self.class_ids[k] if self.class_ids else None,
                 probability=shares[k] / total,
             )
@@ -182,6 +215,24 @@ class Engine:
                     "`squeezenet convert FILE.sqz OUT.sqz` writes it anew without"
                 )
         return kind(f"{self._where}: {text}")
+
+
+def _name_and_bytes(model: str | os.PathLike[str] | bytes | IO[bytes]) -> tuple[str, bytes]:
+    """What to call a model in messages, and the bytes of its file."""
+    if isinstance(model, bytes | bytearray | memoryview):
+        return "model", bytes(model)
+    if isinstance(model, str | os.PathLike):
+        path = model_path(model) if isinstance(model, str) else Path(model)
+        return str(model), read_file(path)
+    if not hasattr(model, "read"):
+        raise UsageError(
+            f"model: found {type(model).__name__}, expected the path of a .sqz file, its bytes, "
+            f"a file object, or the word {DEFAULT}"
+        )
+    name, data = read_open_file(model, "model", UsageError, MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise LimitError(f"{name}: over {MAX_FILE_BYTES} bytes, the most that a .sqz has")
+    return name, data
 
 
 def available_kernels() -> list[str]:

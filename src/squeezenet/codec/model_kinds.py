@@ -23,6 +23,9 @@ MAX_MODEL_BYTES = 1 << 30
 BEST_WEIGHTS = "best.safetensors"
 LAST_WEIGHTS = "last.safetensors"
 """The weights in a run folder: of the best and of the last epoch. The best are the model."""
+DEFAULT = "default"
+DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "cifar10.sqz"
+"""The word that stands for a model, and the model: the network that comes with the package."""
 _HEAD_BYTES = 256
 """Bytes read to recognise a file; the longest header needed, Han's, has 104."""
 _MAX_SAFETENSORS_HEADER = 100_000_000
@@ -65,6 +68,11 @@ class SourceFile:
         """SHA-256 of the file in hex, computed at the first access."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_path(word: str) -> Path:
+    """Return the path that a model argument means: of the word ``default``, ``DEFAULT_MODEL``."""
+    return DEFAULT_MODEL if word == DEFAULT else Path(word)
 
 
 def find_model(path: Path) -> SourceFile:

@@ -66,7 +66,10 @@ _BETTER = {
 
 @dataclass(frozen=True, kw_only=True)
 class CompressionReport:
-    """What is known of the file that was written; accuracies are those of the file itself."""
+    """What is known of the file that was written; accuracies are those of the file itself.
+
+    ``skipped`` counts images that could not be read.
+    """
 
     file_bytes: int
     method: str
@@ -78,6 +81,7 @@ class CompressionReport:
     measured_labelled: bool
     max_drop: float | None
     target_bytes: int | None
+    skipped: int = 0
 
     @property
     def drop(self) -> float:

@@ -1,13 +1,15 @@
-"""One image file of any kind -> RGB pixels. The only module that reads images with Pillow.
+"""An image file or Pillow image -> RGB pixels. The only module that reads images with Pillow.
 
 Palette, grey, CMYK, 16-bit and EXIF-rotated images come out as a viewer shows them; alpha is
-blended over white, as on a web page. Of an animation the first frame is used.
+blended over white, as on a web page. Of an animated file the first frame is used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -54,18 +56,40 @@ def read_rgb(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     name = name or str(source)
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise ImageError(f"{name}: not a regular file")
+    with _one_line_errors(name), _open(source) as image:
+        return _shown(image, name)
+
+
+def rgb_from_pillow(image: Image.Image, name: str = "Pillow image") -> Image.Image:
+    """Convert a Pillow image to RGB exactly as ``read_rgb`` does for its file.
+
+    The frame that an animation is at counts. ``image`` itself stays as it is, but is loaded.
+
+    Raises:
+        ImageError: its file is damaged or closed, or it is too large.
+    """
+    with _one_line_errors(name):
+        return _shown(image, name)
+
+
+def _shown(image: Image.Image, name: str) -> Image.Image:
+    """The image in RGB as a viewer shows it; refuses its size before its pixels are decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: {image.width}x{image.height} pixels, expected at most {MAX_PIXELS}"
+        )
+    image.load()
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextlib.contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into an ImageError that begins with ``name``."""
     try:
         with warnings.catch_warnings():
             # Pillow warns about large images and odd metadata; our own limit decides.
             warnings.simplefilter("ignore")
-            with _open(source) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{name}: {image.width}x{image.height} pixels, "
-                        f"expected at most {MAX_PIXELS}"
-                    )
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+            yield
     except ImageError:
         raise
     except FileNotFoundError:
@@ -149,7 +173,7 @@ def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
 
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
-        raise ImageError("has NaN or infinite values, expected finite grey values")
+        raise ValueError("has NaN or infinite values, expected finite grey values")
     if image.mode == "F":
         scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
     else:

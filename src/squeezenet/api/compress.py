@@ -1,0 +1,182 @@
+"""``squeezenet.compress``: a trained network to a measured ``.sqz`` file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from squeezenet.api.options import (
+    require_checkpoint_every,
+    require_seed,
+    require_workers,
+    set_threads,
+)
+from squeezenet.codec.model_kinds import model_path
+from squeezenet.errors import SpecError, UsageError
+from squeezenet.extras import require_extra
+from squeezenet.files import require_output
+from squeezenet.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from squeezenet.arch.record import ModelRecord
+    from squeezenet.compress.run import CompressionReport, Settings
+    from squeezenet.train.recipe import Recipe
+
+Method = Literal["rd", "deep-compression"]
+
+
+def compress(
+    model: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    method: Method = "rd",
+    data: str | os.PathLike[str] | None = None,
+    calib: str | os.PathLike[str] | None = None,
+    val: str | os.PathLike[str] | None = None,
+    target_bytes: int | None = None,
+    max_drop: float | None = None,
+    effort: Literal["low", "medium", "high"] | None = None,
+    divergence: float | None = None,
+    bits: int | None = None,
+    density: float | None = None,
+    layer_density: Mapping[str, float] | None = None,
+    scan_budget: float | None = None,
+    prune_epochs: int | None = None,
+    share_epochs: int | None = None,
+    learning_rate: float | None = None,
+    recipe: str | None = None,
+    arch: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    checkpoint_every: float = 60.0,
+    strict: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> CompressionReport:
+    """Compress a model into the ``.sqz`` file ``out``, and measure that file.
+
+    ``model`` is a run folder, a model file, or the word ``default``. Give ``data`` (labelled
+    images to learn from) or ``calib`` (images without labels, which teach by the original's
+    predictions): a folder, or the word ``digits``. ``val`` has labelled images to measure with, by
+    default a part of the others. The same call goes on with what was interrupted. Options are
+    those of ``squeezenet compress``; messages name them as a command line does: ``--max-drop`` is
+    ``max_drop``. ``workers``, ``threads`` and ``progress`` are as in ``train``.
+
+    A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
+    same; ``require_quality()`` of the report refuses it.
+
+    Raises:
+        MissingExtraError: torch or another package of the extra ``train`` is not installed.
+        UsageError: options that do not fit together, or are out of range.
+        FormatError, WeightsError: the model is damaged, or no model.
+        DataError, ImageError: the images cannot be used.
+        QualityError: no setting reaches ``target_bytes``.
+        InterruptedRunError: SIGINT or SIGTERM came; the same call goes on.
+    """
+    require_extra("train", "compressing")
+    source, file = model_path(model) if isinstance(model, str) else Path(model), Path(out)
+    require_output(file, source, (".sqz",))
+    require_seed(seed)
+    require_workers(workers)
+    require_checkpoint_every(checkpoint_every)
+    if max_drop is not None and math.isnan(max_drop):
+        raise UsageError("--max-drop nan, expected a number")
+    if target_bytes is not None and target_bytes < 1:
+        raise UsageError(f"--target-bytes {target_bytes}, expected 1 or more")
+    settings = _settings(
+        method,
+        {"target_bytes": target_bytes},
+        {"max_drop": max_drop, "effort": effort, "divergence": divergence},
+        {
+            "bits": bits,
+            "density": density,
+            "densities": dict(layer_density) if layer_density else None,
+            "scan_budget": scan_budget,
+            "prune_epochs": prune_epochs,
+            "share_epochs": share_epochs,
+            "learning_rate": learning_rate,
+        },
+    )
+    from squeezenet.compress.feasibility import require_reachable
+    from squeezenet.compress.images import open_compression_images
+    from squeezenet.compress.run import compress_model
+    from squeezenet.images.bad import BadImages
+    from squeezenet.model.load import load_model
+    from squeezenet.train.fit import FitOptions
+    from squeezenet.train.hardware import choose_hardware
+
+    set_threads(threads)
+    progress = progress or SilentProgress()
+    loaded = load_model(source, arch)
+    images = open_compression_images(
+        loaded.record, data=_word(data), calib=_word(calib), val=_word(val), seed=seed
+    )
+    require_reachable(loaded.record, images, settings, max_drop)
+    bad = BadImages(strict=strict, report=progress.log)
+    report = compress_model(
+        loaded,
+        images,
+        file,
+        settings,
+        _base_recipe(loaded.record, _word(data) or _word(calib) or "", recipe),
+        seed=seed,
+        max_drop=max_drop,
+        options=FitOptions(
+            hardware=choose_hardware(device),
+            workers=workers,
+            checkpoint_seconds=checkpoint_every,
+            bad=bad,
+            progress=progress,
+        ),
+    )
+    return dataclasses.replace(report, skipped=bad.count)
+
+
+def _settings(
+    method: str, both: dict[str, Any], of_rd: dict[str, Any], of_paper: dict[str, Any]
+) -> Settings:
+    """The method's settings from options, None being one that was not given.
+
+    Raises:
+        UsageError: an option of the other method was given, or one is out of its range.
+    """
+    from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
+    from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
+
+    if method not in ("rd", "deep-compression"):
+        raise UsageError(f"--method {method}, expected rd or deep-compression")
+    rd = method == "rd"
+    own, foreign = (of_rd, of_paper) if rd else (of_paper, of_rd)
+    for name, value in foreign.items():
+        # Deep Compression does not search by --max-drop, but keeps to it.
+        if value is not None and name != "max_drop":
+            option = "layer-density" if name == "densities" else name.replace("_", "-")
+            other = "deep-compression" if rd else "rd"
+            raise UsageError(f"--{option} belongs to --method {other}, not to {method}")
+    given = {name: value for name, value in (both | own).items() if value is not None}
+    kind = RateDistortionSettings if rd else DeepCompressionSettings
+    try:
+        return kind(**given)
+    except SpecError as error:
+        raise UsageError(str(error)) from None
+
+
+def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
+    """Return the named recipe, or the data's default with the augmentation of the training."""
+    from squeezenet.train.recipe import default_recipe, recipe_named, recorded_augmentation
+
+    if name is not None:
+        return recipe_named(name)
+    recipe = default_recipe(source, input_size=record.spec.input_size)
+    known = recorded_augmentation(record)
+    return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
+
+
+def _word(data: str | os.PathLike[str] | None) -> str | None:
+    """A folder, or a word that stands for one, as text."""
+    return None if data is None else str(data)

@@ -1,0 +1,212 @@
+"""``squeezenet.train``: labelled images to a trained network, in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from squeezenet.api.options import (
+    require_checkpoint_every,
+    require_seed,
+    require_workers,
+    set_threads,
+)
+from squeezenet.codec.model_kinds import BEST_WEIGHTS, DEFAULT, model_path
+from squeezenet.errors import SqueezeNetError
+from squeezenet.extras import require_extra
+from squeezenet.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from squeezenet.data.sources import TrainingData
+    from squeezenet.images.bad import BadImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished training run.
+
+    ``out`` is the run folder, which ``open_model`` and ``compress`` take as a model. ``best_top1``
+    and ``last_top1`` are percent of the ``val_images`` held out, after ``best_epoch`` and at the
+    end. ``from_`` is the model that was fine-tuned, with ``new_head`` if its last layer was learned
+    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read.
+    """
+
+    out: Path
+    arch: str
+    recipe: str
+    seed: int
+    steps: int
+    epochs: float
+    best_top1: float
+    best_epoch: int
+    last_top1: float
+    seconds: float
+    from_: str | None
+    new_head: bool
+    train_images: int
+    val_images: int
+    classes: int
+    skipped: int
+
+    @property
+    def weights(self) -> Path:
+        """The file of the best weights."""
+        return self.out / BEST_WEIGHTS
+
+    @property
+    def report(self) -> Path | None:
+        """The folder of curves, confusion matrix, worst mistakes and model card, if it is there."""
+        from squeezenet.train.run_folder import REPORT
+
+        folder = self.out / REPORT
+        return folder if folder.is_dir() else None
+
+
+def train(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    arch: str | None = None,
+    from_: str | os.PathLike[str] | None = None,
+    new_head: bool = False,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    learning_rate: float | None = None,
+    input_size: int | None = None,
+    input_channels: int | None = None,
+    batch_norm: bool | None = None,
+    flip: bool | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    threads: int | None = None,
+    checkpoint_every: float = 60.0,
+    keep_checkpoints: bool = False,
+    strict: bool = False,
+    workers: int | None = None,
+    report: bool = True,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train or fine-tune a network; resumes where it was stopped.
+
+    ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
+    form, or the word ``digits``. ``arch`` names the network to train from scratch; ``from_`` is the
+    model to fine-tune: a path, ``default``, or the name of published weights. Without both, the
+    data decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
+    resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
+    trains a run longer. Options are those of ``squeezenet train``; messages name them as a command
+    line does: ``--val-fraction`` is ``val_fraction``.
+
+    Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
+    needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
+    process. ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
+    ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
+    does.
+
+    Raises:
+        MissingExtraError: torch or another package of the extra ``train`` is not installed.
+        UsageError: options that do not fit together, or are out of range.
+        FetchError: published weights are neither in the cache nor reachable.
+        DataError, ImageError: the data cannot be used.
+        CheckpointError: ``out`` holds another run, or cannot be written.
+        InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
+        DivergenceError: the loss is no longer finite.
+    """
+    require_extra("train", "training")
+    require_seed(seed)
+    require_workers(workers)
+    require_checkpoint_every(checkpoint_every)
+    from squeezenet.images.bad import BadImages
+    from squeezenet.train.fit import FitOptions
+    from squeezenet.train.hardware import choose_hardware
+    from squeezenet.train.plan import TrainOptions, default_run_folder, plan_training
+
+    options = TrainOptions(
+        arch=arch,
+        start=_start(from_),
+        new_head=new_head,
+        recipe=recipe,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        learning_rate=learning_rate,
+        input_size=input_size,
+        input_channels=input_channels,
+        batch_norm=batch_norm,
+        flip=flip,
+        val_fraction=val_fraction,
+        seed=seed,
+    )
+    set_threads(threads)
+    progress = progress or SilentProgress()
+    bad = BadImages(strict=strict, report=progress.log)
+    fit_options = FitOptions(
+        hardware=choose_hardware(device, precision),
+        workers=workers,
+        checkpoint_seconds=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+        bad=bad,
+        progress=progress,
+    )
+    plan = plan_training(str(data), options, progress)
+    if out is None:
+        out = default_run_folder(str(data))
+        progress.log(f"no --out: the run is in {out}")
+    run = Path(out)
+    measured = plan.run(run, fit_options)
+    if report:
+        _draw_report(run, plan.data, Path(data).resolve().name, workers, bad, progress)
+    measured["from_"] = measured.pop("from")
+    known = {field.name for field in dataclasses.fields(TrainResult)}
+    fields = {name: value for name, value in measured.items() if name in known}
+    return TrainResult(out=run, skipped=bad.count, **fields)
+
+
+def _draw_report(
+    run: Path,
+    images: TrainingData,
+    data: str,
+    workers: int | None,
+    bad: BadImages,
+    progress: Progress,
+) -> None:
+    """Draw the report, if it is not there; an error costs the pictures, not the training."""
+    try:
+        require_extra("report", "drawing the report")
+        from squeezenet.api.open_model import open_model
+        from squeezenet.api.report import draw_report
+        from squeezenet.report.write import CARD
+        from squeezenet.train.run_folder import REPORT, RESULT
+
+        report = run / REPORT
+        card = report / CARD
+        # An older card is of the run before it was trained longer.
+        if card.is_file() and card.stat().st_mtime_ns >= (run / RESULT).stat().st_mtime_ns:
+            return
+        draw_report(
+            open_model(run),
+            images.val,
+            report,
+            f"held out from {data} and never trained on",
+            chose_weights=True,
+            workers=workers,
+            bad=bad,
+            progress=progress,
+        )
+    except (SqueezeNetError, OSError, ValueError) as error:
+        progress.log(f"no report: {error}; squeezenet report draws one later")
+
+
+def _start(model: str | os.PathLike[str] | None) -> Path | str | None:
+    """A path, or the name of published weights as it is."""
+    if model is None or (isinstance(model, str) and model != DEFAULT):
+        return model
+    return model_path(model) if isinstance(model, str) else Path(model)
