@@ -197,8 +197,9 @@ def earlier_results(log: Path) -> dict[str, Result]:
 
 def is_valid(result: Result, mutant: Mutant, state: str) -> bool:
     """Say whether a result still holds: see Results above."""
-    same_module = result["module_hash"] == module_hash(mutant)
-    return same_module and (result["status"] != "survived" or result["state"] == state)
+    if result["module_hash"] != module_hash(mutant):
+        return False
+    return bool(result["status"] != "survived" or result["state"] == state)
 
 
 def module_hash(mutant: Mutant) -> str:

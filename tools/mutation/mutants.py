@@ -4,8 +4,8 @@ The operators are cosmic-ray's. They replace binary, comparison and unary operat
 swap ``and`` with ``or``, ``True`` with ``False`` and ``break`` with ``continue``, add 1 to numbers
 or subtract it, make exception handlers catch nothing, remove decorators, and run loops zero times.
 Three kinds of its operators are not used. Two insert or replace a variable that one must name. One
-replaces ``==`` and other comparisons by ``is``, which tests Python's caching of objects. (``is`` and
-``is not`` do replace each other.)
+replaces ``==`` and other comparisons by ``is``, which tests Python's caching of objects. (``is``
+and ``is not`` do replace each other.)
 
 A *site* is a place in the text and a kind of operator there: one ``+``, one number. A site has up
 to eleven mutants (``+`` becomes ``-``, ``*``, …). All sites of the three folders are enumerated.
@@ -17,7 +17,9 @@ machine. A change of one function leaves the draw in others as it was, but for f
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,17 +72,23 @@ class Mutant:
 
         That is: where it does not compile, or parses to the same tree.
         """
-        before = self.path.read_text("utf-8")
-        after = mutate_code(before, _OPERATORS[self.operator], self.occurrence)
-        if after is None:
-            return None
-        try:
+        return _mutated(self)
+
+
+@functools.cache
+def _mutated(mutant: Mutant) -> str | None:
+    before = mutant.path.read_text("utf-8")
+    after = mutate_code(before, _OPERATORS[mutant.operator], mutant.occurrence)
+    if after is None:
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # such as: "x" is not callable
             if ast.dump(ast.parse(after)) == ast.dump(ast.parse(before)):
                 return None
-            compile(after, self.module, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):
-            return None
-        return str(after)
+            compile(after, mutant.module, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+    return str(after)
 
 
 @dataclass

@@ -205,7 +205,9 @@ class _Statement:
 
 def _innermost_statement(path: Path, line: int) -> _Statement:
     body: Sequence[ast.stmt] = _parsed(path).body
-    first, last, in_function, names = line, line, False, []
+    first = last = line
+    in_function = False
+    names: list[str] = []
     while True:
         inside = [each for each in body if _first_line(each) <= line <= (each.end_lineno or 0)]
         if not inside:
@@ -269,7 +271,9 @@ def _mentions(names: frozenset[str], own: Path) -> list[tuple[str, int, int]]:
 
 def _head_end(statement: ast.stmt) -> int:
     body = getattr(statement, "body", None)
-    return max(statement.lineno, body[0].lineno - 1) if body else statement.end_lineno or 0
+    if body:
+        return max(statement.lineno, int(body[0].lineno) - 1)
+    return statement.end_lineno or statement.lineno
 
 
 @functools.cache
