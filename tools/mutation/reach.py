@@ -130,7 +130,8 @@ def _record(paths: Sequence[str], work: Path, file: Path) -> None:
     messages = _passing(runner.start(work / "record.txt", paths, record=data_file))
     uses = {message["test"]: message["uses"] for message in messages if "test" in message}
     tests = _times(messages, uses)
-    runner.preload(data_file.with_suffix(".modules").read_text().split())
+    imported = (work / "modules.txt").read_text().split()
+    runner.preload(imported)
 
     print(f"{said}: timing the tests without a mutant", flush=True)
     names = [test.name for test in in_order([*tests.values()])]
@@ -142,7 +143,6 @@ def _record(paths: Sequence[str], work: Path, file: Path) -> None:
         for fixture in fixtures:
             users[fixture].append(test)
     known = {name: i for i, name in enumerate(tests)}
-    data = coverage.CoverageData(str(data_file))
     combined = coverage.Coverage(data_file=str(data_file), config_file=False)
     combined.combine([str(data_file.parent)])
     data = combined.get_data()
@@ -158,7 +158,7 @@ def _record(paths: Sequence[str], work: Path, file: Path) -> None:
         "tests": {test.name: test.seconds for test in tests.values()},
         "names": list(known),
         "lines": lines,
-        "modules": data_file.with_suffix(".modules").read_text().split(),
+        "modules": imported,
     }
     file.write_text(json.dumps(found))
 

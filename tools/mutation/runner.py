@@ -114,7 +114,7 @@ def start(
 
     ``chosen``: names of tests of ``files``, in order; stop at the first failure. None: all tests.
     ``mutant``: the name of a module and the file of its mutated text.
-    ``record``: the file of coverage's data; None: no coverage.
+    ``record``: the file of coverage's data, in a folder of its own; None: no coverage.
     """
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
@@ -180,7 +180,7 @@ def _run(
         code = int(pytest.main([*options, f"--basetemp={scratch / 'tests'}", *files], plugins))
     if record is not None:
         names = sorted(n for n in sys.modules if not n.startswith((*NOT_PRELOADED, "__")))
-        record.with_suffix(".modules").write_text("\n".join(names))
+        (record.parent.parent / "modules.txt").write_text("\n".join(names))
     return code
 
 
