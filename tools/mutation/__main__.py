@@ -6,12 +6,14 @@
 
 **What runs.** A mutant of ``compress`` meets ``tests/compress``, and so on (``--tests`` names
 others). Of these it meets the tests that run its line, fast ones first, until one fails. Tests that
-are marked slow are left out, and those over ``--max-test-seconds``. A test that hangs is stopped
-after four times its usual time plus ten seconds, half of it computing (or after four times that by
-the clock alone). The mutant then counts as killed. Each mutant runs
-in a forked process that has torch imported already. No file of the checkout changes: an import hook
-serves the mutated text. Programs that tests start (``python -m squeezenet``) load the mutant too,
-unless they run without PYTHONPATH. C programs and the compiled module do not.
+are marked slow are left out, and those over ``--max-test-seconds``. Tests are measured in processor
+time, so other work on the machine changes nothing. A test that hangs is stopped: its limit is four
+times its usual time plus ten seconds, of which half must be spent computing. One that only waits is
+stopped after four times the limit. The mutant then counts as killed.
+
+Each mutant runs in a forked process that has torch imported already. No file of the checkout
+changes: an import hook serves the mutated text. Programs that tests start (``python -m squeezenet``)
+load the mutant too, unless they run without PYTHONPATH. What is compiled is not mutated.
 
 **What is drawn.** See ``mutants.py``. A longer draw by the same seed begins with a shorter one.
 
@@ -122,7 +124,7 @@ def parsed_options() -> argparse.Namespace:
     add("--mutant", metavar="ID", help="try one mutant; print its diff and what its tests say")
     add("--list", action="store_true", help="print the IDs of the draw and end")
     add("--tests", action="append", metavar="PATH", help="tests (default tests/FOLDER)")
-    add("--max-test-seconds", type=float, default=60, help="leave out longer tests (default 60)")
+    add("--max-test-seconds", type=float, default=60, help="leave out longer tests (default 60 s)")
     add("--require", type=float, default=85, help="lowest score in percent (default 85)")
     add("--fresh", action="store_true", help="forget earlier results")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON too")

@@ -33,8 +33,14 @@ def _fixture_name(fixture: Any) -> str:
     return f"fixture {fixture.baseid} {fixture.argname}"
 
 
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of the programs that it has waited for."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
 class Timekeeper:
-    """Report each test before it starts, its seconds after it, and the first failure."""
+    """Report each test before it starts, its processor time after it, and failures."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
@@ -55,9 +61,9 @@ class Timekeeper:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         self.send({"start": item.nodeid})
-        started = time.monotonic()
+        started = cpu_seconds()
         result = yield
-        self.send({"end": item.nodeid, "seconds": time.monotonic() - started})
+        self.send({"end": item.nodeid, "seconds": cpu_seconds() - started})
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -70,10 +76,10 @@ class Timekeeper:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, Any, Any]:
-        started = time.monotonic()
+        started = cpu_seconds()
         result = yield
         if fixturedef.scope != "function":
-            self.send({"fixture": _fixture_name(fixturedef), "seconds": time.monotonic() - started})
+            self.send({"fixture": _fixture_name(fixturedef), "seconds": cpu_seconds() - started})
         return result
 
 

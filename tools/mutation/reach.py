@@ -32,7 +32,7 @@ class BrokenTestsError(Exception):
 
 @dataclass(frozen=True)
 class Test:
-    """A test's time, with that of the fixtures it needs."""
+    """A test and its processor time, with that of the wide fixtures it needs."""
 
     name: str
     seconds: float
