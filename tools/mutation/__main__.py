@@ -12,8 +12,8 @@ times its usual time plus ten seconds, of which half must be spent computing. On
 stopped after four times the limit. The mutant then counts as killed.
 
 Each mutant runs in a forked process that has torch imported already. No file of the checkout
-changes: an import hook serves the mutated text. Programs that tests start (``python -m squeezenet``)
-load the mutant too, unless they run without PYTHONPATH. What is compiled is not mutated.
+changes: an import hook serves the mutated text. Programs that tests start load the mutant too
+(``python -m squeezenet``), unless they run without PYTHONPATH. What is compiled is not mutated.
 
 **What is drawn.** See ``mutants.py``. A longer draw by the same seed begins with a shorter one.
 
