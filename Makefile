@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-targets wheel release-check lint bench clean
+.PHONY: setup demo test test-slow test-targets mutation wheel release-check lint bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,11 @@ test-slow: setup
 
 test-targets: setup
 	$(BIN)/python -m tests.runtime.targets.run
+
+# 600 mutants of compress, codec and train: hours, and a run that was stopped goes on.
+mutation: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	$(BIN)/python tools/mutation -j 2
 
 # The archive of the sources, and from it the wheel for this machine.
 wheel: setup

@@ -29,7 +29,7 @@ def test_missing_extra(
         ["demo", "--out", tmp_path / "demo"],
     ):
         line = failure(capsys, 1, *arguments)
-        assert "pip install 'squeezenet[train]'" in line
+        assert "pip install 'sqznet[train]'" in line
 
 
 def test_the_light_install_has_no_torch(sqz: Path, image_folder: Callable[..., Path]) -> None:
@@ -55,5 +55,6 @@ def test_the_light_install_has_no_torch(sqz: Path, image_folder: Callable[..., P
     assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 1]", done.stderr
     assert done.stderr.strip().splitlines()[-1] == (
         "squeezenet: training needs the Python package 'torch', which is not installed; "
-        "install it with: pip install 'squeezenet[train]'"
+        "install it with: pip install 'sqznet[train]'; without a GPU, install a CPU build of torch "
+        "before it, which is far smaller: see pytorch.org/get-started"
     )
