@@ -60,8 +60,8 @@ def demo(
     top1 = min(result["top1_before"], result["top1_after"])
     if top1 < REQUIRED_TOP1:
         raise QualityError(
-            f"demo: top-1 {result['top1_before']:.1f}% before and {result['top1_after']:.1f}% after "
-            f"compression, expected at least {REQUIRED_TOP1}%"
+            f"demo: top-1 {result['top1_before']:.1f}% before compression and "
+            f"{result['top1_after']:.1f}% after it, expected at least {REQUIRED_TOP1}%"
         )
 
 
