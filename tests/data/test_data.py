@@ -60,8 +60,8 @@ def test_sources(image_folder: MakeFolder, tmp_path: Path) -> None:
     assert data.fingerprint == open_training_data(str(flat), val_fraction=0.2).fingerprint
     larger = open_training_data(str(flat), val_fraction=0.5)
     assert data.fingerprint != larger.fingerprint
-    kept = [{part.val.name(i) for i in range(len(part.val))} for part in (data, larger)]
-    assert kept[0] < kept[1]  # what a smaller fraction keeps aside, a larger one does too
+    held_out = [{part.val.name(i) for i in range(len(part.val))} for part in (data, larger)]
+    assert held_out[0] < held_out[1]  # those of a smaller fraction are a subset
     split = tmp_path / "split"
     image_folder(split / "train", a=4, b=4, c=4)
     image_folder(split / "test", a=1)
@@ -79,7 +79,7 @@ def test_sources_that_cannot_be_used(image_folder: MakeFolder, tmp_path: Path) -
         open_training_data(str(tmp_path / "none"))
     with pytest.raises(DataError, match="only one class, 'a'"):
         open_training_data(str(image_folder(a=5)))
-    with pytest.raises(DataError, match="cannot be split"):
+    with pytest.raises(DataError, match="single image"):
         open_training_data(str(image_folder(tmp_path / "x", a=1, b=1)))
 
 

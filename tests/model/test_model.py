@@ -19,7 +19,6 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import AlexNetSpec, SqueezeNetSpec
 from squeezenet.codec import container
 from squeezenet.errors import (
-    ClassCountError,
     LossyConversionError,
     MalformedError,
     TruncatedError,
@@ -29,7 +28,7 @@ from squeezenet.errors import (
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.init import initialise
 from squeezenet.model.load import from_compressed, load_model, to_compressed
-from squeezenet.model.loaded import LoadedModel, from_state, with_classes
+from squeezenet.model.loaded import LoadedModel, from_state, needs_new_head, with_new_head
 from squeezenet.model.network import build_module
 from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from squeezenet.model.torchvision_pth import load_pth
@@ -213,9 +212,11 @@ def test_state_errors_name_the_layer() -> None:
 
 def test_other_classes_need_a_new_head() -> None:
     model = tiny_model()
-    assert with_classes(model, model.record.class_names, new_head=False, seed=0) is model
-    with pytest.raises(ClassCountError, match="has 10 classes .* data has 2 .*pass --new-head"):
-        with_classes(model, ("x", "y"), new_head=False, seed=0)
+    names = model.record.class_names
+    assert not needs_new_head(model, names)
+    assert needs_new_head(model, names[::-1]) and needs_new_head(model, names[1:])
+    with_ids = dataclasses.replace(model.record, class_ids=tuple(f"n{i}" for i in range(10)))
+    assert not needs_new_head(dataclasses.replace(model, record=with_ids), with_ids.class_ids)
     spec = dataclasses.replace(
         preset("squeezenet1_1", num_classes=10, input_size=(32, 32)), batch_norm=False
     )
@@ -223,12 +224,19 @@ def test_other_classes_need_a_new_head() -> None:
     spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, last_relu=True))
     record = record_of(spec)
     before = from_compressed(random_model(record))
-    after = with_classes(before, ("x", "y"), new_head=True, seed=0)
+    after = with_new_head(before, ("x", "y"), seed=0)
     assert isinstance(after.record.spec, SqueezeNetSpec)
     assert not after.record.spec.head.last_relu and after.record.class_names == ("x", "y")
     old, new = before.module.state_dict(), after.module.state_dict()
     for key, value in new.items():
         assert key.startswith("classifier") or torch.equal(value, old[key])
+    assert not after.record.class_ids
+    head = new["classifier.1.weight"]
+    assert float(head.std()) == pytest.approx(0.01, rel=0.1)
+    assert not new["classifier.1.bias"].any()
+    again = with_new_head(before, ("x", "y"), seed=0).module.state_dict()["classifier.1.weight"]
+    other = with_new_head(before, ("x", "y"), seed=1).module.state_dict()["classifier.1.weight"]
+    assert torch.equal(head, again) and not torch.equal(head, other)
 
 
 def test_codebooks_to_torch_and_back(tiny_record: ModelRecord) -> None:

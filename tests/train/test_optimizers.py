@@ -55,8 +55,8 @@ def test_muon_has_the_hidden_convolutions_alone() -> None:
     base = recipe.learning_rate
     assert rates["features.0.weight"] == (base, recipe.weight_decay)
     assert rates["classifier.1.bias"] == (base, 0.0)
-    optimizers.set_share(0.5)
-    optimizers.set_share(0.5)
+    optimizers.set_learning_rate_factor(0.5)
+    optimizers.set_learning_rate_factor(0.5)
     assert {group["lr"] for group in sgd.param_groups} == {base / 2}
 
 

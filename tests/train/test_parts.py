@@ -20,18 +20,18 @@ from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.metrics import MetricsLog
 from squeezenet.train.recipe import RECIPES, Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
-from squeezenet.train.schedule import rate_share
+from squeezenet.train.schedule import learning_rate_factor
 
 
 def test_schedule() -> None:
     recipe = Recipe(name="x", learning_rate=1.0, warmup_epochs=1.0)
-    rates = [rate_share(recipe, step, 100, 10) for step in range(100)]
+    rates = [learning_rate_factor(recipe, step, 100, 10) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0 and 0 < rates[99] < 0.01
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
     linear = dataclasses.replace(recipe, schedule="linear", warmup_epochs=0.0)
-    assert rate_share(linear, 50, 100, 10) == pytest.approx(0.5)
+    assert learning_rate_factor(linear, 50, 100, 10) == pytest.approx(0.5)
     constant = dataclasses.replace(recipe, schedule="constant")
-    assert rate_share(constant, 99, 100, 10) == 1.0
+    assert learning_rate_factor(constant, 99, 100, 10) == 1.0
 
 
 def test_another_rate_changes_muons_too() -> None:
@@ -43,7 +43,7 @@ def test_the_papers_protocol() -> None:
     paper = recipe_named("paper")
     assert (paper.batch_size, paper.max_steps, paper.learning_rate) == (512, 170_000, 0.04)
     assert (paper.weight_decay, paper.schedule, paper.init) == (2e-4, "linear", "xavier")
-    assert rate_share(paper, 85_000, 170_000, 2500) == pytest.approx(0.5)
+    assert learning_rate_factor(paper, 85_000, 170_000, 2500) == pytest.approx(0.5)
     assert not paper.augmentation.flip and paper.caffe and not paper.batch_norm
 
 

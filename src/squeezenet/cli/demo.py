@@ -62,7 +62,7 @@ def demo(
     if top1 < REQUIRED_TOP1:
         raise QualityError(
             f"demo: top-1 {result['top1_before']:.1f}% before compression and "
-            f"{result['top1_after']:.1f}% after, expected at least {REQUIRED_TOP1}%"
+            f"{result['top1_after']:.1f}% after it, expected at least {REQUIRED_TOP1}%"
         )
 
 
