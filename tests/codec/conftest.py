@@ -1,4 +1,4 @@
-"""The reader in C, built once for all tests that hold it against Python."""
+"""The C reader, built once for all tests that compare it with Python."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ ERRORS: dict[str, type[FormatError]] = {
     "limit": LimitError,
     "malformed": MalformedError,
 }
-"""The errors of spec/FORMAT.md, in the order of the reader in C, from 1."""
+"""The errors of spec/FORMAT.md, numbered from 1 as in the C reader."""
 
 Read = Callable[[bytes], list[str]]
 
 
 def runtime_sources() -> list[Path]:
-    """The C files of the runtime."""
+    """Return the C files of the runtime."""
     return sorted([*(RUNTIME / "src").glob("sqz_*.c"), *(RUNTIME / "kernels").glob("sqz_*.c")])
 
 
 @pytest.fixture(scope="session")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
-    """Read a file by the C reader, compiled with the sanitizers; return the lines it prints."""
+    """Return a function that runs the C reader, with sanitizers, on a file's bytes.
+
+    It returns the printed lines.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("needs a C compiler, and there is none in the path")
@@ -65,7 +68,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
     def run(data: bytes) -> list[str]:
         path = folder / "file.sqz"
         path.write_bytes(data)
-        # The program leaves its memory to the system when it refuses a file.
+        # The program does not free its memory when it refuses a file.
         quiet = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
         done = subprocess.run([program, path], capture_output=True, text=True, env=quiet)
         assert not done.stderr, done.stderr
@@ -75,16 +78,16 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
 
 
 def error_of(lines: list[str]) -> str | None:
-    """Return the kind of error that the C reader ended with, or None."""
+    """Return the error of the C reader, or None."""
     words = lines[-1].split()
     return [*ERRORS][int(words[1]) - 1] if words[0] == "error" else None
 
 
 def layer_line(shape: tuple[int, ...], weights_crc32: str, biases_crc32: str) -> str:
-    """Return what the C reader shall print of a layer."""
+    """Return the line that the C reader must print for a layer."""
     return f"layer {'x'.join(map(str, shape))} weights {weights_crc32} biases {biases_crc32}"
 
 
 def crc_of_floats(values: npt.NDArray[np.float32]) -> str:
-    """Return the CRC-32 of float32 values, little-endian, as the vectors give it."""
+    """Return the CRC-32 of little-endian float32 values, in hex."""
     return f"{zlib.crc32(np.ascontiguousarray(values).astype('<f4').tobytes()):08x}"
