@@ -1,4 +1,4 @@
-"""What an attack is, and how one is carried out: by the command line, as a victim would be."""
+"""An attack, and how it is run: through the command line, as on a victim's machine."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY_BYTES = 1 << 30
-"""More than reading any good file of these kinds takes, torch included."""
+"""More than reading any valid file of these kinds takes, torch included."""
 SECONDS = 60
-"""Processors are shared and slow at times; every attack is over in a few seconds."""
+"""CPU time. Every attack ends in a few seconds; this leaves room for slow machines."""
 PROOF = "attacked"
-"""A file of this name in the attack's folder is there only if foreign code ran."""
+"""Foreign code that runs creates a file of this name in the attack's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """``make`` writes the hostile files into a folder and returns the arguments of ``squeezenet``.
+    """An attack: its goal, why it fails, and how the command must end.
 
-    ``why`` says why it fails; ``exit_code`` and ``message`` are how the command must end, and what
-    its one line must say (of exit code 0: what the output must hold).
+    ``make`` writes the hostile files into a folder and returns the arguments of ``squeezenet``. The
+    command must end with ``exit_code``; ``message`` must be in its one line of error, or in its
+    output if the exit code is 0.
     """
 
     name: str
-    wants: str
-    why: str
+    goal: str
+    defence: str
     make: Callable[[Path], list[str]]
     message: str
     exit_code: int = 1
@@ -37,16 +38,16 @@ class Attack:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """``fault`` is None where the attack failed as it must."""
+    """The result of an attack; ``fault`` is None if the attack failed, as it must."""
 
     fault: str | None
     seconds: float
     peak_bytes: int
-    said: str
+    output: str
 
 
-def carry_out(attack: Attack, folder: Path) -> Outcome:
-    """Run an attack in an empty folder and judge what became of it."""
+def run_attack(attack: Attack, folder: Path) -> Outcome:
+    """Run an attack in an empty folder and check its result."""
     arguments = attack.make(folder)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
     started = time.monotonic()
@@ -61,12 +62,12 @@ def carry_out(attack: Attack, folder: Path) -> Outcome:
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
-    said, printed = err.read_bytes(), out.read_bytes()
+    error, printed = err.read_bytes(), out.read_bytes()
     return Outcome(
-        fault=_fault(attack, process.returncode, usage.ru_maxrss * unit, said, printed, folder),
+        fault=_fault(attack, process.returncode, usage.ru_maxrss * unit, error, printed, folder),
         seconds=time.monotonic() - started,
         peak_bytes=usage.ru_maxrss * unit,
-        said=(said or printed).decode("utf-8", "backslashreplace").strip(),
+        output=(error or printed).decode("utf-8", "backslashreplace").strip(),
     )
 
 
@@ -75,7 +76,7 @@ def _limit_time() -> None:
 
 
 def _fault(
-    attack: Attack, exit_code: int, peak_bytes: int, said: bytes, printed: bytes, folder: Path
+    attack: Attack, exit_code: int, peak_bytes: int, error: bytes, printed: bytes, folder: Path
 ) -> str | None:
     if (folder / PROOF).exists():
         return "foreign code ran"
@@ -83,12 +84,12 @@ def _fault(
         return f"exit code {exit_code}, expected {attack.exit_code}"
     if peak_bytes > MEMORY_BYTES:
         return f"took {peak_bytes:,} bytes of memory"
-    if exit_code and said.count(b"\n") != 1:
-        return "not one line of error"
-    if attack.message.encode() not in (said if exit_code else printed):
-        return f"does not say {attack.message!r}"
-    # What a terminal obeys, in UTF-8: C0 but for the line feed, delete, and C1.
-    text = (said + printed).decode("utf-8", "replace")
+    if exit_code and error.count(b"\n") != 1:
+        return "the error is not one line"
+    if attack.message.encode() not in (error if exit_code else printed):
+        return f"the output lacks {attack.message!r}"
+    # The control characters of a terminal: C0 except the line feed, delete, and C1.
+    text = (error + printed).decode("utf-8", "replace")
     if any((ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 for c in text):
         return "control characters reached the terminal"
     return None

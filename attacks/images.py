@@ -1,4 +1,4 @@
-"""Abuses of pictures, and of the names of files."""
+"""Attacks by pictures, and by the names of files and folders."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ _ESCAPE = "\x1b]0;attacked\x07\x9b31m"
 
 
 def attacks() -> list[Attack]:
-    """All abuses of pictures and names."""
+    """Return all attacks by pictures and names."""
     return [
         Attack(
             name="picture: 4 gigapixels",
-            wants="memory, by a picture of a few bytes that claims to be huge",
-            why="the size is asked before decoding, and 134 megapixels are the most",
+            goal="memory exhaustion by a picture of a few bytes that claims to be huge",
+            defence="the size is checked before decoding; at most 134 megapixels are allowed",
             make=_huge,
             message="pixels",
         ),
         Attack(
             name="picture: 100000 pixels by 1",
-            wants="memory, by a resize that makes a long picture far longer",
-            why="of the resized picture only the crop is ever worked out",
+            goal="memory exhaustion by a resize that makes a long picture far longer",
+            defence="only the crop of the resized picture is ever computed",
             make=_long,
             message="label",
             exit_code=0,
         ),
         Attack(
             name="picture: PostScript",
-            wants="to run a program, by a decoder that hands such files to Ghostscript",
-            why="only formats that Pillow decodes itself are opened, whatever the name says",
+            goal="execution of a program, by a decoder that passes such files to Ghostscript",
+            defence="only formats that Pillow decodes itself are opened, whatever the "
+            "file's suffix",
             make=_postscript,
             message="picture.jpg",
         ),
         Attack(
             name="picture: name with terminal escapes",
-            wants="to write to the terminal of who classifies a folder",
-            why="names are printed with control characters escaped, in every format",
+            goal="control of the terminal on which a folder is classified",
+            defence="names are printed with control characters escaped, in every output format",
             make=_named,
             message="\\u001b",
             exit_code=0,
         ),
         Attack(
             name="folder: class with terminal escapes",
-            wants="the same, by the name of a folder",
-            why="a class must have a printable name",
+            goal="the same, by the name of a folder",
+            defence="a class must have a printable name",
             make=_class_name,
             message="class",
         ),
@@ -57,7 +58,7 @@ def attacks() -> list[Attack]:
 
 
 def _png(width: int, height: int, rows: bytes) -> bytes:
-    """A grey PNG; ``rows`` before compression, each with its filter byte."""
+    """Return a grey PNG; ``rows`` are uncompressed, each with its filter byte."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         crc = zlib.crc32(kind + body)

@@ -1,4 +1,4 @@
-"""Abuses of model files. Files of ``.sqz`` come from spec/vectors, which has one an error."""
+"""Attacks by model files. The ``.sqz`` files are those of spec/vectors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from attack import PROOF, Attack
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors"
 _DOUBLINGS = 60
+"""Each level of the hash bomb doubles the time: 2^60 steps never end."""
 
 
 def attacks() -> list[Attack]:
-    """All abuses of model files."""
+    """Return all attacks by model files."""
     return [*_sqz(), *_pth(), *_others()]
 
 
@@ -25,58 +26,61 @@ def _sqz() -> list[Attack]:
     return [
         Attack(
             name="sqz: gigabytes",
-            wants="memory, by a header that claims 4 GB",
-            why="sizes are held against limits and the file's true length before any is taken",
+            goal="memory exhaustion by a header that claims 4 GB",
+            defence="sizes are checked against limits and the file's real length before memory is "
+            "allocated",
             make=_vector("gigabytes"),
             message="claims 4294967295 bytes",
         ),
         Attack(
             name="sqz: bomb",
-            wants="memory, by few bytes that claim to unpack to many weights",
-            why="the coder cannot spend less than a byte in 4,096 weights; more is refused",
+            goal="memory exhaustion by a few bytes that claim to unpack to many weights",
+            defence="the coder needs at least one byte per 4,096 weights; a header that claims "
+            "more is refused",
             make=_vector("limit_weights_a_byte"),
             message="weights, expected at most",
         ),
         Attack(
             name="sqz: endless text",
-            wants="time and memory, by a text of 4 GB from a few bytes",
-            why="texts have a limit of 4 MB, and a decoder stops where its bytes end",
+            goal="exhaustion of time and memory by a text of 4 GB from a few bytes",
+            defence="a text has at most 4 MB, and a decoder stops where its bytes end",
             make=_vector("limit_record"),
             message="4294967295",
         ),
         Attack(
             name="sqz: huge network",
-            wants="time, by a small file whose network multiplies for hours",
-            why="multiply-accumulates, windows and tensors have limits, checked before running",
+            goal="exhaustion of time by a small file with a network that computes for hours",
+            defence="multiply-accumulates, windows and tensors have limits, which are checked "
+            "before running",
             make=_vector("limit_macs", "predict"),
-            message="expected fewer",
+            message="multiply-accumulates, expected at most",
         ),
         Attack(
             name="sqz: two networks",
-            wants="to show people one network and run another",
-            why="whoever shows the network derives the graph from the record and compares; "
-            "`predict`, which shows names alone, runs the graph",
+            goal="display of one network while another one runs",
+            defence="commands that display the network derive the graph from the record and "
+            "compare it; `predict`, which displays class names alone, runs the graph",
             make=_vector("record_spec"),
             message="GRAPH",
         ),
         Attack(
             name="sqz: terminal escape in a class name",
-            wants="to write to the terminal of who looks at the file",
-            why="names must be printable",
+            goal="control of the terminal on which the file is displayed",
+            defence="names must be printable",
             make=_vector("labels_control"),
             message="print",
         ),
         Attack(
             name="sqz: terminal escape in the provenance",
-            wants="the same, by the texts that nobody reads closely",
-            why="all texts of the record must be printable",
+            goal="control of the terminal by a text that is rarely read",
+            defence="all texts of the record must be printable",
             make=_vector("record_provenance"),
             message="print",
         ),
         Attack(
             name="sqz: name written backwards",
-            wants="to disguise a name by Unicode's direction marks",
-            why="they are not printable characters either",
+            goal="a disguised name by Unicode's direction marks",
+            defence="direction marks are not printable characters",
             make=_vector("labels_direction"),
             message="print",
         ),
@@ -87,29 +91,29 @@ def _pth() -> list[Attack]:
     return [
         Attack(
             name="pth: code in the pickle",
-            wants="to run a command when the weights are loaded",
-            why="weights are read by torch's unpickler of tensors alone",
+            goal="execution of a command when the weights are loaded",
+            defence="torch's restricted unpickler loads tensors only",
             make=_pth_with_code(bare=False),
             message="may be an attack",
         ),
         Attack(
             name="pth: code in a bare pickle",
-            wants="the same, by the format of old",
-            why="the same unpickler reads it",
+            goal="the same, in the old file format without an archive",
+            defence="the same restricted unpickler loads it",
             make=_pth_with_code(bare=True),
             message="may be an attack",
         ),
         Attack(
             name="pth: compressed archive",
-            wants="memory, by an archive that inflates a thousandfold",
-            why="torch never compresses; what is compressed is refused before it is inflated",
+            goal="memory exhaustion by an archive that inflates a thousandfold",
+            defence="torch never compresses; a compressed archive is refused before it is inflated",
             make=_zip_bomb,
             message="compressed archive",
         ),
         Attack(
             name="pth: key that takes hours to hash",
-            wants="time, by a tuple of tuples of tuples, each twice in the next",
-            why="tuples that stand in many places are counted before the pickle is loaded",
+            goal="exhaustion of time by a tuple of tuples of tuples, each used twice in the next",
+            defence="tuples that are used in many places are counted before the pickle is loaded",
             make=_hash_bomb,
             message="may be an attack",
         ),
@@ -120,29 +124,29 @@ def _others() -> list[Attack]:
     return [
         Attack(
             name="safetensors: header of exabytes",
-            wants="memory, by the length of the header",
-            why="the length is held against the file's own",
+            goal="memory exhaustion by the claimed length of the header",
+            defence="the length is checked against the file's own",
             make=_safetensors,
             message="model.safetensors",
         ),
         Attack(
-            name="net: entry behind the last weight",
-            wants="to write beyond the weights, by gaps that run over their end",
-            why="the last position is checked before any weight is written",
+            name="net: entry after the last weight",
+            goal="a write after the end of the weights, by gaps that run past it",
+            defence="the last position is checked before any weight is written",
             make=_net,
-            message="behind the last weight",
+            message="after the last weight",
         ),
         Attack(
             name="any: sparse file of terabytes",
-            wants="memory, by a file that takes no disk and is read whole",
-            why="no model is larger than 1 GB, and the size is asked before reading",
+            goal="memory exhaustion by a sparse file that is read in full",
+            defence="a model has at most 1 GB, and the size is checked before reading",
             make=_sparse,
             message="expected at most",
         ),
         Attack(
             name="any: output that is the input",
-            wants="to lose a model by writing over it",
-            why="the two are compared as files, not as names",
+            goal="loss of a model by overwriting it",
+            defence="input and output are compared as files, not as names",
             make=_same_file,
             message="out",
             exit_code=2,
@@ -167,7 +171,7 @@ def _picture(folder: Path) -> Path:
 
 
 class _Code:
-    """What pickle turns into a call when it loads it."""
+    """An object whose unpickling calls a function."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -218,7 +222,7 @@ def _safetensors(folder: Path) -> list[str]:
 
 
 def _net(folder: Path) -> list[str]:
-    """A file of Han's layout, every layer full of entries with the largest gaps."""
+    """Write a file of Han's layout, every layer full of entries with the largest gaps."""
     from squeezenet.arch.graph import build_graph
     from squeezenet.arch.presets import preset
 

@@ -1,7 +1,7 @@
-"""Carry out every attack and tell what became of it; exit code 1 if one succeeds.
+"""Run every attack and print its result; exit code 1 if one succeeds.
 
-python attacks/run.py           all of them
-python attacks/run.py pth sqz   those whose names have one of these words
+python attacks/run.py           all attacks
+python attacks/run.py pth sqz   those with one of these words in their names
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import images
 import models
-from attack import Attack, carry_out
+from attack import Attack, run_attack
 
 
 def all_attacks() -> list[Attack]:
-    """In the order of README.md."""
+    """Return all attacks, in the order of README.md."""
     return [*models.attacks(), *images.attacks()]
 
 
@@ -27,13 +27,11 @@ def main() -> None:
         if words and not any(word in attack.name for word in words):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            outcome = carry_out(attack, Path(folder))
-            said = outcome.said.replace(folder, "").splitlines()
-        print(f"{attack.name}: wants {attack.wants}")
-        print(f"  fails because {attack.why}")
-        print(
-            f"  {outcome.seconds:.1f} s, {outcome.peak_bytes >> 20} MB: {said[0] if said else ''}"
-        )
+            outcome = run_attack(attack, Path(folder))
+            [first, *_] = [*outcome.output.replace(folder, "").splitlines(), ""]
+        print(f"{attack.name}: {attack.goal}")
+        print(f"  fails because {attack.defence}")
+        print(f"  {outcome.seconds:.1f} s, {outcome.peak_bytes >> 20} MB: {first}")
         if outcome.fault is not None:
             succeeded += 1
             print(f"  SUCCEEDED: {outcome.fault}")

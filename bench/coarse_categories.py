@@ -1,7 +1,7 @@
 """ImageNet's 1,000 classes grouped into everyday categories, as folders to fine-tune on.
 
-The groups are runs of class indices (ILSVRC 2012 orders its classes by WordNet's tree, so most
-categories are runs), written down by hand; classes that fit none are left out.
+The groups were chosen by hand. ILSVRC 2012 orders its classes by WordNet's tree, so most groups
+are ranges of class indices. Classes that fit no group are left out.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ TASKS = {
 
 
 def write_categories(source: Path, target: Path, names: Sequence[str]) -> int:
-    """Copy ``source/<WordNet id>/*`` to ``target/<category>/``; return how many pictures.
+    """Copy ``source/<WordNet id>/*`` to ``target/<category>/``; return the number of pictures.
 
-    A category of which ``source`` has none gets no folder.
+    A category without pictures in ``source`` gets no folder.
     """
     _, ids = imagenet_classes()
     count = 0

@@ -1,6 +1,7 @@
-"""Whole programs from the start of the process to the first label: for ``latency.py``.
+"""Time programs from the start of the process to the first label: for ``latency.py``.
 
-Our C example, ``squeezenet predict``, and Python with each engine answer one photograph in turns.
+Our C example, ``squeezenet predict``, and Python with each engine classify one photograph, in turns
+A B A B.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from squeezenet.extras import DISTRIBUTION
 from squeezenet.images.decode import read_image
 
 _ROUNDS = 15
+"""After one warm-up round: enough for a median with quartiles."""
 
 _LAUNCHER = """
 #include <stdio.h>
@@ -102,8 +104,8 @@ core.set_property({"CACHE_DIR": os.path.join(os.path.dirname(model), "cache")})
 logits = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})(x)[0]
 """,
 }
-"""The peers' programs: decode, resize, crop, run, tell. From the second time on they load what
-the first kept, an optimised file or compiled kernels, as a product would."""
+"""The peers' programs: decode, resize, crop, run, print the label. From the second run on they load
+what the first one saved, an optimised file or compiled kernels, as a product would."""
 
 
 def start_programs(
@@ -111,7 +113,8 @@ def start_programs(
 ) -> dict[str, Any]:
     """Time programs from their start to the first label, in turns, and print a table.
 
-    ``python`` is that of the peers' environment, ``engines`` are those that raced.
+    ``python`` is the interpreter of the peers' environment; ``engines`` are the engines that
+    ``latency.py`` timed.
     """
     source = work / "launcher.c"
     source.write_text(_LAUNCHER)
@@ -121,47 +124,47 @@ def start_programs(
         program.name: program for program in _programs(python, model, peers, engines, picture, work)
     }
     runs: dict[str, list[tuple[float, int]]] = {name: [] for name in programs}
-    answers: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     for turn in range(-1, _ROUNDS):
         for name, program in programs.items():
             command = [str(launcher), *program.command]
             pipe = subprocess.PIPE
             done = subprocess.run(command, check=True, env=SILENT, stdout=pipe, text=True)
-            seconds, kilobytes, answers[name] = done.stdout[:-1].split(" ", 2)
+            seconds, kilobytes, outputs[name] = done.stdout[:-1].split(" ", 2)
             if turn >= 0:
                 runs[name].append((float(seconds), int(kilobytes)))
     result: dict[str, Any] = {}
     print(f"\n{picture.name}, from the start of the process to the first label\n")
-    print("| program | s | quartiles | MB resident | MB installed | model, bytes | answer |")
+    print("| program | s | quartiles | MB resident | MB installed | model, bytes | label |")
     print("|---|--:|--:|--:|--:|--:|---|")
     for name, program in programs.items():
         low, middle, high = statistics.quantiles([seconds for seconds, _ in runs[name]], n=4)
         resident = statistics.median(kilobytes for _, kilobytes in runs[name]) * 1024
         print(
             f"| {name} | {middle:.3f} | {low:.3f} .. {high:.3f} | {resident / 1e6:.1f} | "
-            f"{program.installed / 1e6:.1f} | {program.model:,} | {_label(answers[name])} |"
+            f"{program.installed / 1e6:.1f} | {program.model:,} | {_label(outputs[name])} |"
         )
         result[name] = {
             "seconds": [seconds for seconds, _ in runs[name]],
             "resident_bytes": resident,
             "installed_bytes": program.installed,
             "model_bytes": program.model,
-            "answer": answers[name],
+            "output": outputs[name],
         }
     return result
 
 
-def _label(answer: str) -> str:
-    """What a program calls the picture: in JSON, in a table, or in its first line."""
-    if answer.startswith("{"):
-        return str(json.loads(answer)["label"])
-    first, *rest = answer.splitlines()
+def _label(output: str) -> str:
+    """Return the predicted label from a program's output: JSON, a table, or the first line."""
+    if output.startswith("{"):
+        return str(json.loads(output)["label"])
+    first, *rest = output.splitlines()
     return re.split(r"\s{2,}", rest[0].strip())[1] if first.startswith(" image") else first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Program:
-    """``installed`` bytes are those of the program and its packages, beside Python itself."""
+    """A program to time; ``installed``: bytes of it and its packages, without Python itself."""
 
     name: str
     command: list[str]
@@ -215,7 +218,7 @@ def _programs(
 
 
 def _installed(names: list[str], folders: list[str]) -> int:
-    """Bytes of packages and of all that they require, without compiled bytecode."""
+    """Return the bytes of packages and all their dependencies, without compiled bytecode."""
     found = {
         canonicalize_name(each.metadata["Name"]): each
         for each in reversed(list(metadata.distributions(path=folders)))
@@ -228,7 +231,7 @@ def _installed(names: list[str], folders: list[str]) -> int:
         seen.add(name)
         distribution = found[name]
         files = [Path(str(distribution.locate_file(file))) for file in distribution.files or ()]
-        if name == DISTRIBUTION:  # perhaps installed as a link to its sources
+        if name == DISTRIBUTION:  # may be an editable install
             files = [*Path(squeezenet_package.__file__).parent.rglob("*")]
         size += sum(f.stat().st_size for f in files if f.is_file() and f.suffix != ".pyc")
         for requirement in map(Requirement, distribution.requires or ()):

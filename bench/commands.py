@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it, and C programs."""
+"""Run the command line as a user does, and compile C programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def squeezenet(*arguments: object) -> dict[str, Any]:
-    """Run a command that prints JSON and return what it printed; progress passes through."""
+    """Run a command with --json and return its result; its progress goes to stderr."""
     command = [sys.executable, "-m", "squeezenet", *map(str, arguments), "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(done.stdout)

@@ -1,11 +1,11 @@
-"""How fast does the reader in C decode a file's weights, beside zlib and xz on the same numbers?
+"""How fast does the C reader decode a file's weights, beside zlib and xz on the same numbers?
 
     python bench/decode.py ../shared/data --work decode
     python bench/decode.py ../shared/data --work decode --model v10.sqz
 
-The authors' file as a ``.sqz``, and each MODEL; one core. All take turns, A B A B; zlib (level 9)
-and xz (preset 9) hold the levels or codes as bytes, without scales or biases. Prints bytes, and
-milliseconds: the least, and the median with quartiles.
+Decodes the authors' file as a ``.sqz``, and each MODEL, on one core, in turns A B A B. zlib (level
+9) and xz (preset 9) have the levels or codes as bytes, without scales or biases. Prints bytes, and
+milliseconds: minimum, median and quartiles.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from commands import compile_program, squeezenet
 from squeezenet.codec.container import read_sqz
 
 TURNS = 21
+"""Odd, so that the median is a measured value; a whole run takes seconds."""
 RUNTIME = Path(__file__).parents[1] / "runtime"
 READER = ("sqz_file.c", "sqz_graph.c", "sqz_decode.c")
 
@@ -32,7 +33,7 @@ READER = ("sqz_file.c", "sqz_graph.c", "sqz_decode.c")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", type=Path, help="the folder with the authors' file")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
+    parser.add_argument("--work", type=Path, required=True, help="folder for created files")
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="more .sqz files")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def main() -> None:
     authors = options.work / "authors.sqz"
     if not authors.is_file():
         squeezenet("convert", options.shared / "compressed_SqueezeNet.net", authors)
-    print("| file | coder | bytes | ms, least | ms, median (quartiles) |")
+    print("| file | coder | bytes | ms, min | ms, median (quartiles) |")
     print("|---|---|--:|--:|--:|")
     for file in (authors, *options.model):
         _compare(program, file)
@@ -55,7 +56,7 @@ def _compare(program: Path, file: Path) -> None:
     numbers = b"".join(layer.weights.symbols_OIHW.tobytes() for layer in layers)
     packed = zlib.compress(numbers, 9), lzma.compress(numbers, preset=9)
     contenders: dict[str, tuple[int, Callable[[], float]]] = {
-        "ours, the whole file": (file.stat().st_size, lambda: _ours(program, file)),
+        "ours, complete file": (file.stat().st_size, lambda: _ours(program, file)),
         "zlib": (len(packed[0]), lambda: _timed(lambda: zlib.decompress(packed[0]))),
         "xz": (len(packed[1]), lambda: _timed(lambda: lzma.decompress(packed[1]))),
     }

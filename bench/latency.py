@@ -1,15 +1,15 @@
-"""How fast is our integer client beside the big engines, and how soon does each answer?
+"""How fast is our integer client beside the big engines, in inference and from a cold start?
 
     python bench/latency.py ../shared/data --work latency
 
-times SqueezeNet v1.0 (the authors' weights) and v1.1 (random weights) at 224 pixels, one picture
-at a time, on one and two threads: ours from a ``.sqz``, ONNX Runtime, OpenVINO and ncnn from the
-weights that the ``.sqz`` stands for, each engine in its fastest setting on this machine. All
-contenders are in one process and take turns, A B A B. "error" is how far logits lie from float32's,
-root mean square, in percent of the logits' own spread. Then whole programs: from the process's
-start to the first label. The peers are installed into an environment of their own, WORK/env. A
-second call goes on where the first was stopped; ``WORK/squeezenet1_0.sqz`` may be put there
-beforehand, else it is compressed.
+Times SqueezeNet v1.0 (the authors' weights) and v1.1 (random weights) at 224 pixels, one picture
+at a time, on one and two threads. Ours runs a ``.sqz``. ONNX Runtime, OpenVINO and ncnn run its
+dequantised weights, each in its fastest setting on this machine. All run in one process, in turns
+A B A B. "error" is the root mean square difference of logits from float32's, in percent of the
+logits' standard deviation. Then it times programs from the start of the process to the first label.
+
+The peers are installed into an environment of their own, WORK/env. A second call resumes. If
+``WORK/squeezenet1_0.sqz`` exists it is used, else it is compressed.
 """
 
 from __future__ import annotations
@@ -55,11 +55,13 @@ _OURS = "ours"
 _SKIPPABLE = (_OURS, "onnxruntime", "openvino", "ncnn", "start")
 _SIZE = (224, 224)
 _INFERENCES, _WARM_UPS = 5, 3
+"""Inferences per turn, of which the median counts; and turns that do not count."""
 _CHOOSING_TURNS = 8
+"""Turns in which an engine's fastest setting is chosen."""
 _PAUSE = 0.003
-"""Seconds before a contender's turn, for the threads of the one before to stop waiting busily."""
+"""Seconds before a turn, in which the threads of the engine before stop their busy waiting."""
 _TIE = 1.02
-"""Settings within 2% of an engine's fastest count as equal; the first, most exact one is taken."""
+"""Settings within 2% of an engine's fastest count as equal; the first is the most accurate."""
 _FLAGS = re.compile(r"avx\w*|fma|f16c|amx\w*|asimd\w*|i8mm|bf16|sve\w*")
 
 
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for files and results")
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
-    parser.add_argument("--turns", type=int, default=40, help="of each contender")
+    parser.add_argument("--turns", type=int, default=40, help="turns of each engine")
     parser.add_argument(
         "--skip", nargs="*", default=[], choices=_SKIPPABLE, help="what to leave out"
     )
@@ -89,7 +91,7 @@ def main() -> None:
     result["peak_g_macs"] = peak = _peak(options.work)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     for name, rate in peak.items():
-        print(f"{name} multiplies and adds bytes at {rate:.0f} G MAC/s at best, on one core")
+        print(f"{name}: peak of {rate:.0f} G MAC/s with bytes, on one core")
     sys.stdout.flush()
     for name in options.networks:
         model, peers = _prepare(name, python, options)
@@ -114,7 +116,7 @@ def main() -> None:
 
 
 def _machine() -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return hardware, compiler, versions and commit."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     info = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
     flags = [
@@ -128,15 +130,18 @@ def _machine() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "flags": " ".join(flags),
         "load": f"{os.getloadavg()[0]:.1f}",
-        "commit": _said("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"),
-        "compiler": _said(*shlex.split(sysconfig.get_config_var("CC") or "cc"), "--version"),
+        "commit": _output_of(
+            "git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"
+        ),
+        "compiler": _output_of(*shlex.split(sysconfig.get_config_var("CC") or "cc"), "--version"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         **VERSIONS,
     }
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
+    """Return the first line of a command's output, or "unknown"."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
@@ -145,7 +150,7 @@ def _said(*command: str) -> str:
 
 
 def _peak(work: Path) -> dict[str, float]:
-    """What one core can do at best by each instruction set, in G MAC/s; see ``peak.c``."""
+    """Measure the peak of one core by each instruction set, in G MAC/s; see ``peak.c``."""
     program = compile_program(work / "peak", Path(__file__).with_name("peak.c"))
     lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     return {
@@ -173,7 +178,7 @@ def _prepare(name: str, python: Path, options: argparse.Namespace) -> tuple[Path
 
 
 def _write_weights(name: str, shared: Path, out: Path) -> None:
-    """The authors' weights for v1.0, He's random ones for v1.1, both at 224 pixels."""
+    """Write the authors' weights for v1.0, He's random initialisation for v1.1, at 224 pixels."""
     from squeezenet.arch.imagenet import imagenet_classes
     from squeezenet.arch.preprocessing import torchvision_preprocessing
     from squeezenet.arch.presets import preset
@@ -207,7 +212,7 @@ def _write_weights(name: str, shared: Path, out: Path) -> None:
 def _start_race(
     python: Path, model: Path, peers: Path, threads: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Race in a process of its own, in the environment of the peers."""
+    """Time all engines in a new process, in the environment of the peers."""
     out = options.work / f"race-{peers.name}-{threads}.json"
     plan = {
         "model": str(model), "peers": str(peers), "threads": threads, "turns": options.turns,
@@ -219,7 +224,7 @@ def _start_race(
 
 
 def time_contenders(plan: dict[str, Any]) -> None:
-    """Time all contenders, turn by turn, on as many cores as they have threads."""
+    """Time all engines, turn by turn, on as many cores as they have threads."""
     threads, skipped = plan["threads"], plan["skip"]
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < threads:
@@ -236,10 +241,10 @@ def time_contenders(plan: dict[str, Any]) -> None:
     if _OURS not in skipped:
         engines[_OURS] = {"setting": Path(plan["model"]).name}
         work[_OURS] = _ours(Path(plan["model"]), threads), pixels
-    for engine, (answer, images) in work.items():
-        given = np.stack([np.ravel(answer(images[i : i + 1])) for i in range(len(images))])
-        same = given.argmax(1) == expected.argmax(1)
-        error = np.sqrt(np.mean((given - expected) ** 2)) / expected.std()
+    for engine, (run, images) in work.items():
+        logits = np.stack([np.ravel(run(images[i : i + 1])) for i in range(len(images))])
+        same = logits.argmax(1) == expected.argmax(1)
+        error = np.sqrt(np.mean((logits - expected) ** 2)) / expected.std()
         engines[engine] |= {"agreement": 100 * float(same.mean()), "error": 100 * float(error)}
     contenders = {engine: partial(run, images[:1]) for engine, (run, images) in work.items()}
     times = _turns(contenders, plan["turns"])
@@ -250,7 +255,7 @@ def time_contenders(plan: dict[str, Any]) -> None:
 
 
 def _fastest(openers: dict[str, Callable[[], Run]], x: Array) -> tuple[str, dict[str, float], Run]:
-    """An engine's fastest setting here, the best milliseconds of all, and how it is run."""
+    """Return an engine's fastest setting, the minimum milliseconds of all, and its function."""
     opened = {setting: opener() for setting, opener in openers.items()}
     work = {setting: partial(run, x) for setting, run in opened.items()}
     times = _turns(work, _CHOOSING_TURNS)
@@ -261,10 +266,10 @@ def _fastest(openers: dict[str, Callable[[], Run]], x: Array) -> tuple[str, dict
 
 
 def _turns(contenders: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
-    """Milliseconds of each contender, the median of a turn's inferences, turn by turn.
+    """Return the milliseconds of each engine, turn by turn: the median of a turn's inferences.
 
-    Every turn begins with another contender, and each has one inference untimed, since the one
-    before has left its own weights in the caches.
+    Every turn begins with another engine. Each engine has one untimed inference first, since the
+    caches have the weights of the engine before.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
@@ -290,7 +295,7 @@ def _print_race(title: str, threads: int, race: dict[str, Any], macs: int) -> No
     print(f"\n{title}, {macs / 1e9:.3f} G MAC, {threads} thread{'s' * (threads > 1)}", end="")
     print(f"; load of the machine {race['load']:.1f}, this included\n")
     columns = ["setting", "ms", "quartiles", "best", "G MAC/s", "ours / it"]
-    columns += ["same answers, %", "error, %"]
+    columns += ["agreement, %", "error, %"]
     print(f"| | {' | '.join(columns)} |")
     print("|---|---|" + "--:|" * (len(columns) - 1))
     for engine, found in engines.items():

@@ -1,10 +1,10 @@
-"""The peers of ``latency.py``: their environment, their forms of a network, how each is run.
+"""The peers of ``latency.py``: their environment, their files of a network, how each is run.
 
     ENV/bin/python bench/latency_peers.py MODEL CALIBRATION PICTURES OUT
 
-writes a network of ours into the folder OUT as ONNX, quantised ONNX, OpenVINO's int8 and ncnn's
-files, calibrated on pictures of CALIBRATION, with float32 logits of PICTURES to compare with.
-ONNX and ncnn files are written here, from the graph: both are lists of operations, as ours is.
+Writes one of our networks into the folder OUT as ONNX, quantised ONNX, OpenVINO int8 and ncnn
+files, calibrated on pictures of CALIBRATION, and float32 logits of PICTURES to compare with. ONNX
+and ncnn files are written from the graph: both are lists of operations, as ours is.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ VERSIONS = {
     "ncnn": "1.0.20261020",
 }
 SILENT = {**os.environ, "CI": "true"}
-"""An environment in which importing OpenVINO sends no statistics home."""
+"""An environment in which OpenVINO sends no usage statistics."""
 _PICTURES = 32
+"""For calibration, and again for the comparison of logits."""
 _CALIBRATED, _CHECKED = "calibration.npy", "checked.npz"
 
 _QUANTISATIONS: dict[str, dict[str, Any]] = {
@@ -74,17 +75,17 @@ _QUANTISATIONS: dict[str, dict[str, Any]] = {
     )
     if (form, activations) != ("QOperator", "s8")  # which ONNX Runtime refuses
 }
-"""ONNX Runtime's ways to quantise, the most exact of equally fast ones first. Weights of 7 bits
-keep AVX2's 16-bit sums of two products from saturating."""
+"""ONNX Runtime's quantisation settings; of equally fast ones the most accurate comes first. With
+7-bit weights, AVX2's 16-bit sums of two products cannot saturate."""
 
 
 def package_of(engine: str) -> str:
-    """The name of an engine's package: of "ONNX Runtime int8", "onnxruntime"."""
+    """Return the name of an engine's package: "onnxruntime" for "ONNX Runtime int8"."""
     return "".join(engine.lower().split()[:-1])
 
 
 def make_environment(folder: Path) -> Path:
-    """Make the peers' environment, once; our package and what it needs are borrowed from ours."""
+    """Create the peers' environment, once; it shares our package and its dependencies."""
     python = folder / "bin" / "python"
     ready = folder / "ready"
     wanted = "\n".join(f"{name}=={version}" for name, version in VERSIONS.items())
@@ -92,7 +93,7 @@ def make_environment(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         engines = [line for line in wanted.split("\n") if not line.startswith("nncf")]
-        nncf_needs = ["psutil", "pydot", "ninja", "tabulate"]  # beside what is borrowed
+        nncf_needs = ["psutil", "pydot", "ninja", "tabulate"]  # beside what is shared
         subprocess.run([*pip, f"numpy=={np.__version__}", *engines, *nncf_needs], check=True)
         subprocess.run([*pip, "--no-deps", f"nncf=={VERSIONS['nncf']}"], check=True)
         sources = Path(squeezenet.__file__).parents[1]
@@ -108,14 +109,14 @@ def packages_folder(environment: Path) -> Path:
 
 
 def run_inside(python: Path, *arguments: object) -> None:
-    """Run a program in the environment; what it prints is progress."""
+    """Run a program in the environment, with its output on stderr, as progress."""
     command = [str(python), *map(str, arguments)]
     subprocess.run(command, check=True, env=SILENT, stdout=sys.stderr)
 
 
 def build(model: Path, python: Path, calibration: Path, pictures: Path, folder: Path) -> Path:
-    """Make the peers' forms of a model in a folder of their own, once for its bytes and this
-    program."""
+    """Write the peers' files of a model into a new folder, once per model and version of this
+    program; return the folder."""
     made_of = model.read_bytes() + Path(__file__).read_bytes()
     digest = hashlib.sha256(made_of).hexdigest()[:12]
     out = folder / f"{model.stem}-{digest}"
@@ -128,7 +129,7 @@ def build(model: Path, python: Path, calibration: Path, pictures: Path, folder: 
 def _build(model: Path, calibration: Path, pictures: Path, out: Path) -> None:
     from squeezenet.model.load import load_model
 
-    logging.disable(logging.WARNING)  # of the quantisers, that a model may be prepared better
+    logging.disable(logging.WARNING)  # quantisers recommend to preprocess the model
     loaded = load_model(model)
     graph = build_graph(loaded.record.spec)
     state = loaded.module.state_dict()
@@ -170,14 +171,14 @@ def _build(model: Path, calibration: Path, pictures: Path, out: Path) -> None:
 
 
 def _read(folder: Path, prep: Preprocessing) -> Pixels:
-    """Some pictures of a folder, evenly spread, as a network sees them."""
+    """Return some pictures of a folder, evenly spread, cropped: uint8 (N, H, W, C)."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     chosen = files[:: max(1, len(files) // _PICTURES)][:_PICTURES]
     return np.stack([crop_pixels(read_image(file), prep) for file in chosen])
 
 
 def _write_onnx(graph: Graph, weights: Weights, path: Path) -> None:
-    """Write the graph as ONNX: float32, NCHW, already normalised."""
+    """Write the graph as ONNX: float32, NCHW, with normalised input."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -213,13 +214,13 @@ def _write_onnx(graph: Graph, weights: Weights, path: Path) -> None:
         elif isinstance(op, GlobalAveragePool):
             add("GlobalAveragePool", [op.source], op.target)
         else:
-            raise SystemExit(f"{op.name}: no {type(op).__name__} in the peers' forms")
+            raise SystemExit(f"{op.name}: {type(op).__name__} is not supported here")
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, t.channels, t.height, t.width])
         for name, t in ((name, graph.tensors[name]) for name in (graph.input, graph.output))
     ]
     onnx_graph = helper.make_graph(nodes, graph.spec.name, ends[:1], ends[1:], constants)
-    # The least IR version that knows the opset, so that older engines can read the file.
+    # The oldest IR version with this opset, so that older engines can read the file.
     opset = helper.make_opsetid("", 17)
     made = helper.make_model(onnx_graph, opset_imports=[opset], ir_version=8)
     onnx.checker.check_model(made, full_check=True)
@@ -227,9 +228,9 @@ def _write_onnx(graph: Graph, weights: Weights, path: Path) -> None:
 
 
 def _written(graph: Graph, conv: Conv) -> str:
-    """The name of what a convolution writes: its target, or its part of a concatenation."""
-    whole = conv.out_channels == graph.tensors[conv.target].channels
-    return conv.target if whole else conv.name
+    """Return the name of a convolution's output: its target, or its part of a concatenation."""
+    is_all = conv.out_channels == graph.tensors[conv.target].channels
+    return conv.target if is_all else conv.name
 
 
 def _completes(graph: Graph, conv: Conv) -> bool:
@@ -237,7 +238,7 @@ def _completes(graph: Graph, conv: Conv) -> bool:
 
 
 def _overhangs(graph: Graph, pool: MaxPool) -> bool:
-    """Whether windows reach over the right or lower edge, where they are cut off."""
+    """Whether windows overhang the right or lower edge, where they are clipped."""
     source, target = graph.tensors[pool.source], graph.tensors[pool.target]
     return any(
         (out - 1) * pool.stride + pool.kernel > side
@@ -286,7 +287,7 @@ def _quantise_openvino(source: Path, path: Path, calibrated: Array, preset: str)
 
 
 def _largest(graph: Graph, float32: Path, calibrated: Array) -> dict[str, float]:
-    """The largest magnitude of every tensor on the calibration pictures: ncnn's ranges."""
+    """Return the largest magnitude of every tensor on the calibration pictures: ncnn's ranges."""
     import onnx
     import onnxruntime
 
@@ -307,10 +308,10 @@ def _largest(graph: Graph, float32: Path, calibrated: Array) -> dict[str, float]
 def _write_ncnn(
     graph: Graph, weights: Weights, path: Path, largest: dict[str, float] | None = None
 ) -> None:
-    """Write ncnn's .param and .bin, in int8 where the tensors' ranges are given.
+    """Write ncnn's .param and .bin, in int8 if the tensors' ranges are given.
 
-    As ncnn's own ``ncnn2int8`` does, what only convolutions read goes from one to the next in
-    int8, and all else in float32. ncnn wants a Split where a tensor has several readers.
+    As in ncnn's own ``ncnn2int8``, a tensor that only convolutions read stays in int8; all others
+    are float32. ncnn needs a Split where a tensor has several readers.
     """
     readers: dict[str, list[Any]] = {}
     for op in graph.operations:
@@ -349,7 +350,7 @@ def _write_ncnn(
                     continue
                 add("Concat", parts[op.target], [op.target], _0=0)
         elif isinstance(op, MaxPool):
-            whole = 0 if _overhangs(graph, op) else 1
+            pad_mode = 0 if _overhangs(graph, op) else 1
             add(
                 "Pooling",
                 [take(op.source)],
@@ -357,7 +358,7 @@ def _write_ncnn(
                 _0=0,
                 _1=op.kernel,
                 _2=op.stride,
-                _5=whole,
+                _5=pad_mode,
             )
         elif isinstance(op, Add):
             add("BinaryOp", [take(op.source), take(op.other)], [op.target], _0=0)
@@ -374,8 +375,8 @@ def _write_ncnn(
 def _ncnn_weights(
     weight: Array, bias: Array, ranges: tuple[float, float] | None, stays: bool
 ) -> bytes:
-    """One layer of a .bin: a tag, weights, bias; of int8 also the scales of weights, input, and
-    output where that stays int8."""
+    """Return one layer of a .bin: a tag, weights, bias. In int8 also the scales of weights and
+    input, and of the output if that stays int8."""
     if ranges is None:
         return struct.pack("<I", 0) + weight.tobytes() + bias.tobytes()
     rows = weight.reshape(len(weight), -1)
@@ -389,13 +390,13 @@ def _ncnn_weights(
 
 
 def checked(folder: Path) -> tuple[Pixels, Array, Array]:
-    """Pictures to run on: cropped pixels, the same normalised, and our float32 logits."""
+    """Return pictures to run on: cropped pixels, normalised input, and our float32 logits."""
     with np.load(folder / _CHECKED) as arrays:
         return arrays["pixels"], arrays["x"], arrays["logits"]
 
 
 def open_peers(folder: Path, threads: int) -> dict[str, dict[str, Callable[[], Run]]]:
-    """Engine and type -> setting -> what opens it."""
+    """Return, by engine and data type, then by setting, the function that opens the engine."""
     import openvino
 
     quantised = [folder / f"{setting}.onnx" for setting in _QUANTISATIONS]
@@ -417,7 +418,7 @@ def open_peers(folder: Path, threads: int) -> dict[str, dict[str, Callable[[], R
 
 
 def model_files(folder: Path, setting: str) -> list[Path]:
-    """The files of a quantised setting, first the one that is named to an engine."""
+    """Return the files of a quantised setting; the first is the one that an engine opens."""
     files = [folder / f"{setting}{suffix}" for suffix in (".onnx", ".xml", ".bin")]
     return [file for file in files if file.is_file()]
 

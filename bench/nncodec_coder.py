@@ -2,9 +2,9 @@
 
     nncodec-env/bin/python bench/nncodec_coder.py weights.npz OUT -38 -36 ...
 
-writes OUT/qp<qp>.nnc and what it decodes to, OUT/qp<qp>.npz. NNCodec imports torchvision, loaders
-for TensorFlow and more for its applications, of which coding needs none: whatever of them is
-missing is replaced by an empty module.
+Writes OUT/qp<qp>.nnc and its decoded weights, OUT/qp<qp>.npz. NNCodec imports torchvision, loaders
+for TensorFlow and more for its applications; coding does not need them. Those that are not
+installed are replaced by empty modules.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NOT_NEEDED = frozenset(
 
 
 class _Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds nothing but stand-ins for modules that are not needed."""
+    """Replaces the modules that are not needed by empty ones."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> object:
         if name.partition(".")[0] in _NOT_NEEDED:

@@ -1,13 +1,14 @@
-"""Bytes against what is lost: method rd, NNCodec and Deep Compression, from the same weights.
+"""Rate and distortion of method rd, NNCodec and Deep Compression, from the same weights.
 
     python bench/rate_distortion.py ../shared/data --work rate-distortion
 
-compresses the authors' file at several settings of each, judges all on ``imagenet-val500``, and
-writes a table, WORK/rate_distortion.json and the plot .png and .svg. Weights of all methods are
-judged in float32; files of rd in integers, too, as clients run them. NNCodec is installed into an
-environment of its own, WORK/nncodec-env (a C++ compiler is needed). A second call goes on where the
-first was stopped. Files of rd hold class names, preprocessing and scales of activations as well, of
-NNCodec weights alone; so their weights' section is told, too.
+Compresses the authors' file at several settings of each method, and evaluates all files on
+``imagenet-val500``. Writes a table, WORK/rate_distortion.json, and a plot as .png and .svg. All
+methods are evaluated in float32; files of rd also in integers, as clients run them.
+
+Files of rd include class names, preprocessing and activation scales; NNCodec's have weights alone.
+So the size of rd's section WEIGHTS is reported, too. NNCodec is installed into an environment of
+its own, WORK/nncodec-env, which needs a C++ compiler. A second call resumes.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def main() -> None:
         ("rd", _rd), ("NNCodec", _nncodec), ("Deep Compression", _deep_compression)
     ):  # fmt: skip
         if method not in options.skip:
-            points += [_judge(method, *found, options) for found in files(options)]
+            points += [_point(method, *found, options) for found in files(options)]
     points.sort(key=lambda point: (point["method"], point["bytes"]))
     (options.work / "rate_distortion.json").write_text(json.dumps(points, indent=1))
-    print("| method | setting | bytes | top-1 | top-5 | as before, % | KL, nats | in integers |")
+    print("| method | setting | bytes | top-1 | top-5 | agreement, % | KL, nats | in integers |")
     print("|---|---|--:|--:|--:|--:|--:|--:|")
     for p in points:
         print(
@@ -117,7 +118,7 @@ def _nncodec(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
 
 
 def _environment(folder: Path) -> Path:
-    """Make NNCodec's environment, once; torch and NumPy are borrowed from ours."""
+    """Create NNCodec's environment, once; it shares our torch and NumPy."""
     python = folder / "bin" / "python"
     ready = folder / "ready"
     if not ready.is_file():
@@ -152,42 +153,42 @@ def _save(model: Any, arrays: Path, out: Path) -> None:
     save_safetensors(out, model.record, state)
 
 
-def _judge(
+def _point(
     method: str, setting: str, file: Path, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     point = {"method": method, "setting": setting, "bytes": size}
-    point |= _judged(file, options, "--float")
+    point |= _evaluated(file, options, "--float")
     if method == "rd":
         layers = decode(file.read_bytes(), str(file)).layers
         point["weight_bytes"] = len(encode_weights(layers))
-        integers = _judged(file, options)
+        integers = _evaluated(file, options)
         point |= {f"{key}_int": value for key, value in integers.items()}
     return point
 
 
-def _judged(file: Path, options: argparse.Namespace, *how: str) -> dict[str, float]:
-    cache = file.with_name(file.name + "".join(how) + ".judged.json")
+def _evaluated(file: Path, options: argparse.Namespace, *how: str) -> dict[str, float]:
+    cache = file.with_name(file.name + "".join(how) + ".evaluated.json")
     if not cache.is_file():
         data = options.shared / "imagenet-val500"
         found = squeezenet("eval", file, data, "--against", _start(options), *how)
         cache.write_text(json.dumps(found))
-    judged = json.loads(cache.read_text())
-    return {key: _find(judged, key) for key in ("top1", "top5", "agreement", "kl")}
+    evaluated = json.loads(cache.read_text())
+    return {key: _find(evaluated, key) for key in ("top1", "top5", "agreement", "kl")}
 
 
-def _find(judged: dict[str, Any], key: str) -> float:
-    if key in judged:
-        return float(judged[key])
-    return float(judged["against"][key])
+def _find(evaluated: dict[str, Any], key: str) -> float:
+    if key in evaluated:
+        return float(evaluated[key])
+    return float(evaluated["against"][key])
 
 
 def _compare(points: list[dict[str, Any]]) -> None:
-    """Tell how many fewer bytes rd takes at NNCodec's divergences, between measured points."""
+    """Print how many fewer bytes rd needs at NNCodec's KL, interpolated between measured points."""
     rd = [p for p in points if p["method"] == "rd"]
     for p in points:
         if p["method"] != "NNCodec":
             continue
-        said = [
+        comparisons = [
             f"{what} {_fewer(rd, p, key, size)}"
             for what, key, size in (
                 ("file", "kl", "bytes"),
@@ -195,7 +196,7 @@ def _compare(points: list[dict[str, Any]]) -> None:
                 ("file in integers", "kl_int", "bytes"),
             )
         ]
-        print(f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd: {'; '.join(said)}")
+        print(f"at KL {p['kl']:.4f}: NNCodec {p['bytes']:,} bytes, rd: {'; '.join(comparisons)}")
 
 
 def _fewer(rd: list[dict[str, Any]], other: dict[str, Any], key: str, counted: str) -> str:

@@ -1,7 +1,7 @@
-"""How fast is the NumPy reference beside torch, and the codec, on SqueezeNet v1.0 at 227 pixels?
+"""How fast are the NumPy reference, beside torch, and the codec, on SqueezeNet v1.0 at 227 pixels?
 
-Random weights of the published file's density, so that it runs without any data. Prints medians and
-the spread (quartiles) of the same process, A B A B; only the ratios mean anything elsewhere.
+Uses random weights of the published file's density, so it needs no data. All run in one process, in
+turns A B A B. Prints medians and quartiles; only the ratios carry over to other machines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WARM_UPS, REPEATS, DENSITY = 2, 9, 0.33
 
 
 def random_model() -> CompressedModel:
-    """v1.0 with normal codes in codebooks of 256, a third of them kept."""
+    """Return v1.0 with codebooks of 256 entries and random codes, a third of them non-zero."""
     rng = np.random.default_rng(0)
     names, ids = imagenet_classes()
     record = ModelRecord(
@@ -51,7 +51,7 @@ def random_model() -> CompressedModel:
 
 
 def measure(contenders: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Milliseconds of each contender, turn by turn."""
+    """Return the milliseconds of each contender, turn by turn."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(WARM_UPS + REPEATS):
         for name, work in contenders.items():

@@ -2,8 +2,8 @@
 
     python bench/starting.py cifar10 --work starting
 
-Runs the command line's defaults and prints the accuracy on the test images. A second call with
-the same --work goes on where the first was stopped.
+Runs the command line's defaults and prints the accuracy on the test images. A second call with the
+same --work resumes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from commands import squeezenet
 
 _BOUNDS = {"--batch-norm": 55.0, "--no-batch-norm": 40.0}
-"""Top-1 after two epochs that a run which has started passes."""
+"""Minimum top-1 after two epochs of a run that has started to learn."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Shared fixtures: small networks, small folders of images, and the shared data where it is."""
+"""Shared fixtures: small networks, small folders of images, and the real data if it is there."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.codec.types import CodebookWeights, CompressedLayer, CompressedModel
 
-# A shell's background jobs ignore Ctrl-C, and would hand that down to the programs under test.
+# A shell's background jobs ignore Ctrl-C, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# One thread: the networks here are tiny, and two programs at once would fight over the cores.
+# One thread: the networks are tiny, and several test processes may run at once.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -33,7 +33,7 @@ SHARED = Path(os.environ.get("SQUEEZENET_SHARED", REPOSITORY.parent / "shared"))
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The real data beside the project; tests that need it are skipped without it."""
+    """Return the folder of real data; tests that need it are skipped if it is missing."""
     if not SHARED.is_dir():
         pytest.skip(f"needs the real data in {SHARED}, which is not here")
     return SHARED
@@ -46,7 +46,7 @@ def tiny_spec() -> SqueezeNetSpec:
 
 @pytest.fixture
 def tiny_record(tiny_spec: SqueezeNetSpec) -> ModelRecord:
-    """A record as compressed files have it: no batch normalisation."""
+    """A record as in compressed files: without batch normalisation."""
     return record_of(dataclasses.replace(tiny_spec, batch_norm=False))
 
 
@@ -59,7 +59,7 @@ def record_of(spec: SqueezeNetSpec) -> ModelRecord:
 
 
 def random_model(record: ModelRecord, seed: int = 0, density: float = 0.4) -> CompressedModel:
-    """A compressed model with random codes."""
+    """Return a compressed model with random codes, a fraction ``density`` of them non-zero."""
     from squeezenet.arch.graph import build_graph
 
     rng = np.random.default_rng(seed)
@@ -75,7 +75,10 @@ def random_model(record: ModelRecord, seed: int = 0, density: float = 0.4) -> Co
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Make a folder of class folders of easily told pictures: ``make(a=12, b=9, size=(w, h))``."""
+    """Create class folders of pictures that are easy to classify: ``make(a=12, b=9)``.
+
+    Class i has the colour i mod 3. ``size`` is (width, height).
+    """
 
     def make(root: Path | None = None, size: tuple[int, int] = (16, 12), **counts: int) -> Path:
         root = root or tmp_path / "images"
@@ -93,7 +96,7 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
 
 
 def squeezenet(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+    """Run the command line in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "squeezenet", *map(str, arguments)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Every attack of attacks/ fails, and its README says of each what the program says."""
+"""Every attack of attacks/ fails, and its README agrees with the program."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "attacks"))
 import images as attacks_on_images
 import models as attacks_on_models
-from attack import Attack, carry_out
+from attack import Attack, run_attack
 
 ATTACKS = [*attacks_on_models.attacks(), *attacks_on_images.attacks()]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_attack_fails(attack: Attack, tmp_path: Path) -> None:
-    outcome = carry_out(attack, tmp_path)
-    assert outcome.fault is None, outcome.said
+    outcome = run_attack(attack, tmp_path)
+    assert outcome.fault is None, outcome.output
 
 
-def test_readme_names_them() -> None:
+def test_readme_has_all_attacks() -> None:
     text = (REPOSITORY / "attacks" / "README.md").read_text(encoding="utf-8")
     for attack in ATTACKS:
-        assert f"| `{attack.name}` | {attack.wants} | {attack.why} |" in text
+        assert f"| `{attack.name}` | {attack.goal} | {attack.defence} |" in text
