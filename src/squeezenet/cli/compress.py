@@ -38,7 +38,8 @@ from squeezenet.files import require_output
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
-    from squeezenet.compress.run import CompressionReport, Settings
+    from squeezenet.compress.report import CompressionReport
+    from squeezenet.compress.run import Settings
     from squeezenet.train.recipe import Recipe
 
 
