@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from squeezenet.api.open_model import OpenModel, open_model
     from squeezenet.api.train import TrainResult, train
     from squeezenet.client import Classifier, Prediction
-    from squeezenet.compress.run import CompressionReport as CompressionReport
+    from squeezenet.compress.report import CompressionReport as CompressionReport
     from squeezenet.errors import SqueezeNetError
 
 __version__ = "0.1.0"

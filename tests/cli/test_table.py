@@ -18,7 +18,7 @@ from squeezenet.cli.compress import show_report
 from squeezenet.cli.table import Column, fact_lines, table_lines, text_lines
 from squeezenet.cli.text import shorten_list, shorten_path, text_width
 from squeezenet.client import Prediction
-from squeezenet.compress.run import CompressionReport
+from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.stage_table import StageRow
 from squeezenet.evaluation.metrics import Comparison
 from squeezenet.model.published import PUBLISHED

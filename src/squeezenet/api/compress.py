@@ -23,7 +23,8 @@ from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
-    from squeezenet.compress.run import CompressionReport, Settings
+    from squeezenet.compress.report import CompressionReport
+    from squeezenet.compress.run import Settings
     from squeezenet.train.recipe import Recipe
 
 Method = Literal["rd", "deep-compression"]

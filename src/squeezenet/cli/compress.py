@@ -26,7 +26,7 @@ from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.errors import UsageError
 
 if TYPE_CHECKING:
-    from squeezenet.compress.run import CompressionReport
+    from squeezenet.compress.report import CompressionReport
 
 
 _COLUMNS = (

@@ -1,4 +1,8 @@
-"""Losses that teach a changed network what the original predicts (arXiv 1503.02531)."""
+"""Distillation losses: a changed network learns the original's predictions (arXiv 1503.02531).
+
+loss = T^2 * KL(softmax(teacher / T) || softmax(student / T)), the mean over images, in nats. The
+factor T^2 keeps the gradients of one size at every temperature T.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +17,31 @@ from squeezenet.train.run import cross_entropy
 
 
 def distillation(teacher: LoadedModel, temperature: float) -> Loss:
-    """Loss without labels: KL divergence from the original's answers (arXiv 1503.02531), softened
-    by a ``temperature`` above 1."""
+    """Return the loss without labels; a ``temperature`` above 1 softens both predictions."""
     network = teacher.module.eval()
 
     def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            wanted = network.to(x_NCHW.device)(x_NCHW).float() / temperature
-        answer = functional.log_softmax(logits_NK.float() / temperature, dim=1)
+            teacher_NK = network.to(x_NCHW.device)(x_NCHW).float() / temperature
+        student_NK = functional.log_softmax(logits_NK.float() / temperature, dim=1)
         kl = functional.kl_div(
-            answer, functional.log_softmax(wanted, dim=1), reduction="batchmean", log_target=True
+            student_NK,
+            functional.log_softmax(teacher_NK, dim=1),
+            reduction="batchmean",
+            log_target=True,
         )
         return kl * temperature**2
 
     return loss
 
 
-def teaching(
+def teacher_loss(
     teacher: LoadedModel, recipe: Recipe, temperature: float, *, labelled: ImageSet | None
 ) -> Loss:
-    """What the original answers, which tells more than labels do, and labels where there are any
-    (arXiv 1503.02531): the sum of both."""
+    """Return ``distillation``, plus cross-entropy with the labels of ``labelled`` if it is given.
+
+    The sum of both is what arXiv 1503.02531 uses where there are labels.
+    """
     distil = distillation(teacher, temperature)
     if labelled is None:
         return distil

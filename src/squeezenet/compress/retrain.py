@@ -1,7 +1,7 @@
-"""Retraining: what compression takes from a network, the network learns to do without.
+"""Retraining: a pruned or clustered network recovers what it lost, by distillation.
 
-It learns from the original's answers, and from labels where there are any (arXiv 1503.02531).
-Deep Compression retrains twice, method ``rd`` what it prunes.
+The original teaches by its predictions, and labels teach as well where there are any
+(arXiv 1503.02531). Deep Compression retrains twice; method ``rd`` retrains what it prunes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from squeezenet.arch.graph import Graph
-from squeezenet.compress.distill import teaching
+from squeezenet.compress.distill import teacher_loss
 from squeezenet.compress.prune import Masks, mask_holder
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
@@ -25,14 +25,21 @@ from squeezenet.train.run_folder import RunFolder
 Hold = Callable[[nn.Module], None]
 """Restores, after each step, what must not change."""
 
-_TEMPERATURE = 2.0
-"""Softens the original's answers."""
+TEMPERATURE = 2.0
+"""Of the distillation. arXiv 1503.02531 uses 1 to 20; no other value is on record here."""
+WARMUP_EPOCHS = 0.5
+CLIP_NORM = 1.0
+"""Against the large first gradients of a network that has just lost weights. No measurement is on
+record for either."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Retraining:
-    """Who teaches, and on what. ``labelled`` is the set that ``images`` are of, if labels teach
-    beside ``teacher``, whose batch normalisation is folded."""
+    """The teacher, and the images to learn from.
+
+    ``teacher``: the original, its batch normalisation folded. ``labelled``: the whole labelled set
+    that ``images`` come from, if labels teach as well; None for distillation alone.
+    """
 
     teacher: LoadedModel
     images: ImageSet
@@ -41,17 +48,19 @@ class Retraining:
     options: FitOptions
 
     def run(self, module: nn.Module, recipe: Recipe, folder: RunFolder, hold: Hold | None) -> None:
-        """Train ``module``, going on from the checkpoints in ``folder``, which is open.
+        """Train ``module``, resuming from the checkpoints in ``folder``, which is open.
 
         Raises:
-            InterruptedRunError: a signal came; the same call goes on.
+            InterruptedRunError: a signal came; the same call resumes.
         """
         Fit(
             module=module,
             recipe=recipe,
             preprocessing=self.teacher.record.preprocessing,
             images=self.images,
-            loss=teaching(copy_model(self.teacher), recipe, _TEMPERATURE, labelled=self.labelled),
+            loss=teacher_loss(
+                copy_model(self.teacher), recipe, TEMPERATURE, labelled=self.labelled
+            ),
             folder=folder,
             seed=self.seed,
             after_step=hold,
@@ -65,10 +74,10 @@ def pruned(
     masks: Masks,
     retrain: Callable[[nn.Module, Hold], None],
 ) -> LoadedModel:
-    """Return ``model`` without what ``masks`` remove, retrained and then folded, on the CPU.
+    """Return ``model`` pruned by ``masks``, retrained by ``retrain`` and folded, on the CPU.
 
-    What to prune is chosen on folded weights, as batch normalisation scales the filters; it is kept
-    while retraining, since it helps there too.
+    Masks come from folded weights, since batch normalisation scales the filters. Retraining runs
+    with batch normalisation, which helps there too.
     """
     student = copy_model(model)
     hold = mask_holder(graph, masks)
@@ -81,18 +90,18 @@ def pruned(
 def retraining_recipe(
     base: Recipe, name: str, *, epochs: int, learning_rate: float, weight_decay: float
 ) -> Recipe:
-    """The recipe that a network was trained by, made one for changed networks."""
+    """Return ``base`` changed for retraining: SGD, no moving average, no small images at first."""
     return dataclasses.replace(
         base,
         name=name,
-        # Most of a pruned matrix is zero and must stay so: orthogonal steps are not for it.
+        # Muon's orthogonal updates are not for matrices that are mostly zero and must stay so.
         optimizer="sgd",
         epochs=epochs,
         max_steps=None,
         learning_rate=learning_rate,
-        warmup_epochs=0.5,
+        warmup_epochs=WARMUP_EPOCHS,
         weight_decay=weight_decay,
         ema_decay=0.0,
         coarse_share=0.0,
-        clip_norm=1.0,
+        clip_norm=CLIP_NORM,
     )

@@ -1,13 +1,18 @@
-"""What ``squeezenet compress`` does: a model and images to a measured ``.sqz`` file."""
+"""Compress a model into a measured ``.sqz`` file, by either method.
+
+A method turns a ``CompressionJob`` into quantized layers. This module prepares the job, then
+calibrates the activations, encodes the file, and runs it as a client would. The file is written
+with its own measurements in the record.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from squeezenet import __version__
 from squeezenet.arch.graph import build_graph
@@ -16,22 +21,23 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.serialization import to_plain
 from squeezenet.client import Classifier
 from squeezenet.codec.container import decode, encode
-from squeezenet.codec.model_kinds import SourceFile
-from squeezenet.codec.sizes import LayerSizes, layer_sizes
-from squeezenet.codec.types import ActivationScale, CompressedModel
+from squeezenet.codec.sizes import layer_sizes
+from squeezenet.codec.types import ActivationScale, CompressedLayer, CompressedModel
 from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
-from squeezenet.compress.deep_compression.job import DeepCompression
+from squeezenet.compress.deep_compression.job import compress_deep
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
-from squeezenet.compress.images import CompressionImages, some_of
-from squeezenet.compress.rate_distortion.job import RateDistortion
+from squeezenet.compress.images import CompressionImages, random_subset
+from squeezenet.compress.job import CompressionJob
+from squeezenet.compress.measurement import Measurement
+from squeezenet.compress.rate_distortion.job import compress_rate_distortion
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
+from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.errors import QualityError, UsageError
-from squeezenet.evaluation.metrics import Comparison, Evaluation, compare, score
-from squeezenet.evaluation.predict import LabelledLogits, LogitsFn, predict
+from squeezenet.evaluation.metrics import Comparison, Evaluation
+from squeezenet.evaluation.predict import LogitsFn
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches, default_workers
-from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.reference.float_interpreter import FloatInterpreter
@@ -41,9 +47,10 @@ from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
 Settings: TypeAlias = DeepCompressionSettings | RateDistortionSettings
-"""Their type names the method."""
-_WORST = Evaluation(top1=12.3456, top5=78.9012, images=0, skipped=0)
-_WORST_COMPARISON = Comparison(
+"""Their type selects the method."""
+
+PLACEHOLDER_MEASUREMENT = Evaluation(top1=12.3456, top5=78.9012, images=0, skipped=0)
+PLACEHOLDER_COMPARISON = Comparison(
     agreement=34.5678,
     kl=1.2345,
     top1_difference=0.0,
@@ -51,63 +58,7 @@ _WORST_COMPARISON = Comparison(
     top5_difference=0.0,
     top5_standard_error=0.0,
 )
-"""Stand-ins for measurements that are yet to be made, with as many digits."""
-_SMALLER = {
-    "deep-compression": "prune more (--density) or use fewer --bits",
-    "rd": "ask for a few bytes less",
-}
-_BETTER = {
-    "deep-compression": "keep more weights (--density), use more --bits, or retrain longer "
-    "(--prune-epochs)",
-    "rd": "allow more bytes, or a higher --effort",
-}
-"""What helps when a file is too large, or loses too much."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompressionReport:
-    """What is known of the file that was written; accuracies are those of the file itself.
-
-    ``skipped`` counts images that could not be read.
-    """
-
-    file_bytes: int
-    method: str
-    original_bytes: int
-    stages: tuple[StageRow, ...]
-    layers: tuple[LayerSizes, ...]
-    comparison: Comparison
-    measured_images: int
-    measured_labelled: bool
-    max_drop: float | None
-    target_bytes: int | None
-    skipped: int = 0
-
-    @property
-    def drop(self) -> float:
-        """Points of top-1 lost; without labels, percent of predicted that changed."""
-        return _drop(self.comparison, labelled=self.measured_labelled)
-
-    def require_quality(self) -> None:
-        """Refuse a file that loses more, or is larger, than was allowed.
-
-        Raises:
-            QualityError: says by how much and what may help; the file stays.
-        """
-        if self.target_bytes is not None and self.file_bytes > self.target_bytes:
-            raise QualityError(
-                f"the file is written, but has {self.file_bytes} bytes, expected at most "
-                f"{self.target_bytes}; {_SMALLER[self.method]}"
-            )
-        if self.max_drop is not None and not self.drop <= self.max_drop:
-            what = (
-                "points of top-1 lost" if self.measured_labelled else "percent of answers changed"
-            )
-            raise QualityError(
-                f"the file is written, but {self.drop:.2f} {what} on "
-                f"{self.measured_images} images, expected at most {self.max_drop:g}; "
-                f"{_BETTER[self.method]}"
-            )
+"""Stand-ins for measurements not yet made. They have as many digits as a record may have."""
 
 
 def compress_model(
@@ -121,16 +72,69 @@ def compress_model(
     max_drop: float | None = None,
     options: FitOptions | None = None,
 ) -> CompressionReport:
-    """Compress ``model`` by the settings' method into ``out`` and measure the file.
+    """Compress ``model`` into ``out`` by the settings' method, and measure the file.
 
-    A folder ``OUT.work`` beside it holds what an interrupted call goes on from; it is removed at
-    the end.
+    A folder ``OUT.work`` beside it holds the checkpoints of an interrupted call. It is removed at
+    the end. ``max_drop`` goes into the report, whose ``require_quality`` checks it.
 
     Raises:
-        InterruptedRunError: a signal came; the same call goes on.
+        InterruptedRunError: a signal came; the same call resumes.
+        QualityError: the settings ask for a size or a quality that cannot be reached.
+        CheckpointError: the work folder belongs to other settings.
     """
     options = options or FitOptions()
     keep_freed_memory()
+    work = _open_work_folder(model, images, out, settings, base_recipe, seed)
+    measurement = Measurement(model, images, options)
+    record = _file_record(model, settings, seed)
+    job = CompressionJob(
+        model=model,
+        images=images,
+        base_recipe=base_recipe,
+        measure=measurement.accuracy,
+        measure_drop=measurement.drop,
+        file_bytes=_file_size(record, settings, len(images.measure)),
+        work=work.path,
+        seed=seed,
+        options=options,
+    )
+    compressed, stages = _run_method(job, settings)
+    compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
+    file = _encode_measured(compressed, measurement, str(out))
+    write_bytes_atomically(out, file.data)
+    shutil.rmtree(work.path)
+
+    sizes = layer_sizes(file.model.layers)
+    if isinstance(settings, DeepCompressionSettings):
+        stages.append(huffman_row(sizes, len(encode(file.model, "huffman"))))
+    stages.append(coded_row(sizes, len(file.data), file.accuracy, stage="range coder"))
+    return CompressionReport(
+        file_bytes=len(file.data),
+        method=_method(settings),
+        original_bytes=stages[0].bytes,
+        stages=tuple(stages),
+        layers=tuple(sizes),
+        comparison=file.comparison,
+        measured_images=file.num_images,
+        measured_labelled=images.measure_labelled,
+        max_drop=max_drop,
+        target_bytes=settings.target_bytes,
+    )
+
+
+def _method(settings: Settings) -> str:
+    return "rd" if isinstance(settings, RateDistortionSettings) else "deep-compression"
+
+
+def _open_work_folder(
+    model: LoadedModel,
+    images: CompressionImages,
+    out: Path,
+    settings: Settings,
+    base_recipe: Recipe,
+    seed: int,
+) -> RunFolder:
+    """Open ``OUT.work``; it resumes only a call with the same model, images and settings."""
     work = RunFolder(out.with_name(out.name + ".work"))
     work.open(
         {
@@ -143,119 +147,108 @@ def compress_model(
             "seed": seed,
         }
     )
-    batches = EvalBatches(
-        images.measure,
-        model.record.preprocessing,
-        workers=options.workers,
-        batch_size=128,
-        bad=options.bad,
-    )
+    return work
 
-    def predict_measured(network: LogitsFn) -> LabelledLogits:
-        return predict(network, model.record, batches, progress=options.progress)
 
-    def predict_float(stage: LoadedModel) -> LabelledLogits:
-        return predict_measured(from_pixels(stage.logits, stage.record.preprocessing))
-
-    def measure(stage: LoadedModel) -> Evaluation | None:
-        return score(predict_float(stage)) if images.measure_labelled else None
-
-    originals = functools.cache(lambda: predict_float(model))
-    folded = fold_batch_norm(model).record
-    record = _record(folded, model.source, settings, seed)
-    # As long as the measured record will be, give or take a few compressed digits.
-    placeholder = _with_measured(record, len(images.measure), _WORST, _WORST_COMPARISON)
-    names = scaled_tensors(build_graph(record.spec))
-    if isinstance(settings, DeepCompressionSettings):
-        names = ()  # codebooks are for float32
-    any_activations = {name: ActivationScale(scale=1.0, zero_point=0) for name in names} or None
-    common: dict[str, Any] = {
-        "model": model,
-        "images": images,
-        "base_recipe": base_recipe,
-        "measure": measure,
-        "file_bytes": lambda layers: len(
-            encode(CompressedModel(record=placeholder, layers=layers, activations=any_activations))
-        ),
-        "work": work.path,
-        "seed": seed,
-        "options": options,
-    }
-    job: DeepCompression | RateDistortion
-    if isinstance(settings, DeepCompressionSettings):
-        job = DeepCompression(settings=settings, **common)
-    else:
-        job = RateDistortion(
-            settings=settings,
-            drop=lambda stage: _drop(
-                compare(predict_float(stage), originals()), labelled=images.measure_labelled
-            ),
-            **common,
-        )
+def _run_method(job: CompressionJob, settings: Settings) -> tuple[CompressedModel, list[StageRow]]:
+    """Run the settings' method; remove the work folder if the settings cannot be met."""
     try:
-        compressed, stages = job.run()
+        if isinstance(settings, DeepCompressionSettings):
+            return compress_deep(job, settings)
+        return compress_rate_distortion(job, settings)
     except (QualityError, UsageError):
-        # Nothing to go on from: the next call will have other settings.
-        shutil.rmtree(work.path)
+        # Nothing to resume from: the next call will have other settings.
+        shutil.rmtree(job.work)
         raise
 
-    if names:
-        some = EvalBatches(
-            some_of(images.retrain, CALIBRATION_IMAGES, seed),
-            model.record.preprocessing,
-            workers=options.workers,
-            bad=options.bad,
-        )
-        compressed = calibrated(compressed, some, progress=options.progress)
-    # From here on the file speaks, run as clients run it. It is written with what it measured,
-    # which changes the record and no layer.
-    data = encode(dataclasses.replace(compressed, record=record))
-    predicted = predict_measured(_as_a_client(data, str(out), is_integer=compressed.is_integer))
-    measured = score(predicted) if images.measure_labelled else None
-    comparison = compare(predicted, originals())
-    num_measured = len(predicted.labels)
-    record = _with_measured(record, num_measured, measured, comparison)
-    data = encode(dataclasses.replace(compressed, record=record))
-    write_bytes_atomically(out, data)
-    shutil.rmtree(work.path)
-    rows = layer_sizes(compressed.layers)
+
+def _quantized_tensor_names(record: ModelRecord, settings: Settings) -> tuple[str, ...]:
+    """Names of the tensors with an activation scale; none for codebooks, which run in float32."""
     if isinstance(settings, DeepCompressionSettings):
-        huffman_bytes = len(encode(dataclasses.replace(compressed, record=record), "huffman"))
-        stages.append(huffman_row(rows, huffman_bytes))
-    stages.append(coded_row(rows, len(data), measured, stage="range coder"))
-    return CompressionReport(
-        file_bytes=len(data),
-        method=_method(settings),
-        original_bytes=stages[0].bytes,
-        stages=tuple(stages),
-        layers=tuple(rows),
+        return ()
+    return scaled_tensors(build_graph(record.spec))
+
+
+def _file_size(
+    record: ModelRecord, settings: Settings, num_images: int
+) -> Callable[[tuple[CompressedLayer, ...]], int]:
+    """Return a function from layers to the bytes of their finished file.
+
+    The record holds placeholders for measurements, so the size is exact but for a few compressed
+    digits.
+    """
+    placeholder = _with_measured(
+        record, num_images, PLACEHOLDER_MEASUREMENT, PLACEHOLDER_COMPARISON
+    )
+    names = _quantized_tensor_names(record, settings)
+    activations = {name: ActivationScale(scale=1.0, zero_point=0) for name in names} or None
+
+    def file_bytes(layers: tuple[CompressedLayer, ...]) -> int:
+        return len(
+            encode(CompressedModel(record=placeholder, layers=layers, activations=activations))
+        )
+
+    return file_bytes
+
+
+def _calibrate(
+    job: CompressionJob, settings: Settings, compressed: CompressedModel
+) -> CompressedModel:
+    """Return the model with activation scales, where its file has any."""
+    if not _quantized_tensor_names(compressed.record, settings):
+        return compressed
+    batches = EvalBatches(
+        random_subset(job.images.retrain, CALIBRATION_IMAGES, job.seed),
+        job.model.record.preprocessing,
+        workers=job.options.workers,
+        bad=job.options.bad,
+    )
+    return calibrated(compressed, batches, progress=job.options.progress)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _MeasuredFile:
+    """``data`` is the encoded ``model``, whose record holds the measurements."""
+
+    data: bytes
+    model: CompressedModel
+    accuracy: Evaluation | None
+    comparison: Comparison
+    num_images: int
+
+
+def _encode_measured(
+    compressed: CompressedModel, measurement: Measurement, where: str
+) -> _MeasuredFile:
+    """Encode the file, measure it as clients run it, and encode it again with the measurements.
+
+    The second encoding changes the record and no layer.
+    """
+    network = _client(encode(compressed), where, is_integer=compressed.is_integer)
+    predicted = measurement.predict(network)
+    accuracy = measurement.accuracy_of(predicted)
+    comparison = measurement.compare(predicted)
+    num_images = len(predicted.labels)
+    record = _with_measured(compressed.record, num_images, accuracy, comparison)
+    model = dataclasses.replace(compressed, record=record)
+    return _MeasuredFile(
+        data=encode(model),
+        model=model,
+        accuracy=accuracy,
         comparison=comparison,
-        measured_images=num_measured,
-        measured_labelled=images.measure_labelled,
-        max_drop=max_drop,
-        target_bytes=settings.target_bytes,
+        num_images=num_images,
     )
 
 
-def _as_a_client(data: bytes, where: str, *, is_integer: bool) -> LogitsFn:
+def _client(data: bytes, where: str, *, is_integer: bool) -> LogitsFn:
     if is_integer:
         return Classifier(data, threads=default_workers()).logits
     return FloatInterpreter(decode(data, where)).logits
 
 
-def _method(settings: Settings) -> str:
-    return "rd" if isinstance(settings, RateDistortionSettings) else "deep-compression"
-
-
-def _drop(comparison: Comparison, *, labelled: bool) -> float:
-    """Points of top-1 lost; without labels, percent of predicted that changed."""
-    return -comparison.top1_difference if labelled else 100 - comparison.agreement
-
-
-def _record(
-    folded: ModelRecord, source: SourceFile | None, settings: Settings, seed: int
-) -> ModelRecord:
-    """The record of the file: that of the folded network, and where it comes from."""
+def _file_record(model: LoadedModel, settings: Settings, seed: int) -> ModelRecord:
+    """The record of the file: that of the folded network, and where the file comes from."""
+    folded = fold_batch_norm(model).record
     provenance = {
         "method": _method(settings),
         "made_by": f"squeezenet {__version__}",
@@ -263,15 +256,15 @@ def _record(
         "source": folded.provenance,
         "seed": seed,
     }
-    if source is not None:
-        provenance["source_sha256"] = source.sha256
+    if model.source is not None:
+        provenance["source_sha256"] = model.source.sha256
     return dataclasses.replace(folded, provenance=provenance)
 
 
 def _with_measured(
     record: ModelRecord, num_images: int, measured: Evaluation | None, comparison: Comparison
 ) -> ModelRecord:
-    """The record with what the file was measured to do."""
+    """The record with measurements of the file, rounded to 4 decimals."""
     values = {"agreement": comparison.agreement, "kl": comparison.kl}
     if measured is not None:
         values |= {"top1": measured.top1, "top5": measured.top5}

@@ -1,4 +1,7 @@
-"""The paper's table: what each stage leaves of the weights' bytes, and of the accuracy."""
+"""The stage table: size and accuracy after each stage of a compression.
+
+Its columns are those of Deep Compression's tables (arXiv 1510.00149, section 5).
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,19 @@ from squeezenet.codec.types import CodebookWeights, CompressedLayer
 from squeezenet.evaluation.metrics import Evaluation
 
 GAP_BITS = 4
-"""Bits of a gap before Huffman coding, as in the authors' released file."""
+"""Bits per gap before Huffman coding, as in the released file of SqueezeNet's authors."""
 
 KeptWeights = Sequence[npt.NDArray[np.bool_]]
-"""For each layer, which weights are kept."""
+"""Per layer, which weights are kept (True)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageRow:
-    """``density`` in percent; bits a kept weight and a gap between kept weights, on average.
+    """One row of the table.
 
-    ``bytes`` counts all that the stage must store; ``top1`` and ``top5`` are percent, or None
-    where nothing was given to measure with.
+    ``density``: percent of the weights that are not zero. ``bits_per_weight`` and
+    ``bits_per_gap``: mean bits per kept weight, and per gap between kept weights. ``bytes``: all
+    that the stage must store. ``top1`` and ``top5``: percent, or None without labelled images.
     """
 
     stage: str
@@ -37,12 +41,12 @@ class StageRow:
 
 
 def float_row(num_weights: int, num_biases: int, measured: Evaluation | None) -> StageRow:
-    """The network before: float32 weights and biases."""
+    """The original: float32 weights and biases."""
     return _row("float32", 100.0, 32.0, 0.0, 4 * (num_weights + num_biases), measured)
 
 
 def pruned_row(kept: KeptWeights, num_biases: int, measured: Evaluation | None) -> StageRow:
-    """Float32 weights that are kept, with 4-bit gaps and the fillers that long runs need."""
+    """Kept weights in float32 with 4-bit gaps. Long gaps need filler entries."""
     size = 4 * num_biases + sum((_num_entries(k) * (32 + GAP_BITS) + 7) // 8 for k in kept)
     return _row("pruned", _density(kept), 32.0, float(GAP_BITS), size, measured)
 
@@ -50,7 +54,7 @@ def pruned_row(kept: KeptWeights, num_biases: int, measured: Evaluation | None) 
 def shared_row(
     layers: tuple[CompressedLayer, ...], bits: int, measured: Evaluation | None
 ) -> StageRow:
-    """Codes of ``bits`` bits, 4-bit gaps, codebooks and biases."""
+    """Codes of ``bits`` bits with 4-bit gaps, codebooks and biases."""
     size, kept = 0, []
     for layer in layers:
         assert isinstance(layer.weights, CodebookWeights)
@@ -61,7 +65,7 @@ def shared_row(
 
 
 def huffman_row(layers: Sequence[LayerSizes], file_bytes: int) -> StageRow:
-    """The file with the paper's entropy coder; it is not kept, and so it is not measured."""
+    """The file with the paper's Huffman coder. It is only sized, neither kept nor measured."""
     kept = sum(row.kept for row in layers)
     weight_bits = sum(row.symbol_bits for row in layers) / max(1, kept)
     gap_bits = sum(row.gap_bits for row in layers) / max(1, kept)
@@ -75,7 +79,7 @@ def coded_row(
     *,
     stage: str,
 ) -> StageRow:
-    """The finished file, record and checksums included. Zeros are coded among the weights."""
+    """The range-coded file with record and checksums. Zeros are coded as levels, without gaps."""
     kept = sum(row.kept for row in layers)
     bits = 8 * sum(row.bytes for row in layers) / max(1, kept)
     return _row(stage, _coded_density(layers), bits, 0.0, file_bytes, measured)
@@ -104,7 +108,7 @@ def _density(kept: KeptWeights) -> float:
 
 
 def _num_entries(kept: npt.NDArray[np.bool_]) -> int:
-    """Kept weights and fillers: a 4-bit gap spans at most 15 zeros."""
+    """Kept weights and fillers. A 4-bit gap spans at most 15 zeros; a filler is a stored zero."""
     positions = np.flatnonzero(kept)
     gaps = np.diff(positions, prepend=-1) - 1
     return int(len(positions) + (gaps // (1 << GAP_BITS)).sum())

@@ -7,15 +7,23 @@ from dataclasses import dataclass, field
 
 from squeezenet.errors import SpecError
 
+MIN_BITS, MAX_BITS = 2, 8
+"""Bits per weight: a code is a byte at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeepCompressionSettings:
-    """``density`` of all layers, or ``densities`` of some; with neither, a sensitivity scan
-    allows each layer to cost ``scan_budget`` points of accuracy before retraining.
+    """How much to prune, how many values to share, how long to retrain.
 
-    ``bits`` a code (at most 2^bits - 1 shared values a layer). ``target_bytes`` lowers ``bits``
-    until the file fits. Epochs of 0 leave a retraining out; None means 10 and 4, and more for a
-    small set, until there are 500 and 300 steps.
+    ``bits``: bits per weight, so at most 2^bits - 1 distinct non-zero values per layer.
+    ``density``: share of the weights to keep, spread by LAMP; ``densities``: that of some layers.
+    With neither, a sensitivity scan lets each layer cost ``scan_budget`` points of accuracy.
+    ``prune_epochs``, ``share_epochs``: of retraining after pruning and after sharing. 0 leaves it
+    out; None is 10 and 4, or more for a small set, until there are 500 and 300 steps.
+    ``learning_rate``: of the retraining. ``target_bytes``: lowers ``bits`` until the file fits.
+
+    Raises:
+        SpecError: a value out of its range.
     """
 
     bits: int = 6
@@ -28,8 +36,10 @@ class DeepCompressionSettings:
     target_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise SpecError(f"Deep Compression: {self.bits} bits a code, expected 2 to 8")
+        if not MIN_BITS <= self.bits <= MAX_BITS:
+            raise SpecError(
+                f"Deep Compression: {self.bits} bits per weight, expected {MIN_BITS} to {MAX_BITS}"
+            )
         for name in ("prune_epochs", "share_epochs"):
             epochs = getattr(self, name)
             if epochs is not None and epochs < 0:

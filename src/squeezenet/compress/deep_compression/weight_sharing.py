@@ -1,8 +1,8 @@
-"""Weight sharing: k-means a layer, then the centroids fine-tuned by gradient.
+"""Weight sharing: k-means per layer, then the centroids fine-tuned by gradient.
 
-Step two of Deep Compression (arXiv 1510.00149, section 3): linear initialisation, since it
-keeps centroids for the few large weights, which matter most; a centroid's gradient is the sum
-over its weights. Code 0 stays for pruned weights.
+The second step of Deep Compression (arXiv 1510.00149, section 3): weight = codebook[code]. K-means
+is initialised linearly, which keeps centroids for the few large weights, which matter most. A
+centroid's gradient is the sum over its weights. Code 0 is for pruned weights.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from squeezenet.codec.numerics import round_mantissa
 from squeezenet.codec.types import CodebookWeights, CompressedLayer
 from squeezenet.compress.compressed_network import CompressedNetwork
 
-_MAX_ROUNDS = 100
-_MANTISSA_BITS = 10
+MAX_ITERATIONS = 100
+"""Of Lloyd's algorithm, which mostly converges before."""
+MANTISSA_BITS = 10
+"""Of centroids and biases, as half precision has. The other 13 bits of float32 would be a tenth of
+a small file, and bring no accuracy."""
 
 
 def kmeans_linear(values: npt.NDArray[np.float64], num_clusters: int) -> npt.NDArray[np.float64]:
@@ -34,7 +37,7 @@ def kmeans_linear(values: npt.NDArray[np.float64], num_clusters: int) -> npt.NDA
     centroids = np.linspace(ordered[0], ordered[-1], num_clusters)
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     counts = np.zeros(num_clusters, np.int64)
-    for _ in range(_MAX_ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         edges = np.searchsorted(ordered, (centroids[:-1] + centroids[1:]) / 2)
         bounds = np.concatenate([[0], edges, [len(ordered)]])
         counts = np.diff(bounds)
@@ -47,7 +50,7 @@ def kmeans_linear(values: npt.NDArray[np.float64], num_clusters: int) -> npt.NDA
 
 
 def share_layer(weight_OIHW: npt.NDArray[np.float32], bits: int) -> CodebookWeights:
-    """Cluster the weights that are not zero into at most 2^bits - 1 values."""
+    """Cluster the non-zero weights into at most 2^bits - 1 values."""
     codes_OIHW = np.zeros(weight_OIHW.shape, np.uint8)
     kept = weight_OIHW != 0
     if not kept.any():
@@ -63,7 +66,7 @@ def share_layer(weight_OIHW: npt.NDArray[np.float32], bits: int) -> CodebookWeig
 def share_network(
     state: Mapping[str, torch.Tensor], graph: Graph, bits: int
 ) -> tuple[CompressedLayer, ...]:
-    """``share_layer`` for every layer of a state_dict without batch normalisation."""
+    """Return ``share_layer`` of every layer of a state_dict without batch normalisation."""
     return tuple(
         CompressedLayer(
             name=conv.name,
@@ -75,16 +78,15 @@ def share_network(
 
 
 def round_floats(layers: tuple[CompressedLayer, ...]) -> tuple[CompressedLayer, ...]:
-    """Return the layers with centroids and biases of 10 bits of mantissa, as half precision has:
-    their other 13 bits would be a tenth of a small file, and no accuracy."""
+    """Return the layers with centroids and biases rounded to ``MANTISSA_BITS``."""
     return tuple(
         CompressedLayer(
             name=layer.name,
             weights=CodebookWeights(
                 codes_OIHW=layer.weights.codes_OIHW,
-                codebook=round_mantissa(layer.weights.codebook, _MANTISSA_BITS),
+                codebook=round_mantissa(layer.weights.codebook, MANTISSA_BITS),
             ),
-            bias_O=round_mantissa(layer.bias_O, _MANTISSA_BITS),
+            bias_O=round_mantissa(layer.bias_O, MANTISSA_BITS),
         )
         for layer in layers
         if isinstance(layer.weights, CodebookWeights)
@@ -104,8 +106,8 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         (codes,) = ctx.saved_tensors
         (gradient,) = gradients
-        # In float64, so that the sum of thousands of gradients keeps its digits; Apple's GPU has
-        # none.
+        # In float64, so that the sum of thousands of gradients keeps its digits. Apple's GPU has no
+        # float64.
         precise = torch.float32 if gradient.device.type == "mps" else torch.float64
         total = gradient.new_zeros(ctx.num_centroids, dtype=precise)
         total.index_add_(0, codes.reshape(-1), gradient.reshape(-1).to(precise))
@@ -120,9 +122,9 @@ def _look_up(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
 class SharedNetwork(CompressedNetwork):
     """A network whose weights are looked up in trainable codebooks.
 
-    The parameter of centroid k is its distance from the k-means value times sqrt(n_k), n_k
-    being its number of weights: one unit along it is one unit in weight space, so learning rates
-    that suit the network suit the codebooks.
+    The parameter of centroid k is its distance from the k-means value times sqrt(n_k), where n_k is
+    its number of weights. One unit of it is one unit in weight space, so learning rates that suit
+    the network suit the codebooks.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class SharedNetwork(CompressedNetwork):
             self.register_buffer(f"scale_{key}", torch.from_numpy(scale.astype(np.float32)))
 
     def codebook(self, key: str) -> torch.Tensor:
-        """The current centroids of a layer, entry 0 being zero."""
+        """The current centroids of a layer; entry 0 is zero."""
         start, scale = self.get_buffer(f"start_{key}"), self.get_buffer(f"scale_{key}")
         return torch.addcmul(start, scale, self.offsets[key])
 
@@ -151,7 +153,7 @@ class SharedNetwork(CompressedNetwork):
         return _look_up(self.codebook(key), self.get_buffer(f"codes_{key}"))
 
     def layers(self) -> tuple[CompressedLayer, ...]:
-        """The layers as they are now."""
+        """Return the layers with the current codebooks and biases."""
         layers = []
         for conv, key in zip(self._graph.convs, self._keys, strict=True):
             codebook = self.codebook(key).detach().cpu().numpy().astype(np.float32)

@@ -1,4 +1,4 @@
-"""What method ``rd`` keeps in its work folder to go on from, as .npz: curvatures and levels."""
+"""Checkpoints of method ``rd`` in its work folder: curvatures and quantized networks, as .npz."""
 
 from __future__ import annotations
 
@@ -13,70 +13,78 @@ import numpy.typing as npt
 
 from squeezenet.codec.types import ActivationScale
 from squeezenet.compress.rate_distortion.curvature import Curvature
-from squeezenet.compress.rate_distortion.level_search import LayerLevels, NetworkLevels
+from squeezenet.compress.rate_distortion.quantized_network import (
+    QuantizedLayer,
+    QuantizedNetwork,
+)
 from squeezenet.files import write_bytes_atomically
 
 _ACTIVATION = ":activation"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SavedLevels:
-    """Levels found at ``price`` and mended by ``passes`` of gains, and the scales of the
-    activations that they were mended for."""
+class Checkpoint:
+    """A quantized network after ``passes`` of scale and bias correction.
+
+    ``activations``: the activation scales that the correction is for.
+    """
 
     passes: int
-    price: float
-    found: NetworkLevels
+    network: QuantizedNetwork
     activations: Mapping[str, ActivationScale]
 
 
-def save_levels(path: Path, saved: SavedLevels) -> None:
-    """Write them, or leave what was there: a kill never leaves half a file."""
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint atomically: a kill never leaves half a file."""
     arrays: dict[str, npt.NDArray[np.generic]] = {
-        "passes": np.array(saved.passes),
-        "price": np.array(saved.price),
+        "passes": np.array(checkpoint.passes),
+        "lambda": np.array(checkpoint.network.lambda_),
     }
-    for name, scale in saved.activations.items():
+    for name, scale in checkpoint.activations.items():
         arrays[f"{name}{_ACTIVATION}"] = np.array([scale.scale, scale.zero_point], np.float64)
-    for name, layer in saved.found.items():
+    for name, layer in checkpoint.network.levels.items():
+        arrays[f"{name}:shape"] = np.array(layer.weight_shape)
         arrays[f"{name}:trellis"] = np.array(layer.trellis)
         arrays[f"{name}:codes"] = layer.codes_OP.astype(np.int8)
         arrays[f"{name}:scales"] = layer.scales_O
         arrays[f"{name}:bias"] = layer.bias_O
+        arrays[f"{name}:bias_curvature"] = np.array(layer.bias_curvature)
     _write(path, arrays)
 
 
-def load_levels(path: Path) -> SavedLevels | None:
-    """Return what ``save_levels`` wrote, or None before it did."""
+def load_checkpoint(path: Path) -> Checkpoint | None:
+    """Return what ``save_checkpoint`` wrote, or None if there is none."""
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as arrays:
         names = [key.removesuffix(":codes") for key in arrays.files if key.endswith(":codes")]
-        return SavedLevels(
+        levels = {
+            name: QuantizedLayer(
+                weight_shape=tuple(arrays[f"{name}:shape"].tolist()),
+                trellis=bool(arrays[f"{name}:trellis"]),
+                codes_OP=arrays[f"{name}:codes"].astype(np.int64),
+                scales_O=arrays[f"{name}:scales"],
+                bias_O=arrays[f"{name}:bias"],
+                bias_curvature=float(arrays[f"{name}:bias_curvature"]),
+            )
+            for name in names
+        }
+        return Checkpoint(
             passes=int(arrays["passes"]),
-            price=float(arrays["price"]),
-            found={
-                name: LayerLevels(
-                    trellis=bool(arrays[f"{name}:trellis"]),
-                    codes_OP=arrays[f"{name}:codes"].astype(np.int64),
-                    scales_O=arrays[f"{name}:scales"],
-                    bias_O=arrays[f"{name}:bias"],
-                )
-                for name in names
-            },
+            network=QuantizedNetwork(levels=levels, lambda_=float(arrays["lambda"])),
             activations={
                 key.removesuffix(_ACTIVATION): ActivationScale(
-                    scale=float(step), zero_point=int(zero)
+                    scale=float(scale), zero_point=int(zero_point)
                 )
                 for key in arrays.files
                 if key.endswith(_ACTIVATION)
-                for step, zero in [arrays[key]]
+                for scale, zero_point in [arrays[key]]
             },
         )
 
 
 def save_curvatures(path: Path, curvatures: Mapping[str, Curvature]) -> None:
-    """Write the layers' curvatures, as ``save_levels`` does."""
+    """Write the layers' curvatures atomically."""
     _write(
         path,
         {
@@ -88,7 +96,7 @@ def save_curvatures(path: Path, curvatures: Mapping[str, Curvature]) -> None:
 
 
 def load_curvatures(path: Path) -> dict[str, Curvature] | None:
-    """Return what ``save_curvatures`` wrote, or None before it did."""
+    """Return what ``save_curvatures`` wrote, or None if there is none."""
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as arrays:

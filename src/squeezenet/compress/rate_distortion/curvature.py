@@ -1,44 +1,47 @@
-"""How much the answers change when a weight does: a Fisher matrix a layer, as a product of two.
+"""Curvature: how much the KL divergence rises when a weight changes.
 
-A change D (O, P) of a layer's weights raises the mean KL divergence of the answers by about
-E[<V, D>^2] / 2, where V is the gradient, at one image, of a combination of the logits that is drawn
-with the answers' covariance. That is stood for by tr(A D F D^T) / 2, with F = E[V^T V] between
-inputs and A = E[V V^T] / its trace between outputs (arXiv 2505.22988). Positions are summed within
-V: treating them as independent, as Kronecker factors mostly do (arXiv 1602.01407), misses a factor
-of 169 in front of a global average pool of 13x13.
-Legend: O output channels, Q those of a group, I input channels of a group, P = I x kernel height x
-width, G groups, L positions, N images.
+A change D (O, P) of a layer's weights raises the mean KL divergence of the predictions by about
+E[<V, D>^2] / 2. V is the gradient, at one image, of a combination of the logits that is drawn with
+the covariance of the predictions. The Fisher matrix E[V V^T] of all weights is approximated by two
+Kronecker factors (arXiv 2505.22988):
+
+    KL = tr(A D F D^T) / 2,  F = E[V^T V] between inputs,  A = E[V V^T] / trace between outputs.
+
+Positions are summed within V. Treating them as independent, as Kronecker factors mostly do
+(arXiv 1602.01407), misses a factor of 169 in front of a global average pool of 13x13.
+Legend beside ``arrays``: L positions, M = N x Q or N x L.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
 from squeezenet.arch.graph import Conv, Graph
+from squeezenet.compress.rate_distortion.arrays import Float64Array
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
 
-_PATCHES = 128
-"""About so many patches of an image make the second moment."""
-
-Float64Array: TypeAlias = npt.NDArray[np.float64]
+MAX_PATCHES = 128
+"""Patches per image in the second moment, about. Overlapping patches add little."""
+TINY = 1e-300
+"""Keeps divisors above 0, for layers that the predictions do not depend on."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curvature:
-    """One layer: ``fisher_GPP`` summed over the group's outputs, ``output_GQQ`` summed over its
-    inputs instead and divided by their trace, ``mean_GP`` and ``moment_GPP``, the mean and the
-    second moment of the input patches; float64."""
+    """The curvature of one layer, float64.
+
+    ``fisher_GPP``: F, summed over the outputs of the group, in nats per squared unit of weight.
+    ``output_GQQ``: A, summed over the inputs of the group; its trace is 1.
+    ``mean_GP`` and ``moment_GPP``: mean and second moment of the input patches.
+    """
 
     fisher_GPP: Float64Array
     output_GQQ: Float64Array
@@ -58,13 +61,14 @@ def measure_curvature(
 ) -> dict[str, Curvature]:
     """Run images forward and back; return each convolution's curvature by its name.
 
-    ``mirrored``: each image counts as it is and mirrored, which tells more of a few hundred.
+    ``mirrored``: each image counts as it is and mirrored. With 640 photographs that lowered the
+    measured KL by 8% at equal bytes (spec/DESIGN.md).
     ``check`` is called after every batch and may raise.
     """
     module = model.module.eval()
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    layers = {conv.name: _Layer(conv, device) for conv in graph.convs}
+    layers = {conv.name: _LayerSums(conv, device) for conv in graph.convs}
     hooks = [
         module.get_submodule(conv.key).register_forward_hook(layers[conv.name].hook)
         for conv in graph.convs
@@ -87,24 +91,24 @@ def measure_curvature(
         for hook in hooks:
             hook.remove()
         module.zero_grad(set_to_none=True)
-    return {name: layer.result(num_images) for name, layer in layers.items()}
+    return {name: layer.mean(num_images) for name, layer in layers.items()}
 
 
 def draw_score(logits_NK: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw gradients by the logits whose second moment is the answers' Fisher matrix.
+    """Draw gradients by the logits whose second moment is the Fisher matrix diag(p) - p p^T.
 
-    The log-likelihood of an answer that is drawn from the network's own chances p has one, too, of
-    covariance diag(p) - p p^T; but of a network that is sure, nearly all of it comes from the few
-    unlikely answers. Normal draws of the same covariance make every image count each time.
+    The gradient of the log-likelihood of a class drawn from the predicted probabilities p has that
+    second moment, too. But for a confident network nearly all of it comes from the few unlikely
+    classes. Normal draws of the same covariance make every image count each time.
     """
-    chances_NK = logits_NK.softmax(dim=1)
+    probability_NK = logits_NK.softmax(dim=1)
     noise_NK = torch.randn(logits_NK.shape, generator=generator).to(logits_NK.device)
-    root_NK = chances_NK.sqrt() * noise_NK
-    return root_NK - chances_NK * root_NK.sum(dim=1, keepdim=True)
+    root_NK = probability_NK.sqrt() * noise_NK
+    return root_NK - probability_NK * root_NK.sum(dim=1, keepdim=True)
 
 
-class _Layer:
-    """Sums over the images so far."""
+class _LayerSums:
+    """Sums of one layer over the images so far."""
 
     def __init__(self, conv: Conv, device: torch.device) -> None:
         self._conv = conv
@@ -112,11 +116,13 @@ class _Layer:
         self._fisher = torch.zeros(conv.groups, size, size, dtype=torch.float64, device=device)
         self._moment = torch.zeros_like(self._fisher)
         self._mean = torch.zeros(conv.groups, size, dtype=torch.float64, device=device)
-        each = conv.out_channels // conv.groups
-        self._output = torch.zeros(conv.groups, each, each, dtype=torch.float64, device=device)
+        group_outputs = conv.out_channels // conv.groups
+        self._output = torch.zeros(
+            conv.groups, group_outputs, group_outputs, dtype=torch.float64, device=device
+        )
 
     def hook(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-        """Remember what goes in until the gradient of what comes out is known."""
+        """Keep the input until the gradient of the output is known."""
         x_NCHW = inputs[0].detach()
         out.register_hook(  # type: ignore[no-untyped-call]
             lambda gradient_NOHW: self._add(x_NCHW, gradient_NOHW.detach())
@@ -139,13 +145,12 @@ class _Layer:
         v_GQM = v_NGQP.permute(1, 2, 0, 3).flatten(2)
         self._output += (v_GQM @ v_GQM.transpose(1, 2)).double()
         self._mean += patches_NGPL.mean(dim=3).sum(dim=0).double()
-        # Patches that overlap tell little more than some of them.
-        few = patches_NGPL[..., :: max(1, patches_NGPL.shape[3] // _PATCHES)]
-        few_GPM = few.permute(1, 2, 0, 3).flatten(2)
-        self._moment += (few_GPM @ few_GPM.transpose(1, 2)).double() / few.shape[3]
+        some = patches_NGPL[..., :: max(1, patches_NGPL.shape[3] // MAX_PATCHES)]
+        some_GPM = some.permute(1, 2, 0, 3).flatten(2)
+        self._moment += (some_GPM @ some_GPM.transpose(1, 2)).double() / some.shape[3]
 
-    def result(self, num_images: int) -> Curvature:
-        trace_G = self._output.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(1e-300)
+    def mean(self, num_images: int) -> Curvature:
+        trace_G = self._output.diagonal(dim1=1, dim2=2).sum(dim=1).clamp_min(TINY)
         return Curvature(
             fisher_GPP=(self._fisher / num_images).cpu().numpy(),
             output_GQQ=(self._output / trace_G[:, None, None]).cpu().numpy(),

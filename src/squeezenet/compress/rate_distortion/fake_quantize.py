@@ -1,7 +1,8 @@
-"""Activations rounded to the bytes of an integer client, within a torch module.
+"""Fake quantization: activations rounded to an integer client's bytes, within a torch module.
 
-What levels, scales and biases are fitted to should be what runs: rounding and clipping activations
-costs answers too, and part of that can be made good. Sums of bypasses are left as they are.
+x -> (clip(round(x / scale) + zero_point, 0, 255) - zero_point) * scale. Levels, scales and biases
+should be fitted to what runs: 8-bit activations cost divergence too, and part of that can be
+compensated. Sums of bypasses are left in float32.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from squeezenet.codec.types import ActivationScale
 def rounded_activations(
     module: nn.Module, graph: Graph, scales: Mapping[str, ActivationScale]
 ) -> Iterator[None]:
-    """Within, every convolution's output that ``scales`` names is rounded and clipped, behind its
-    ReLU; gradients pass where it is not clipped."""
+    """Within the context, round every convolution's output that ``scales`` names, after its ReLU.
+
+    Gradients pass straight through where a value is not clipped.
+    """
     handles = [
         module.get_submodule(conv.key).register_forward_hook(_hook(scales[conv.target], conv.relu))
         for conv in graph.convs

@@ -1,9 +1,14 @@
-"""Scales and biases of all layers, moved together so that the answers come back.
+"""Correct the scales and biases of all layers at once, by a damped Gauss-Newton step.
 
-Rounding to levels at a price leaves errors that are alike in all outputs (weights shrink), and
-what is alike adds up through the layers: the divergence is then several times what single outputs
-foretell. Scales and biases are few enough to solve for at once, by Gauss and Newton: their joint
-curvature and the slope of the divergence come from the outputs and the gradients by them.
+Rounding with λ above 0 leaves errors that are alike in all outputs: weights shrink. What is alike
+adds up through the layers, and the KL divergence of the whole is then several times the sum over
+single outputs. Scales and biases are few enough to solve for together. With slope g of the KL
+divergence, gradients J of drawn scores (one row per image, see ``curvature``), and damping d:
+
+    change = -(J^T J / N + d * diag(u^2))^-1 g,
+
+by ln(scale) and bias of every output. As in Levenberg and Marquardt's method, u^2 is the curvature
+of each unknown; half of it is its layer's mean.
 Legend: N images, O outputs of a layer, T all scales and all biases.
 """
 
@@ -20,42 +25,52 @@ from torch.nn import functional
 
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.numerics import round_scales
-from squeezenet.compress.rate_distortion.curvature import draw_score
-from squeezenet.compress.rate_distortion.level_search import LayerLevels, NetworkLevels
-from squeezenet.compress.rate_distortion.trellis_rounding import Float64Array
+from squeezenet.compress.rate_distortion.arrays import Float64Array
+from squeezenet.compress.rate_distortion.curvature import TINY, draw_score
+from squeezenet.compress.rate_distortion.quantized_network import (
+    QuantizedLayer,
+    QuantizedNetwork,
+)
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress
 
 DAMPINGS = (3.0, 10.0, 30.0, 100.0, 300.0)
-"""Worth trying: each, times its curvature, is added to that of every scale and bias, so that only
-what many of them have in common, and many images show, is moved in full. Which is right depends on
-how many images there are: 3 on 4,000 of CIFAR-10's, 10 to 30 on 1,000, 100 to 300 on 640 of
-ImageNet's, where 3 does more harm than good."""
-_COMMON_CURVATURE = 0.5
-"""Share of a layer's mean in that: an output that hardly any image needs has next to none of its
-own, and chance would move it at will (a scale of the ImageNet network was once halved)."""
-_LARGEST_CHANGE = 0.5
+"""Candidate Levenberg-Marquardt damping factors; the best on held-out images is used. Which is best
+depends on the number of images: 3 on 4,000 of CIFAR-10, 10 to 30 on 1,000, 100 to 300 on 640 of
+ImageNet, where 3 raises the divergence."""
+MEAN_CURVATURE_MIX = 0.5
+"""Share of the layer's mean in the curvature that damping goes by. An output that hardly any image
+needs has next to none of its own, and would be moved at random: a scale of the ImageNet network was
+once halved, which made a sixth of the divergence (spec/DESIGN.md)."""
+MIN_CURVATURE = 1e-12
+"""Smallest curvature, as a share of the largest. It keeps divisors above 0."""
+MAX_SCALE_CHANGE = 0.5
+"""Largest relative change of a scale."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Gains:
-    """What some images tell of all scales and biases: gradients by them for drawn answers, an
-    image a row, and the slope of the divergence; ``divergence`` is its mean in nats."""
+class ScaleBiasCorrection:
+    """What some images say of all scales and biases.
+
+    ``rows_NT``: gradients of drawn scores by the unknowns, one row per image. ``slope_T``: slope of
+    the KL divergence, whose mean is ``divergence``, in nats.
+    """
 
     graph: Graph
     rows_NT: Float64Array
     slope_T: Float64Array
     divergence: float
 
-    def moved(self, found: NetworkLevels, damping: float) -> NetworkLevels:
-        """Return the levels that were measured with better scales and biases."""
-        unit_T = _units(self.rows_NT, self.graph)
-        return _moved(found, self.graph, _solve(self.rows_NT, self.slope_T, unit_T, damping))
+    def corrected(self, network: QuantizedNetwork, damping: float) -> QuantizedNetwork:
+        """Return the network that was measured with corrected scales and biases."""
+        unit_T = damping_units(self.rows_NT, self.graph)
+        change_T = gauss_newton_step(self.rows_NT, self.slope_T, unit_T, damping)
+        return _apply(network, self.graph, change_T)
 
 
-def measure_gains(
+def measure_correction(
     student: LoadedModel,
     teacher: LoadedModel,
     graph: Graph,
@@ -65,8 +80,8 @@ def measure_gains(
     progress: Progress,
     title: str,
     check: Callable[[], None],
-) -> Gains | None:
-    """Run images forward and back through the rounded network; None without a readable image.
+) -> ScaleBiasCorrection | None:
+    """Run images forward and back through the rounded ``student``; None without a readable image.
 
     ``check`` is called after every batch and may raise.
     """
@@ -74,9 +89,9 @@ def measure_gains(
     original = teacher.module.eval()
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    tape = _Tape(module, graph)
+    recorder = _GradientRecorder(module, graph)
     total = 0.0
-    slope_T: Float64Array = np.zeros(tape.length)
+    slope_T: Float64Array = np.zeros(recorder.num_unknowns)
     rows_NT = []
     try:
         with progress.task(title, total=len(batches), unit="img") as task:
@@ -86,40 +101,40 @@ def measure_gains(
                 )
                 x_NCHW = x_NCHW.to(device, memory_format=torch.channels_last)
                 with torch.no_grad():
-                    wanted = functional.log_softmax(original(x_NCHW).float(), dim=1)
+                    wanted_NK = functional.log_softmax(original(x_NCHW).float(), dim=1)
                 logits_NK = module(x_NCHW.requires_grad_())
                 divergence = functional.kl_div(
                     functional.log_softmax(logits_NK.float(), dim=1),
-                    wanted,
+                    wanted_NK,
                     reduction="sum",
                     log_target=True,
                 )
                 divergence.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-                slope_T += tape.rows().sum(axis=0)
+                slope_T += recorder.rows().sum(axis=0)
                 logits_NK.backward(draw_score(logits_NK.detach(), generator))
-                rows_NT.append(tape.rows())
+                rows_NT.append(recorder.rows())
                 total += float(divergence.detach())
                 task.advance(len(x_NCHW))
                 check()
     finally:
-        tape.close()
+        recorder.close()
     if not rows_NT:
         return None
     rows = np.concatenate(rows_NT)
-    return Gains(
+    return ScaleBiasCorrection(
         graph=graph, rows_NT=rows, slope_T=slope_T / len(rows), divergence=total / len(rows)
     )
 
 
-class _Tape:
-    """The gradients by ln(scale) and bias of every output, image by image."""
+class _GradientRecorder:
+    """Records the gradients by ln(scale) and bias of every output, image by image."""
 
     def __init__(self, module: nn.Module, graph: Graph) -> None:
         self._rows: dict[str, torch.Tensor] = {}
         self._names = [conv.name for conv in graph.convs]
-        self.length = 2 * sum(conv.out_channels for conv in graph.convs)
+        self.num_unknowns = 2 * sum(conv.out_channels for conv in graph.convs)
         self._handles = [
-            # In front of other hooks: outputs as the convolution gives them.
+            # Before other hooks: outputs as the convolution gives them, not yet rounded.
             module.get_submodule(conv.key).register_forward_hook(
                 self._hook(conv.name), prepend=True
             )
@@ -127,18 +142,19 @@ class _Tape:
         ]
 
     def _hook(self, name: str) -> Callable[..., None]:
-        def note(layer: nn.Conv2d, inputs: object, out_NOHW: torch.Tensor) -> None:
+        def record(layer: nn.Conv2d, inputs: object, out_NOHW: torch.Tensor) -> None:
             assert layer.bias is not None
-            weighted_NOHW = out_NOHW.detach() - layer.bias.detach()[None, :, None, None]
+            # The derivative of an output by the ln of its scale is the output less its bias.
+            scaled_NOHW = out_NOHW.detach() - layer.bias.detach()[None, :, None, None]
 
             def back(gradient_NOHW: torch.Tensor) -> None:
-                by_scale_NO = (gradient_NOHW * weighted_NOHW).sum(dim=(2, 3))
+                by_scale_NO = (gradient_NOHW * scaled_NOHW).sum(dim=(2, 3))
                 rows = torch.cat([by_scale_NO, gradient_NOHW.sum(dim=(2, 3))], dim=1)
                 self._rows[name] = rows.detach().cpu().double()
 
             out_NOHW.register_hook(back)  # type: ignore[no-untyped-call]
 
-        return note
+        return record
 
     def rows(self) -> Float64Array:
         """The last backward pass, (N, T)."""
@@ -150,44 +166,48 @@ class _Tape:
             handle.remove()
 
 
-def _units(rows_NT: Float64Array, graph: Graph) -> Float64Array:
-    """The root of the curvature that damping goes by."""
+def damping_units(rows_NT: Float64Array, graph: Graph) -> Float64Array:
+    """Return u, the root of the curvature that damping goes by, (T,)."""
     square_T = np.square(rows_NT).mean(axis=0)
     start = 0
     for conv in graph.convs:
         for _ in ("scales", "biases"):
             part = slice(start, start + conv.out_channels)
             mean = square_T[part].mean()
-            square_T[part] += _COMMON_CURVATURE * (mean - square_T[part])
+            square_T[part] += MEAN_CURVATURE_MIX * (mean - square_T[part])
             start = part.stop
-    unit_T: Float64Array = np.sqrt(np.maximum(square_T, 1e-12 * square_T.max(initial=0.0) + 1e-300))
+    unit_T: Float64Array = np.sqrt(
+        np.maximum(square_T, MIN_CURVATURE * square_T.max(initial=0.0) + TINY)
+    )
     return unit_T
 
 
-def _solve(
+def gauss_newton_step(
     rows_NT: Float64Array, slope_T: Float64Array, unit_T: Float64Array, damping: float
 ) -> Float64Array:
-    """Minimise slope . move + move^T (curvature + damping unit^2) move / 2; the curvature is the
-    mean of the rows' squares, and of rank N, so N equations are solved for T unknowns."""
+    """Return the x that minimises g x + x^T (J^T J / N + damping * diag(u^2)) x / 2, (T,).
+
+    J^T J has rank N at most, so N equations are solved instead of T (Woodbury's identity).
+    """
     num = len(rows_NT)
     rows_NT, slope_T = rows_NT / unit_T, slope_T / unit_T
     inner_NN = rows_NT @ rows_NT.T / num + damping * np.eye(num)
     along_T = rows_NT.T @ np.linalg.solve(inner_NN, rows_NT @ slope_T) / num
-    move_T: Float64Array = -(slope_T - along_T) / damping / unit_T
-    return move_T
+    step_T: Float64Array = -(slope_T - along_T) / damping / unit_T
+    return step_T
 
 
-def _moved(found: NetworkLevels, graph: Graph, move_T: Float64Array) -> NetworkLevels:
-    result: dict[str, LayerLevels] = {}
+def _apply(network: QuantizedNetwork, graph: Graph, change_T: Float64Array) -> QuantizedNetwork:
+    levels: dict[str, QuantizedLayer] = {}
     start = 0
     for conv in graph.convs:
         middle, stop = start + conv.out_channels, start + 2 * conv.out_channels
-        layer = found[conv.name]
-        change_O = np.clip(move_T[start:middle], -_LARGEST_CHANGE, _LARGEST_CHANGE)
-        result[conv.name] = dataclasses.replace(
+        layer = network.levels[conv.name]
+        change_O = np.clip(change_T[start:middle], -MAX_SCALE_CHANGE, MAX_SCALE_CHANGE)
+        levels[conv.name] = dataclasses.replace(
             layer,
             scales_O=round_scales(layer.scales_O * (1 + change_O)),
-            bias_O=layer.bias_O + move_T[middle:stop],
+            bias_O=layer.bias_O + change_T[middle:stop],
         )
         start = stop
-    return result
+    return dataclasses.replace(network, levels=levels)

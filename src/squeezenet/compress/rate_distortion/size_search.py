@@ -1,4 +1,10 @@
-"""The price of a bit at which a file is as small, or as good, as it must be."""
+"""Search for the λ at which a file is as small, or as good, as it must be.
+
+The search runs over the predicted KL divergence D, of which λ is a multiple. Bisection with the
+narrowest rounding finds the range. Rounding as wide as the file's then corrects it: what narrow
+rounding says of the size is off by nearly the same share at every D, so each try moves ln D by what
+the try before was off, along the slope of the narrow tries.
+"""
 
 from __future__ import annotations
 
@@ -6,141 +12,173 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from squeezenet.codec.types import CompressedLayer
-from squeezenet.compress.rate_distortion.level_search import LevelSearch, NetworkLevels
+from squeezenet.compress.rate_distortion.level_search import LevelSearch
+from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.settings import (
-    LEAST_DIVERGENCE,
-    MOST_DIVERGENCE,
+    MAX_DIVERGENCE,
+    MIN_DIVERGENCE,
     RateDistortionSettings,
 )
-from squeezenet.compress.rate_distortion.trellis_rounding import NARROW, Breadth
+from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
 from squeezenet.errors import QualityError
 from squeezenet.progress import Progress
 
-_FIRST = 0.05
-"""The divergence that is tried first."""
-_SEARCHES, _ROUGH_SEARCHES = 9, 6
-"""Along one way: where that is all, and where it only tells the others where to begin."""
-_WIDE_SEARCHES = 3
-"""As wide as the file is rounded; more only where none of them is good."""
-_MARGIN = 0.0005
-"""Share of the bytes, or of the images, by which to stay on the good side."""
-_FLATTEST = 0.01
-_FARTHEST = 0.25
-"""Least slope against the divergence's logarithm, and the most that this moves by at once."""
+INITIAL_KL = 0.05
+"""Divergence tried first, in nats: within what measured files have (0.006 to 0.2)."""
+GROWTH = 4.0
+"""Factor of the divergence while only one end of the range is known."""
+NUM_BISECTIONS, NUM_ROUGH_BISECTIONS = 9, 6
+"""Tries with the narrowest rounding: where no wider one follows, and where one does. Nine leave
+sizes 0.1% to 2% under the target, six and the refinements 0.02% to 0.1% (spec/DESIGN.md)."""
+NUM_REFINEMENTS = 3
+"""Tries as wide as the file's rounding. One to three do; more follow only if none is accepted."""
+MARGIN = 0.0005
+"""Share of the bytes, or of the images, by which to stay on the accepted side."""
+MIN_SLOPE = 0.01
+"""Smallest slope of the excess by ln D that is believed."""
+MAX_STEP = 0.25
+"""Largest step of ln D at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Whether layers may be taken, whether coarser ones are to be tried, and what was found.
-    ``beyond`` tells by how much the divergence is too large, as a share of the bytes or of the
-    images; it is negative where the divergence is too small."""
+    """What was found of some layers.
 
-    good: bool
-    coarser: bool
-    beyond: float
-    said: str
+    ``accepted``: they meet the requirement. ``try_coarser``: coarser ones should be tried next,
+    else finer ones. ``excess``: how much larger the divergence is than need be, as a share of the
+    bytes or of the images; negative if it is smaller. ``description``: for the log.
+    """
+
+    accepted: bool
+    try_coarser: bool
+    excess: float
+    description: str
+
+
+Judge = Callable[[QuantizedNetwork], Judgement]
+
+
+def judge_size(file_bytes: int, target_bytes: int) -> Judgement:
+    """Judge by the size of the file: at most ``target_bytes``, and as many as possible."""
+    return Judgement(
+        accepted=file_bytes <= target_bytes,
+        try_coarser=file_bytes > target_bytes,
+        excess=math.log(target_bytes / file_bytes),
+        description=f"{file_bytes:,} bytes",
+    )
+
+
+def judge_drop(file_bytes: int, drop: float, max_drop: float) -> Judgement:
+    """Judge by what is lost, in percent: at most ``max_drop``, and as much as possible."""
+    return Judgement(
+        accepted=drop <= max_drop,
+        try_coarser=drop <= max_drop,
+        excess=(drop - max_drop) / 100,
+        description=f"{file_bytes:,} bytes, {drop:.2f} lost",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Try:
     divergence: float
-    price: float
-    found: NetworkLevels
-    judged: Judgement
+    network: QuantizedNetwork
+    judgement: Judgement
 
 
-def choose_price(
+def search_network(
     search: LevelSearch,
     settings: RateDistortionSettings,
-    judge: Callable[[tuple[CompressedLayer, ...]], Judgement],
-    breadth: Breadth,
+    judge: Judge,
+    width: SearchWidth,
     progress: Progress,
-) -> tuple[float, NetworkLevels]:
-    """Return the price, and the levels at it.
+) -> QuantizedNetwork:
+    """Return the network rounded at the λ that the settings ask for, directly or by a target.
 
     Raises:
-        QualityError: what the settings ask for cannot be reached.
+        QualityError: the target cannot be reached.
     """
     if settings.target_bytes is None and settings.max_drop is None:
-        price = search.price_of(settings.divergence)
         progress.log(f"round: {search.num_weights:,} weights")
-        return price, search.start(price, breadth)
+        return search.round(search.lambda_for(settings.divergence), width)
 
-    def attempt(divergence: float, each: Breadth) -> _Try:
-        price = search.price_of(divergence)
-        found = search.start(price, each)
-        judged = judge(search.compressed(found, price))
-        progress.log(f"search: {judged.said}")
-        return _Try(divergence=divergence, price=price, found=found, judged=judged)
+    def attempt(divergence: float, each: SearchWidth) -> _Try:
+        network = search.round(search.lambda_for(divergence), each)
+        judgement = judge(network)
+        progress.log(f"search: {judgement.description}")
+        return _Try(divergence=divergence, network=network, judgement=judgement)
 
-    narrow = breadth == NARROW
-    tries = _halved(lambda d: attempt(d, NARROW), _SEARCHES if narrow else _ROUGH_SEARCHES)
-    good = [each for each in tries if each.judged.good]
-    if good and not narrow:
-        tries = _corrected(lambda d: attempt(d, breadth), tries, settings)
-        good = [each for each in tries if each.judged.good]
-    if not good:
-        wanted = f"--target-bytes {settings.target_bytes}"
+    is_narrow = width == NARROWEST
+    num_tries = NUM_BISECTIONS if is_narrow else NUM_ROUGH_BISECTIONS
+    tries = _bisect(lambda d: attempt(d, NARROWEST), num_tries)
+    accepted = [each for each in tries if each.judgement.accepted]
+    if accepted and not is_narrow:
+        tries = _refine(lambda d: attempt(d, width), tries, settings)
+        accepted = [each for each in tries if each.judgement.accepted]
+    if not accepted:
+        option = f"--target-bytes {settings.target_bytes}"
         if settings.target_bytes is None:
-            wanted = f"--max-drop {settings.max_drop}"
-        nearest = tries[-1].judged.said
-        raise QualityError(f"{wanted} cannot be reached: {nearest} is the nearest")
-    best = _best(good, settings)
-    return best.price, best.found
+            option = f"--max-drop {settings.max_drop}"
+        nearest = tries[-1].judgement.description
+        raise QualityError(f"{option} cannot be reached; the nearest found is {nearest}")
+    return _best(accepted, settings).network
 
 
-def _best(good: list[_Try], settings: RateDistortionSettings) -> _Try:
-    """The one next to what is no longer good: a size is too large where the divergence is too
-    small, and a drop where it is too large."""
+def _best(accepted: list[_Try], settings: RateDistortionSettings) -> _Try:
+    """The try nearest to the limit: a file is too large where the divergence is too small, and
+    loses too much where it is too large."""
     nearest = min if settings.target_bytes is not None else max
-    return nearest(good, key=lambda each: each.divergence)
+    return nearest(accepted, key=lambda each: each.divergence)
 
 
-def _halved(attempt: Callable[[float], _Try], searches: int) -> list[_Try]:
-    """Tries between a divergence of which too little fits and one of which too much is lost: in
-    the middle of their logarithms."""
-    low, high = LEAST_DIVERGENCE, MOST_DIVERGENCE
-    divergence, tries = _FIRST, []
-    for _ in range(searches):
+def _bisect(attempt: Callable[[float], _Try], num_tries: int) -> list[_Try]:
+    """Bisect ln D between a divergence that is too small and one that is too large."""
+    low, high = MIN_DIVERGENCE, MAX_DIVERGENCE
+    divergence, tries = INITIAL_KL, []
+    for _ in range(num_tries):
         tries.append(attempt(divergence))
-        if tries[-1].judged.coarser:
+        if tries[-1].judgement.try_coarser:
             low = divergence
         else:
             high = divergence
-        known = (low > LEAST_DIVERGENCE, high < MOST_DIVERGENCE)
+        known = (low > MIN_DIVERGENCE, high < MAX_DIVERGENCE)
         if known == (True, True):
             divergence = math.sqrt(low * high)
+        elif known[0]:
+            divergence = min(high, divergence * GROWTH)
         else:
-            divergence = min(high, divergence * 4) if known[0] else max(low, divergence / 4)
+            divergence = max(low, divergence / GROWTH)
     return tries
 
 
-def _corrected(
+def _refine(
     attempt: Callable[[float], _Try], rough: list[_Try], settings: RateDistortionSettings
 ) -> list[_Try]:
-    """Tries from the best of the rough ones on, which are all off by nearly the same share: each
-    goes on from the one before by what that was off, along the slope of the rough ones."""
-    last = _best([each for each in rough if each.judged.good], settings)
-    bad = [each for each in rough if not each.judged.good]
-    slope = _FLATTEST
-    if bad:
-        other = min(bad, key=lambda each: abs(math.log(each.divergence / last.divergence)))
-        rise = other.judged.beyond - last.judged.beyond
+    """Try from the best of the rough tries on, each time corrected by what the try before was off.
+
+    The slope of the excess by ln D is that between the best accepted and the nearest refused rough
+    try.
+    """
+    last = _best([each for each in rough if each.judgement.accepted], settings)
+    refused = [each for each in rough if not each.judgement.accepted]
+    slope = MIN_SLOPE
+    if refused:
+        other = min(refused, key=lambda each: abs(math.log(each.divergence / last.divergence)))
+        rise = other.judgement.excess - last.judgement.excess
         slope = max(slope, rise / math.log(other.divergence / last.divergence))
-    margin = _MARGIN if settings.target_bytes is not None else -_MARGIN
+    # The excess to aim at: a file a little under its size, or a little under its drop.
+    margin = MARGIN if settings.target_bytes is not None else -MARGIN
     tries: list[_Try] = []
-    while len(tries) < _WIDE_SEARCHES or not any(each.judged.good for each in tries):
-        move = (margin - last.judged.beyond) / slope
-        move = math.copysign(min(abs(move), _FARTHEST), move)
-        divergence = last.divergence * math.exp(move)
-        divergence = min(max(divergence, LEAST_DIVERGENCE), MOST_DIVERGENCE)
+    while len(tries) < NUM_REFINEMENTS or not any(each.judgement.accepted for each in tries):
+        step = (margin - last.judgement.excess) / slope
+        step = math.copysign(min(abs(step), MAX_STEP), step)
+        divergence = last.divergence * math.exp(step)
+        divergence = min(max(divergence, MIN_DIVERGENCE), MAX_DIVERGENCE)
         if tries and divergence == last.divergence:
             break
         last = attempt(divergence)
         tries.append(last)
-        if last.judged.good and abs(last.judged.beyond) <= 2 * abs(margin):
+        if last.judgement.accepted and abs(last.judgement.excess) <= 2 * abs(margin):
             break
-        if len(tries) >= _WIDE_SEARCHES:
+        if len(tries) >= NUM_REFINEMENTS:
             margin *= 2
     return tries

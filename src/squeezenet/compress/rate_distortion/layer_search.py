@@ -1,0 +1,175 @@
+"""Search for the levels of one convolution: scales from its curvature, then rounding.
+
+Where rounding is fine, a scale of sqrt(12 λ / (ln 2 * curvature)) balances nats and bits
+(``grid_spacing``). On the trellis a weight can have every other level only, so scales are about
+half of that. Groups of a convolution are independent layers side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from squeezenet.arch.graph import Conv
+from squeezenet.codec.numerics import Float32Array, round_scales
+from squeezenet.compress.rate_distortion.arrays import BoolArray, Float64Array, Levels
+from squeezenet.compress.rate_distortion.bit_costs import BitCosts
+from squeezenet.compress.rate_distortion.curvature import TINY, Curvature
+from squeezenet.compress.rate_distortion.quantized_network import QuantizedLayer
+from squeezenet.compress.rate_distortion.trellis_rounding import (
+    ErrorCost,
+    SearchWidth,
+    feedback,
+    round_layer,
+)
+
+SCALE_FACTOR = 0.46
+"""Scale on the trellis, as a share of the balanced grid spacing; twice as much without a trellis.
+The predicted KL at equal bytes is within 1% at 0.42 and 0.51, and 3.5% higher at 0.58
+(spec/DESIGN.md)."""
+MAX_START_LEVEL = 115
+"""A scale is at least the largest weight over this, which leaves error feedback room below 127."""
+MOMENT_MIX = 0.35
+"""Share of the inputs' second moment in F. Images do not span all directions, and rounding would
+put its errors into those they do not: the last layer did. Measured KL at equal bytes: 0.15 and 0.3
+differ by 1%, and 0.5 is 3% lower to 11% higher (spec/DESIGN.md, docs/results.md)."""
+MEAN_CURVATURE_MIX = 0.85
+"""Share of the layer's mean in each output's curvature, which few images measure badly. 0.4 has 12%
+more measured KL at equal bytes, 0.7 has 2% more (spec/DESIGN.md)."""
+OUTPUT_SHRINKAGE = 0.5
+"""Shrinkage of the output Fisher's off-diagonal entries (0 = trust fully). One matrix for all
+images overstates them. On CIFAR-10: KL 0.042 at 0.5, 0.048 at 0.3, 0.083 at 0.1, 0.073 at 1
+(spec/DESIGN.md)."""
+MIN_CURVATURE = 1e-3
+"""Smallest curvature of an output, as a share of the layer's mean."""
+DEAD_ZONE = 0.65
+"""Codes to start with are rounded up only from this fraction on, as a λ above 0 would round."""
+MAX_CODE = 63
+"""Largest code on the trellis: levels of 126 and less fit an int8."""
+
+
+class LayerSearch:
+    """The weights of one convolution, and what errors in them cost."""
+
+    def __init__(
+        self,
+        conv: Conv,
+        trellis: bool,
+        weight_OIHW: Float32Array,
+        bias_O: Float32Array,
+        curvature: Curvature,
+    ) -> None:
+        self.trellis = trellis
+        self.weight_shape = conv.weight_shape
+        self.weight_OP = weight_OIHW.reshape(self.weight_shape[0], -1).astype(np.float64)
+        self.bias_O = bias_O.astype(np.float64)
+        self._mean_GP = curvature.mean_GP
+        group_outputs = self.weight_shape[0] // conv.groups
+        self._outputs = [
+            slice(g * group_outputs, (g + 1) * group_outputs) for g in range(conv.groups)
+        ]
+        self._costs, self._bias_curvature = [], 0.0
+        for g in range(conv.groups):
+            fisher, moment = curvature.fisher_GPP[g], curvature.moment_GPP[g]
+            # Nats per squared unit of an input that is always 1: that of a bias.
+            share = float(np.trace(fisher) / max(np.trace(moment), TINY))
+            inputs_PP = (1 - MOMENT_MIX) * fisher + MOMENT_MIX * share * moment
+            cost = ErrorCost(
+                inputs_PP=inputs_PP,
+                inputs_feedback_PP=feedback(inputs_PP),
+                outputs_OO=shrunk_fisher(curvature.output_GQQ[g]),
+            )
+            self._costs.append(cost)
+            self._bias_curvature += share / conv.groups / group_outputs
+
+    def kernels(self, levels_OP: Levels) -> Levels:
+        """Reshape (O, P) -> (O, I, K)."""
+        return levels_OP.reshape(self.weight_shape[0], self.weight_shape[1], -1)
+
+    def initial_scales(self, lambda_: float) -> Float32Array:
+        """Return the scales that balance nats and bits at λ, (O,)."""
+        scales_O = np.empty(self.weight_shape[0])
+        for outputs, cost in zip(self._outputs, self._costs, strict=True):
+            # The geometric mean over the inputs, each after error feedback.
+            curvature = math.exp(-2 * np.log(np.diag(cost.inputs_feedback_PP)).mean())
+            squares = 12 * lambda_ / (math.log(2) * cost.output_curvature_O * curvature)
+            scales_O[outputs] = (1 if self.trellis else 2) * SCALE_FACTOR * np.sqrt(squares)
+        largest_O = np.abs(self.weight_OP).max(axis=1)
+        # An output that nothing depends on may have any scale, and so may one of zeros.
+        max_scale_O = np.where(largest_O > 0, 2 * largest_O, 1.0)
+        return round_scales(np.clip(scales_O, largest_O / MAX_START_LEVEL, max_scale_O))
+
+    def initial_codes(self, scales_O: Float32Array) -> Levels:
+        """Return codes (O, P) that the first round counts its contexts from."""
+        scaled_OP = np.abs(self.weight_OP) / scales_O[:, None] / (2 if self.trellis else 1)
+        magnitude = np.minimum(np.floor(scaled_OP + 1 - DEAD_ZONE), MAX_CODE)
+        codes_OP: Levels = (np.sign(self.weight_OP) * magnitude).astype(np.int64)
+        return codes_OP
+
+    def round(
+        self,
+        start: tuple[Levels, Float32Array],
+        fixed_O: BoolArray,
+        bit_costs: BitCosts,
+        classes_OIK: Levels,
+        lambda_: float,
+        width: SearchWidth,
+    ) -> QuantizedLayer:
+        """Round all outputs but the fixed ones, which keep their codes and scales of ``start``."""
+        codes_OP, scales_O = start[0].copy(), start[1].copy()
+        for outputs, cost in zip(self._outputs, self._costs, strict=True):
+            free = np.flatnonzero(~fixed_O[outputs]) + outputs.start
+            if len(free):
+                codes_OP[free], scales_O[free] = round_layer(
+                    self.weight_OP[free],
+                    cost.among(~fixed_O[outputs]),
+                    scales_O[free].astype(np.float64),
+                    bit_costs,
+                    classes_OIK[free],
+                    lambda_=lambda_,
+                    width=width,
+                    trellis=self.trellis,
+                )
+        found = QuantizedLayer(
+            weight_shape=self.weight_shape,
+            trellis=self.trellis,
+            codes_OP=codes_OP,
+            scales_O=scales_O,
+            bias_O=self.bias_O,
+            bias_curvature=self._bias_curvature,
+        )
+        return dataclasses.replace(found, bias_O=self.corrected_bias(found.weight_OP))
+
+    def predicted_errors(self, weight_OP: Float64Array) -> Float64Array:
+        """Return each output's part of the predicted KL divergence, (O,), in nats."""
+        error_OP = weight_OP - self.weight_OP
+        return np.concatenate(
+            [cost.of(error_OP[o]) for o, cost in zip(self._outputs, self._costs, strict=True)]
+        )
+
+    def corrected_bias(self, weight_OP: Float64Array) -> Float64Array:
+        """Return the bias with which other weights leave the mean output unchanged, (O,)."""
+        bias_O = self.bias_O.copy()
+        for outputs, mean_P in zip(self._outputs, self._mean_GP, strict=True):
+            bias_O[outputs] += (self.weight_OP[outputs] - weight_OP[outputs]) @ mean_P
+        return bias_O
+
+
+def shrunk_fisher(fisher_OO: Float64Array) -> Float64Array:
+    """Return the Fisher matrix of a layer's outputs, less what few images measure badly.
+
+    Correlations shrink by ``OUTPUT_SHRINKAGE``, and the diagonal moves to its mean by
+    ``MEAN_CURVATURE_MIX``.
+    """
+    own_O = np.diag(fisher_OO)
+    smallest = MIN_CURVATURE * float(own_O.mean()) + TINY
+    root_O = np.sqrt(np.maximum(own_O, smallest))
+    correlation_OO = (1 - OUTPUT_SHRINKAGE) * fisher_OO / root_O / root_O[:, None]
+    np.fill_diagonal(correlation_OO, 1.0)
+    mixed_O = np.maximum(
+        (1 - MEAN_CURVATURE_MIX) * own_O + MEAN_CURVATURE_MIX * own_O.mean(), smallest
+    )
+    shrunk_OO: Float64Array = correlation_OO * np.sqrt(mixed_O) * np.sqrt(mixed_O)[:, None]
+    return shrunk_OO

@@ -1,0 +1,136 @@
+"""What the stages of one ``rd`` job share: the folded original, its graph, and the images.
+
+The images to retrain with are split once more: some are held out, and choose between candidates
+that the others produced. Curvature is measured on both, since all candidates come from it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from squeezenet.arch.graph import Graph, build_graph
+from squeezenet.codec.sizes import layer_sizes
+from squeezenet.codec.types import CompressedModel
+from squeezenet.compress.images import FULL_TRAINING_IMAGES, random_subset
+from squeezenet.compress.job import CompressionJob
+from squeezenet.compress.rate_distortion.checkpoint import load_curvatures, save_curvatures
+from squeezenet.compress.rate_distortion.curvature import Curvature, measure_curvature
+from squeezenet.compress.rate_distortion.level_search import LevelSearch
+from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
+from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, RateDistortionSettings
+from squeezenet.compress.stage_table import StageRow, coded_row
+from squeezenet.errors import InterruptedRunError
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.sets import ImageSet
+from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.load import from_compressed
+from squeezenet.model.loaded import LoadedModel, copy_model
+from squeezenet.train.hardware import choose_hardware
+from squeezenet.train.stop import StopSignals
+
+HELD_OUT_SHARE, MAX_HELD_OUT = 0.2, 500
+"""Share and number of the images that choose between candidates. A KL divergence on some hundred
+images is known to a few percent (spec/DESIGN.md)."""
+
+
+class Session:
+    """One job of method ``rd``, opened on its device."""
+
+    def __init__(self, job: CompressionJob, settings: RateDistortionSettings) -> None:
+        self.job, self.settings = job, settings
+        self.preset = EFFORT_PRESETS[settings.effort]
+        hardware = job.options.hardware or choose_hardware()
+        self.original = fold_batch_norm(job.model)
+        self.original.module.to(hardware.device)
+        self.graph: Graph = build_graph(self.original.record.spec)
+        images = job.images.retrain
+        order = np.random.default_rng(job.seed).permutation(len(images))
+        num_held_out = min(MAX_HELD_OUT, max(1, round(HELD_OUT_SHARE * len(images))))
+        self.held_out = images.subset(sorted(order[:num_held_out].tolist()))
+        self.learn = images  # a single image has to do for both
+        if num_held_out < len(images):
+            self.learn = images.subset(sorted(order[num_held_out:].tolist()))
+
+    @property
+    def retrains(self) -> bool:
+        """Whether labels teach at a full training's rate, with which few images would overfit."""
+        many = self.job.images.labelled and len(self.learn) >= FULL_TRAINING_IMAGES
+        return many and self.preset.retraining_steps > 0
+
+    def batches(self, images: ImageSet) -> EvalBatches:
+        """Return images in batches, cropped for the network."""
+        options = self.job.options
+        return EvalBatches(
+            images, self.original.record.preprocessing, workers=options.workers, bad=options.bad
+        )
+
+    def compressed(self, network: QuantizedNetwork) -> CompressedModel:
+        """Return a quantized network with the record of the original."""
+        return CompressedModel(record=self.original.record, layers=network.layers())
+
+    def model(self, network: QuantizedNetwork) -> LoadedModel:
+        """Return a quantized network as a torch model on the CPU."""
+        return from_compressed(self.compressed(network))
+
+    def model_on_device(self, network: QuantizedNetwork) -> LoadedModel:
+        """Return a quantized network as a torch model on the device of the original."""
+        model = self.model(network)
+        model.module.to(next(self.original.module.parameters()).device)
+        return model
+
+    def file_bytes(self, network: QuantizedNetwork) -> int:
+        """Return the size of the finished file."""
+        return self.job.file_bytes(network.layers())
+
+    def row(self, stage: str, network: QuantizedNetwork) -> StageRow:
+        """Measure a stage for the table."""
+        measured = self.job.measure(self.model(network))
+        sizes = layer_sizes(network.layers())
+        return coded_row(sizes, self.file_bytes(network), measured, stage=stage)
+
+    def level_search(self, model: LoadedModel, name: str) -> LevelSearch:
+        """Return the search for levels of a folded model, its curvature cached as ``name``."""
+        state = model.module.state_dict()
+        weights = {
+            conv.name: (
+                state[f"{conv.key}.weight"].cpu().numpy(),
+                state[f"{conv.key}.bias"].cpu().numpy(),
+            )
+            for conv in self.graph.convs
+        }
+        return LevelSearch(self.graph, weights, self._curvatures(model, name))
+
+    def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
+        job = self.job
+        cache = job.work / f"{name}.npz"
+        saved = load_curvatures(cache)
+        if saved is not None:
+            return saved
+        num_wanted = self.preset.curvature_images
+        images = random_subset(job.images.retrain, num_wanted, job.seed)
+        # Mirrored images count too if the images are at most half of what the effort asks for.
+        mirrored = job.base_recipe.augmentation.flip and 2 * len(images) <= num_wanted
+        with StopSignals() as stop:
+            found = measure_curvature(
+                copy_model(model),
+                self.graph,
+                self.batches(images),
+                seed=job.seed,
+                mirrored=mirrored,
+                progress=job.progress,
+                check=lambda: self.raise_if_stopped(stop),
+            )
+            save_curvatures(cache, found)
+        return found
+
+    def raise_if_stopped(self, stop: StopSignals) -> None:
+        """Leave the job if a signal came.
+
+        Raises:
+            InterruptedRunError: names the work folder, from which the same command resumes.
+        """
+        if stop.received is not None:
+            raise InterruptedRunError(
+                f"stopped; {self.job.work} holds what was done; run the same command to resume",
+                stop.received,
+            )

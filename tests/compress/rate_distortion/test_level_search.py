@@ -1,0 +1,110 @@
+"""The search over a whole network, at one λ."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from squeezenet.arch.graph import Graph
+from squeezenet.codec.types import CompressedModel
+from squeezenet.compress.rate_distortion import level_search
+from squeezenet.compress.rate_distortion.level_search import FixedOutputs, LevelSearch
+from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
+from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
+from squeezenet.evaluation.metrics import compare
+from squeezenet.evaluation.predict import predict
+from squeezenet.images.preprocess import from_pixels
+from squeezenet.model.load import from_compressed
+from squeezenet.model.loaded import LoadedModel
+from tests.compress.conftest import digit_batches
+
+TWO = SearchWidth(survivors=2, scales=3)
+
+
+def measured_divergence(folded: LoadedModel, network: QuantizedNetwork) -> float:
+    """KL divergence of the folded network's predictions for the test digits, in nats."""
+    model = CompressedModel(record=folded.record, layers=network.layers())
+    batches, prep = digit_batches(folded), folded.record.preprocessing
+    predictions = [
+        predict(from_pixels(m.logits, prep), folded.record, batches)
+        for m in (from_compressed(model), folded)
+    ]
+    return compare(*predictions).kl
+
+
+def test_lambda_for_a_divergence(search: LevelSearch, graph: Graph) -> None:
+    num_weights = sum(conv.num_weights for conv in graph.convs)
+    assert search.num_weights == num_weights
+    assert search.lambda_for(0.5) == pytest.approx(2 * math.log(2) * 0.5 / num_weights)
+    # Fine rounding on a trellis is predicted to cost less, but not by much.
+    fine = search.round(search.lambda_for(1e-3), NARROWEST)
+    assert 0.3e-3 < search.predicted_divergence(fine) < 1.5e-3
+
+
+def test_finer_levels_diverge_less(folded: LoadedModel, search: LevelSearch) -> None:
+    coarse, fine = (search.round(search.lambda_for(d), TWO) for d in (0.3, 0.003))
+    assert search.predicted_divergence(fine) < search.predicted_divergence(coarse) / 20
+    before = measured_divergence(folded, coarse)
+    assert measured_divergence(folded, fine) < before / 10
+    assert coarse.lambda_ == search.lambda_for(0.3)
+    assert coarse.density() < fine.density()
+
+
+def test_the_first_layer_has_no_trellis(quantized: QuantizedNetwork, graph: Graph) -> None:
+    assert list(quantized.levels) == [conv.name for conv in graph.convs]
+    assert [layer.trellis for layer in quantized.levels.values()] == [
+        i > 0 for i in range(len(graph.convs))
+    ]
+
+
+def test_predictions_are_sums_over_outputs(
+    search: LevelSearch, quantized: QuantizedNetwork
+) -> None:
+    errors = search.predicted_errors(quantized)
+    assert list(errors) == list(quantized.levels)
+    total = sum(float(errors_O.sum()) for errors_O in errors.values())
+    assert search.predicted_divergence(quantized) == pytest.approx(total)
+    assert all(len(errors[name]) == len(x.scales_O) for name, x in quantized.levels.items())
+
+
+def test_fixed_outputs_keep_their_levels(search: LevelSearch, quantized: QuantizedNetwork) -> None:
+    half = {name: np.arange(len(x.scales_O)) % 2 == 0 for name, x in quantized.levels.items()}
+    fixed = FixedOutputs(network=quantized, outputs=half)
+    again = search.round(1.5 * quantized.lambda_, NARROWEST, fixed)
+    for name, outputs in half.items():
+        new, old = again.levels[name], quantized.levels[name]
+        np.testing.assert_array_equal(new.codes_OP[outputs], old.codes_OP[outputs])
+        np.testing.assert_array_equal(new.scales_O[outputs], old.scales_O[outputs])
+        assert (new.codes_OP[~outputs] != old.codes_OP[~outputs]).any()
+
+
+def test_only_the_last_round_is_wide(search: LevelSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[SearchWidth] = []
+    once = LevelSearch._round_once
+
+    def counted(self: LevelSearch, *arguments: object) -> object:
+        widths.append(arguments[-1])  # type: ignore[arg-type]
+        return once(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LevelSearch, "_round_once", counted)
+    found = search.round(1e-4, TWO)
+    assert widths == [NARROWEST, NARROWEST, TWO]
+    # Threads change nothing.
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(level_search.torch, "get_num_threads", lambda: threads + 2)
+    again = search.round(1e-4, TWO)
+    for name, layer in found.levels.items():
+        np.testing.assert_array_equal(layer.codes_OP, again.levels[name].codes_OP)
+
+
+def test_other_weights_keep_the_curvature(search: LevelSearch) -> None:
+    other = search.of_weights({name: (2 * w, b) for name, (w, b) in search.weights.items()})
+    for name, layer in search._layers.items():
+        np.testing.assert_array_equal(other._layers[name].weight_OP, 2 * layer.weight_OP)
+        np.testing.assert_allclose(
+            other._layers[name].predicted_errors(2 * layer.weight_OP + 0.1),
+            layer.predicted_errors(layer.weight_OP + 0.1),
+        )
