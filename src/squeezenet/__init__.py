@@ -44,7 +44,7 @@ __all__ = [
 ]
 _MODULES = {
     "Classifier": "client",
-    "CompressionReport": "compress.run",
+    "CompressionReport": "compress.report",
     "OpenModel": "api.open_model",
     "Prediction": "client",
     "SqueezeNetError": "errors",
