@@ -143,8 +143,8 @@ def _difference(key: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:
     a, b = found.get(key), wanted.get(key)
     path = key
     while isinstance(a, dict) and isinstance(b, dict):
-        # A different name says more than the first different number.
-        keys = sorted(set(a) | set(b), key=lambda k: (k != "name", k))
+        # A different name says more than a number; a different length alone is no obstacle.
+        keys = sorted(set(a) | set(b), key=lambda k: (k != "name", k in _LENGTH, k))
         inner = next(k for k in keys if a.get(k) != b.get(k))
         path, a, b = f"{path}.{inner}", a.get(inner), b.get(inner)
     return f"{path} {_short(a)}, this one has {_short(b)}"
