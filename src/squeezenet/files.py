@@ -89,7 +89,7 @@ def require_output(path: Path, model: Path, suffixes: tuple[str, ...]) -> None:
             would overwrite ``model``.
     """
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist; create it first")
+        raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder, expected the name of a file to write")
     if path.suffix not in suffixes:

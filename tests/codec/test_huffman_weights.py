@@ -67,6 +67,8 @@ def test_bytes(layer: CompressedLayer) -> None:
 def test_codebooks_and_scales_at_their_limits() -> None:
     data = layer_of(b"\x00", struct.pack("<H", 256), floats(*range(256)), symbols=(255, 0, 1, 1))
     assert decoded(data).weights.side_values.size == 256
+    data = layer_of(b"\x00", struct.pack("<H", 1), floats(0.0), symbols=(0, 0, 0, 0))
+    assert not decoded(data).weights.dequantize().any()
     data = layer_of(b"\x01", floats(1.0, 1 + 1 / 32), symbols=(129, 0, 127, 1))
     assert decoded(data).weights.dequantize()[0, 0, 0, 0] == -127.0
 

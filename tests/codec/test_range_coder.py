@@ -128,6 +128,39 @@ def test_a_decoder_may_read_four_bytes_after_the_end() -> None:
         assert decoder.at_end
 
 
+class Recording(oracle.Encoder):
+    """An encoder that records the contexts of its bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contexts: list[int] = []
+
+    def bit(self, context: int, bit: bool = False) -> bool:
+        self.contexts.append(context)
+        return super().bit(context, bit)
+
+
+def test_contexts_are_those_of_the_specification() -> None:
+    """Other places of contexts may give the same bytes, but the specification names these."""
+    recording = Recording()
+    recording.number(1952 + 34, -5)
+    assert recording.contexts == [1986, 1987, 1988, 1989, 1990]
+    recording.contexts.clear()
+    recording.begin(1, 1, 1)
+    recording.channel([-5])
+    # 1x1, class 0: zero flag, sign (t 0, s 8, n 0), 2 bits and their end, then the rest.
+    rest = [1680 + 256 + (1 << 2) - 2 + 1, 1680 + 256 + (1 << 2) - 2 + 2]
+    assert recording.contexts == [0, 1168 + 8 * 9, 1456, 1456 + 16, 1456 + 32, *rest]
+    recording.contexts.clear()
+    recording.begin(1, 1, 2)
+    recording.channel([1, -1])
+    # The second level: w 1, q 4; sign with t 1, s 8 + (2047 >> 4 >> 8), n 3 * 2.
+    first = [16, 1168 + (16 + 8) * 9, 1456 + 7 * 16]
+    second = [16 + (1 * 9 + 4) * 8, 1168 + (16 + 8) * 9 + 6, 1456 + 7 * 16]
+    assert recording.contexts[:3] == first and recording.contexts[3] == second[0]
+    assert recording.contexts[4] == second[1]
+
+
 def test_size_counts_the_bytes_so_far() -> None:
     for make in (_native.Encoder, oracle.Encoder):
         encoder = make()

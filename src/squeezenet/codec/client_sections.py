@@ -34,7 +34,7 @@ _SCALE = struct.Struct("<HB")
 _POSITIVE_NORMAL_BFLOAT16 = range(0x0080, 0x7F80)
 """The bit patterns of positive, normal bfloat16 numbers: the valid activation scales."""
 MAX_OPERATIONS = 4096
-"""Max tensors, and max operations: spec/FORMAT.md, "Limits". v1.0 has 31 operations."""
+"""Max tensors, and max operations: spec/FORMAT.md, "Limits". v1.0 has 30 operations."""
 _MAX_COUNT = (1 << 28) - 1
 """Largest count: four bytes of seven bits (spec/FORMAT.md, "Conventions")."""
 
