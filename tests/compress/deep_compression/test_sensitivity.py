@@ -50,7 +50,7 @@ def density_of(weight: torch.Tensor) -> float:
 def test_each_layer_gets_the_smallest_density_within_the_budget(
     scanned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Accuracies are told by densities: layer i loses a point below DENSITIES[i]."""
+    """Accuracy is made a function of densities: layer i loses a point below DENSITIES[i]."""
     graph = scanned[1]
     wanted = {conv.name: DENSITIES[i % len(DENSITIES)] for i, conv in enumerate(graph.convs)}
     sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""Bit costs are those of the range coder's contexts, which the slow coder itself tells here."""
+"""Bit costs are those of the range coder's contexts, recorded here from the coder in Python."""
 
 from __future__ import annotations
 

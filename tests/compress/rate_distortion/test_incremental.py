@@ -88,7 +88,7 @@ def test_many_images_are_trained_on_as_such(
 
 @dataclasses.dataclass
 class Search:
-    """Stands for a search whose files have 1000 / λ bytes, and are wider by ``more``."""
+    """A fake search. Files have 1000 / λ bytes, ``more`` times that where rounded widely."""
 
     more: float = 1.0
     widths: list[SearchWidth] = dataclasses.field(default_factory=list)

@@ -183,7 +183,7 @@ def test_weights_that_rounding_would_zero_are_pruned_first(
         patch.setattr(retrain, "mask_holder", stops)
         with pytest.raises(InterruptedRunError):
             run(model, tmp_path / "b.sqz", labelled=True, effort="high", target_bytes=6000)
-    # Nothing that was found before the retraining is searched for again.
+    # The density is not searched for again.
     with monkeypatch.context() as patch:
         patch.setattr(rd, "save_density", lambda session, density: pytest.fail("searched again"))
         run(model, tmp_path / "b.sqz", labelled=True, effort="high", target_bytes=6000)

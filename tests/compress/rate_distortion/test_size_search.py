@@ -29,13 +29,14 @@ WIDE = SearchWidth(survivors=8, scales=9)
 
 
 class Rounding:
-    """Stands for a search whose networks are what ``told`` of their divergence, which is also
-    their λ: times ``more`` where rounded widely, and with a little noise."""
+    """A fake search. A network is the number ``measure`` of its divergence, which is also its λ.
+
+    It is ``more`` times that where rounded widely, with a little noise."""
 
     num_weights = 1000
 
-    def __init__(self, told: Callable[[float], float], more: float, noise: float = 0.0) -> None:
-        self.told, self.more, self.noise = told, more, noise
+    def __init__(self, measure: Callable[[float], float], more: float, noise: float = 0.0) -> None:
+        self.measure, self.more, self.noise = measure, more, noise
         self.tried: list[tuple[float, SearchWidth]] = []
         self.rng = np.random.default_rng(1)
 
@@ -49,10 +50,10 @@ class Rounding:
     def round(self, lambda_: float, width: SearchWidth) -> Any:
         self.tried.append((lambda_, width))
         off = math.exp(self.noise * float(self.rng.normal()))
-        return self.told(lambda_) * off * (1 if width == NARROWEST else self.more)
+        return self.measure(lambda_) * off * (1 if width == NARROWEST else self.more)
 
 
-def size_told(divergence: float) -> float:
+def size_at(divergence: float) -> float:
     return cast(float, 1000 * divergence**-0.15)
 
 
@@ -78,13 +79,13 @@ def test_judgements() -> None:
 
 
 def test_without_a_target_nothing_is_searched_for() -> None:
-    rounding = Rounding(size_told, 1.0)
+    rounding = Rounding(size_at, 1.0)
     settings = RateDistortionSettings(divergence=0.03)
     found = search_network(
         cast(LevelSearch, rounding), settings, lambda size: pytest.fail("judged"), WIDE,
         SilentProgress(),
     )  # fmt: skip
-    assert found == size_told(0.03)  # type: ignore[comparison-overlap]
+    assert found == size_at(0.03)  # type: ignore[comparison-overlap]
     assert rounding.tried == [(0.03, WIDE)]
 
 
@@ -92,7 +93,7 @@ def test_without_a_target_nothing_is_searched_for() -> None:
 @pytest.mark.parametrize("noise", [0, 0.0003])
 @pytest.mark.parametrize("target", [1200, 1567, 2100, 2800])
 def test_a_target_is_kept_and_used(more: float, noise: float, target: int) -> None:
-    rounding = Rounding(size_told, more, noise)
+    rounding = Rounding(size_at, more, noise)
     size = found_size(rounding, target)
     assert 0.998 * target < size <= target
     assert len(rounding.wide) <= 4
@@ -100,7 +101,7 @@ def test_a_target_is_kept_and_used(more: float, noise: float, target: int) -> No
 
 
 def test_the_search_ends_as_soon_as_it_is_near() -> None:
-    rounding = Rounding(size_told, 1.0)
+    rounding = Rounding(size_at, 1.0)
     size = found_size(rounding, 2000)
     # 0.05% under the target is aimed at, and 0.1% is near enough.
     assert 0.999 < size / 2000 < 1
@@ -108,25 +109,25 @@ def test_the_search_ends_as_soon_as_it_is_near() -> None:
 
 
 def test_narrow_rounding_can_be_all() -> None:
-    rounding = Rounding(size_told, 1.0)
+    rounding = Rounding(size_at, 1.0)
     assert 1.995 < found_size(rounding, 2000, NARROWEST) / 1000 <= 2
     assert not rounding.wide and len(rounding.tried) == NUM_BISECTIONS
 
 
 def test_bisection_by_hand() -> None:
     """From 0.05 in factors of 4 until both ends are known, then in the middle of logarithms."""
-    rounding = Rounding(size_told, 1.0)
-    found_size(rounding, round(size_told(0.5)), NARROWEST)
+    rounding = Rounding(size_at, 1.0)
+    found_size(rounding, round(size_at(0.5)), NARROWEST)
     divergences = [lambda_ for lambda_, _ in rounding.tried]
     np.testing.assert_allclose(divergences[:4], [INITIAL_KL, 0.2, 0.8, math.sqrt(0.2 * 0.8)])
-    rounding = Rounding(size_told, 1.0)
-    found_size(rounding, round(size_told(0.002)), NARROWEST)
+    rounding = Rounding(size_at, 1.0)
+    found_size(rounding, round(size_at(0.002)), NARROWEST)
     divergences = [lambda_ for lambda_, _ in rounding.tried]
     wanted = [INITIAL_KL, 0.0125, 0.003125, 0.00078125, math.sqrt(0.003125 * 0.00078125)]
     np.testing.assert_allclose(divergences[:5], wanted)
     # The ends of the range are tried, and nothing beyond.
     for target in (1001, 3900):
-        rounding = Rounding(size_told, 1.0)
+        rounding = Rounding(size_at, 1.0)
         found_size(rounding, target, NARROWEST)
         divergences = [lambda_ for lambda_, _ in rounding.tried]
         assert min(divergences) >= 1e-4 and max(divergences) <= 1
@@ -135,17 +136,17 @@ def test_bisection_by_hand() -> None:
 
 def test_refinement_by_hand() -> None:
     """The slope of the rough tries, 0.15 here, says how far to go."""
-    rounding = Rounding(size_told, 1.02)
+    rounding = Rounding(size_at, 1.02)
     found_size(rounding, 2000)
     first, second = rounding.wide[:2]
     narrow = [lambda_ for lambda_, width in rounding.tried if width == NARROWEST]
-    best = min(d for d in narrow if size_told(d) <= 2000)
-    excess = math.log(2000 / size_told(best))
+    best = min(d for d in narrow if size_at(d) <= 2000)
+    excess = math.log(2000 / size_at(best))
     assert math.log(first / best) == pytest.approx((0.0005 - excess) / 0.15, rel=1e-6)
-    excess = math.log(2000 / (1.02 * size_told(first)))
+    excess = math.log(2000 / (1.02 * size_at(first)))
     assert math.log(second / first) == pytest.approx((0.0005 - excess) / 0.15, rel=1e-6)
     # Far steps are cut.
-    rounding = Rounding(size_told, 1.2)
+    rounding = Rounding(size_at, 1.2)
     found_size(rounding, 2000)
     steps = np.diff(np.log(rounding.wide))
     assert steps.max() == pytest.approx(MAX_STEP)
@@ -154,7 +155,7 @@ def test_refinement_by_hand() -> None:
 
 def test_refinement_goes_on_until_one_is_accepted() -> None:
     """Sizes that refuse to shrink are aimed at with twice the margin each time."""
-    rounding = Rounding(size_told, 1.0)
+    rounding = Rounding(size_at, 1.0)
     target, refused = 2000, 5
 
     def judge(size: Any) -> Any:
@@ -189,9 +190,9 @@ def test_a_drop_is_kept_and_used(more: float, max_drop: float) -> None:
 
 
 def test_of_accepted_networks_the_nearest_to_the_limit_is_taken() -> None:
-    rounding = Rounding(size_told, 1.0, noise=0.0)
+    rounding = Rounding(size_at, 1.0, noise=0.0)
     size = found_size(rounding, 2000, NARROWEST)
-    assert size == max(s for s in (size_told(d) for d, _ in rounding.tried) if s <= 2000)
+    assert size == max(s for s in (size_at(d) for d, _ in rounding.tried) if s <= 2000)
     drops = Rounding(lambda divergence: 10 * divergence, 1.0)
     settings = RateDistortionSettings(max_drop=2.0)
     drop = search_network(
@@ -204,10 +205,10 @@ def test_of_accepted_networks_the_nearest_to_the_limit_is_taken() -> None:
 def test_a_target_out_of_reach_is_refused() -> None:
     for width in (WIDE, NARROWEST):
         with pytest.raises(QualityError, match="--target-bytes 900 cannot be reached; .* 1,000"):
-            found_size(Rounding(size_told, 1.0), 900, width)
+            found_size(Rounding(size_at, 1.0), 900, width)
     settings = RateDistortionSettings(max_drop=-1.0)
     with pytest.raises(QualityError, match=r"--max-drop -1\.0 cannot be reached; .* 0\.00 lost"):
         search_network(
-            cast(LevelSearch, Rounding(size_told, 1.0)), settings,
+            cast(LevelSearch, Rounding(size_at, 1.0)), settings,
             lambda size: judge_drop(1, 0.0, -1.0), WIDE, SilentProgress(),
         )  # fmt: skip

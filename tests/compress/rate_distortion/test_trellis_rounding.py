@@ -168,7 +168,7 @@ def test_rounding_leaves_scales_unbiased() -> None:
     assert (scales_O > 0.5).all()
 
 
-def test_a_trellis_gains_its_decibel() -> None:
+def test_a_trellis_is_a_decibel_finer() -> None:
     """Every other level of a grid is as coarse as two scales, on a trellis 1 dB finer."""
     weight_OP = np.random.default_rng(0).uniform(-4, 4, size=(64, 576))
     levels_OP, _ = rounded(weight_OP, np.eye(576), 0.25, 0.0)
@@ -208,12 +208,12 @@ def test_feedback_helps_and_lambda_saves_bits() -> None:
 
 def test_more_survivors_and_more_scales_cost_less() -> None:
     weight_OP, hessian = correlated_layer(2)
-    for widths, gain in (
+    for widths, factor in (
         ([SearchWidth(survivors=n, scales=1) for n in (1, 4, 16)], 1.01),
         ([SearchWidth(survivors=2, scales=n) for n in (1, 3, 9)], 1.003),
     ):
         costs = [rounded(weight_OP, hessian, 0.5, 0.05, width)[1] for width in widths]
-        assert costs[0] > gain * costs[1] > gain * costs[2]
+        assert costs[0] > factor * costs[1] > factor * costs[2]
 
 
 def test_the_cheapest_of_the_scales_is_kept() -> None:
