@@ -45,6 +45,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import signal
 import sys
 import time
 from collections import deque
@@ -67,7 +68,7 @@ Result = dict[str, Any]
 UNTESTED: Result = {
     "status": "survived",
     "by": "",
-    "why": "no test runs it",
+    "why": "no chosen test runs it",
     "num_tests": 0,
     "seconds": 0.0,
     "cpu_seconds": 0.0,
@@ -177,11 +178,9 @@ def run_all(
                         print("\n".join(["", *diff_of(mutant), ""]))
                         print(child.log.read_text("utf-8", errors="replace"))
             time.sleep(runner.POLL_SECONDS)
-    except KeyboardInterrupt:
+    finally:
         for _, child, _ in running.values():
-            child.kill()
-            runner.wait(child)
-        sys.exit(130)
+            runner.stop(child)
     return [results[mutant.id] for mutant in drawn]
 
 
@@ -319,13 +318,18 @@ def as_text(report: dict[str, Any]) -> str:
     lines += ["", f"{len(report['survivors'])} survivors", ""]
     for result in report["survivors"]:
         tests = result["num_tests"]
-        lines.append(f"{result['id']}  ({f'{tests} tests' if tests else 'no test runs it'})")
+        lines.append(f"{result['id']}  ({f'{tests} tests' if tests else 'no chosen test runs it'})")
         lines += [f"    {line}" for line in result["diff"]]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
+    # The same for SIGTERM as for Ctrl-C, whatever a shell in the background handed down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except reach.BrokenTestsError as error:
         sys.exit(str(error))

@@ -128,7 +128,7 @@ def start(
     try:
         os.setsid()
         os.close(reader)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         code = _run(log, files, chosen, mutant, record, plugin.sender(writer), scratch)
     except BaseException:
         traceback.print_exc()
@@ -141,9 +141,20 @@ def start(
 
 def wait(child: Child) -> int:
     """Wait for a child; return its exit status."""
-    while (status := child.poll()) is None:
-        time.sleep(POLL_SECONDS)
+    try:
+        while (status := child.poll()) is None:
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        stop(child)
+        raise
     return status
+
+
+def stop(child: Child) -> None:
+    """Kill a child and wait for its end."""
+    child.kill()
+    while child.poll() is None:
+        time.sleep(POLL_SECONDS)
 
 
 def _run(
