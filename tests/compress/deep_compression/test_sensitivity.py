@@ -102,6 +102,14 @@ def test_all_layers_together_keep_more_until_the_sum_is_small(
     assert set(list(found.values())[1:]) < set(DENSITIES[1:-1])
 
 
+def test_a_sum_of_just_the_limit_is_allowed(scanned: Any) -> None:
+    model, graph = scanned[:2]
+    chosen = {conv.name: 3 for conv in graph.convs}
+    for limit, place in ((10.0, 3), (9.9, len(DENSITIES) - 1)):
+        found = sensitivity._within_total(model, graph, chosen, lambda: 10.0, limit)
+        assert set(found.values()) == {DENSITIES[place]}
+
+
 def test_accuracy_is_in_percent_over_all_batches(scanned: Any) -> None:
     model, _, x, targets = scanned
     wrong = targets.clone()

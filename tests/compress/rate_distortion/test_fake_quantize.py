@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,19 @@ def test_values_are_clipped_and_gradients_pass_within(folded: LoadedModel, graph
     assert float((found - exact)[within].abs().max()) <= 2**-9 + 1e-6
     passed = (exact > 0) & within
     torch.testing.assert_close(layer.bias.grad, passed.float().sum(dim=(0, 2, 3)))
+
+
+def test_a_relu_comes_before_the_rounding(folded: LoadedModel, graph: Graph) -> None:
+    """Bytes below the zero point stand for negative values, which a ReLU never leaves."""
+    model = copy_model(folded)
+    conv, x_NCHW = graph.convs[0], torch.randn(2, 1, 8, 8)
+    scales = {conv.target: ActivationScale(scale=2**-4, zero_point=100)}
+    for relu, lowest in ((True, 0.0), (False, -100 / 16)):
+        other = dataclasses.replace(graph, operations=(dataclasses.replace(conv, relu=relu),))
+        with rounded_activations(model.module, other, scales), torch.no_grad():
+            layer = model.module.get_submodule(conv.key)
+            found = layer(100 * x_NCHW)
+        assert float(found.min()) == lowest
 
 
 def test_hooks_are_removed_after_an_error(folded: LoadedModel, graph: Graph) -> None:

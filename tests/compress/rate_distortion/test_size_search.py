@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,6 +18,7 @@ from squeezenet.compress.rate_distortion.size_search import (
     NUM_BISECTIONS,
     NUM_REFINEMENTS,
     NUM_ROUGH_BISECTIONS,
+    Judgement,
     judge_drop,
     judge_size,
     search_network,
@@ -151,6 +153,20 @@ def test_refinement_by_hand() -> None:
     steps = np.diff(np.log(rounding.wide))
     assert steps.max() == pytest.approx(MAX_STEP)
     assert len(rounding.wide) > NUM_REFINEMENTS
+
+
+def test_refinement_ends_after_its_tries_if_one_is_accepted() -> None:
+    rounding = Rounding(size_at, 1.0)
+
+    def judge(size: Any) -> Judgement:
+        judgement = judge_size(size, 2000)
+        if rounding.wide:  # far under the target, whatever is tried
+            judgement = dataclasses.replace(judgement, accepted=True, excess=-0.01)
+        return judgement
+
+    settings = RateDistortionSettings(target_bytes=2000)
+    search_network(cast(LevelSearch, rounding), settings, judge, WIDE, SilentProgress())
+    assert len(rounding.wide) == NUM_REFINEMENTS
 
 
 def test_refinement_goes_on_until_one_is_accepted() -> None:
