@@ -17,7 +17,7 @@ from squeezenet.errors import FetchError, SqueezeNetError, UnknownNameError, Usa
 from squeezenet.model.load import load_model
 from squeezenet.model.published import PUBLISHED, PublishedWeights
 from squeezenet.model.safetensors_file import save_safetensors
-from squeezenet.train.plan import TrainOptions, TrainingPlan, default_run_folder, plan_training
+from squeezenet.train.plan import TrainingPlan, TrainOptions, default_run_folder, plan_training
 from squeezenet.train.recipe import default_recipe, recipe_named, recorded_augmentation
 from squeezenet.train.start import NetworkChoice, new_model
 from tests.train.small import Log
@@ -153,9 +153,7 @@ def test_small_images_and_digits_are_trained_from_scratch(image_folder: MakeFold
     assert (plan.start, plan.new_head) == (None, False)
     assert plan.recipe.batch_size == 4
     plan, lines = planned("digits", input_size=16, seed=2)
-    assert lines == [
-        "no --arch or --from: training squeezenet_tiny from scratch, made for digits"
-    ]
+    assert lines == ["no --arch or --from: training squeezenet_tiny from scratch, made for digits"]
     assert plan.model.record.spec.name == "squeezenet_tiny" and plan.recipe.name == "digits"
     assert plan.model.record.spec.input_size == (16, 16)
     assert plan.model.record.provenance["seed"] == 2

@@ -48,7 +48,9 @@ class Blank:
         return np.zeros((*self._size, 3), np.uint8)
 
 
-def blank(num_images: int, num_classes: int = 2, size: tuple[int, int] = (300, 400)) -> TrainingData:
+def blank(
+    num_images: int, num_classes: int = 2, size: tuple[int, int] = (300, 400)
+) -> TrainingData:
     train, val = (Blank(n, num_classes, size) for n in (num_images - 5, 5))
     return TrainingData(train=train, val=val)  # type: ignore[arg-type]
 
