@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import math
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,25 +17,50 @@ import pytest
 import torch
 from torch import nn
 
+from squeezenet.arch.serialization import to_plain
 from squeezenet.errors import CheckpointError, SpecError, UnknownNameError, UsageError
-from squeezenet.train.checkpoint import checkpoint_paths, load_latest, save_checkpoint
+from squeezenet.train.checkpoint import (
+    checkpoint_paths,
+    load_latest,
+    newest_step,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
 from squeezenet.train.ema import MovingAverage
-from squeezenet.train.hardware import choose_hardware
+from squeezenet.train.hardware import choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
 from squeezenet.train.recipe import RECIPES, Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.schedule import learning_rate_factor
+from squeezenet.train.stop import StopSignals
 
 
 def test_schedule() -> None:
     recipe = Recipe(name="x", learning_rate=1.0, warmup_epochs=1.0)
-    rates = [learning_rate_factor(recipe, step, 100, 10) for step in range(100)]
-    assert rates[0] == pytest.approx(1 / 11) and rates[10] == 1.0 and 0 < rates[99] < 0.01
-    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
-    linear = dataclasses.replace(recipe, schedule="linear", warmup_epochs=0.0)
-    assert learning_rate_factor(linear, 50, 100, 10) == pytest.approx(0.5)
+    factors = [learning_rate_factor(recipe, step, 100, 10) for step in range(100)]
+    assert factors[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
+    assert factors[11:] == pytest.approx(
+        [0.5 * (1 + math.cos(math.pi * (step - 10) / 90)) for step in range(11, 100)]
+    )
+    linear = dataclasses.replace(recipe, schedule="linear")
+    assert learning_rate_factor(linear, 10, 100, 10) == 1.0
+    assert learning_rate_factor(linear, 40, 100, 10) == pytest.approx(2 / 3)
+    assert learning_rate_factor(linear, 99, 100, 10) == pytest.approx(1 / 90)
     constant = dataclasses.replace(recipe, schedule="constant")
+    assert learning_rate_factor(constant, 4, 100, 10) == pytest.approx(5 / 11)
     assert learning_rate_factor(constant, 99, 100, 10) == 1.0
+
+
+def test_the_warm_up_takes_a_quarter_at_most() -> None:
+    recipe = Recipe(name="x", warmup_epochs=2.0)
+    # 20 steps of warm-up are more than 40 // 4.
+    assert learning_rate_factor(recipe, 9, 40, 10) == pytest.approx(10 / 11)
+    assert learning_rate_factor(recipe, 10, 40, 10) == 1.0
+    assert learning_rate_factor(recipe, 0, 1, 10) == 1.0  # no warm-up in a single step
+    # A fraction of an epoch, rounded: 3.5 becomes 4 steps.
+    part = Recipe(name="x", warmup_epochs=0.5)
+    assert learning_rate_factor(part, 3, 100, 7) == pytest.approx(4 / 5)
+    assert learning_rate_factor(part, 4, 100, 7) == 1.0
 
 
 def test_another_rate_changes_muons_too() -> None:
@@ -50,19 +79,56 @@ def test_the_papers_protocol() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs is 0"),
-        ({"learning_rate": 0.0}, "learning_rate is 0"),
-        ({"momentum": 1.0}, "momentum is 1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"weight_decay": -1.0}, "weight_decay is -1"),
+        ({"epochs": 0}, "epochs is 0, expected at least 1"),
+        ({"max_steps": 0}, "max_steps is 0, expected at least 1"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
+        ({"micro_batch": 0}, "micro_batch is 0, expected at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0, expected above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"matrix_rate": 0.0}, "matrix_rate is 0.0, expected above 0"),
+        ({"momentum": 1.0}, "momentum is 1.0, expected 0 <= momentum < 1"),
+        ({"momentum": -0.1}, "momentum is -0.1"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+        ({"coarse_share": 1.0}, "coarse_share is 1.0"),
+        ({"coarse_scale": 0.0}, "coarse_scale is 0.0, expected"),
+        ({"coarse_scale": 1.01}, "coarse_scale is 1.01, expected"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0, expected at least 0"),
+        ({"matrix_decay": -1.0}, "matrix_decay is -1.0"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs is -1.0"),
+        ({"clip_norm": -1.0}, "clip_norm is -1.0"),
     ],
 )
 def test_recipes_are_checked(change: dict[str, float], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(SpecError, match=f"recipe x: {message}"):
         Recipe(name="x", **change)
-    with pytest.raises(UnknownNameError, match="expected one of default"):
+
+
+def test_the_limits_of_recipes() -> None:
+    Recipe(
+        name="x", epochs=1, max_steps=1, batch_size=1, micro_batch=1, learning_rate=1e-9,
+        matrix_rate=1e-9, momentum=0.0, label_smoothing=0.0, ema_decay=0.0, coarse_share=0.0,
+        coarse_scale=1.0, weight_decay=0.0, matrix_decay=0.0, warmup_epochs=0.0, clip_norm=0.0,
+    )  # fmt: skip
+    Recipe(name="x", coarse_scale=0.01, momentum=0.99)
+
+
+def test_recipes_by_name() -> None:
+    with pytest.raises(UnknownNameError, match="unknown recipe 'nothing'; expected one of default"):
         recipe_named("nothing")
     assert set(RECIPES) == {recipe.name for recipe in RECIPES.values()}
+
+
+def test_recipes_change_on_purpose_only() -> None:
+    """Files of models name the recipe that trained them: its numbers are part of the record."""
+    known = json.loads((Path(__file__).parent / "recipes.json").read_text("utf-8"))
+    assert to_plain(RECIPES) == known
+
+
+def test_the_length_of_a_training() -> None:
+    recipe = Recipe(name="x", epochs=3, batch_size=10)
+    assert recipe.total_steps(25) == 6 and recipe.total_steps(5) == 3
+    assert dataclasses.replace(recipe, max_steps=7).total_steps(25) == 7
 
 
 def test_moving_average() -> None:
@@ -71,11 +137,20 @@ def test_moving_average() -> None:
     start = average.module[0].weight.clone()
     with torch.no_grad():
         module[0].weight.add_(1.0)
+        module[1].running_mean.add_(1.0)
+        module[1].num_batches_tracked.add_(5)
     average.update(module, 1000)
     torch.testing.assert_close(average.module[0].weight, start + 0.1)
-    average.update(module, 0)  # at the start, the decay is 1/10
+    torch.testing.assert_close(average.module[1].running_mean, torch.full((2,), 0.1))
+    assert int(average.module[1].num_batches_tracked) == 5  # a counter is copied
+    average.update(module, 0)  # the decay is 1/10
     torch.testing.assert_close(average.module[0].weight, start + 0.1 + 0.9 * 0.9)
+    before = average.module[0].weight.clone()
+    average.update(module, 8)  # the decay is 9/18
+    torch.testing.assert_close(average.module[0].weight, (before + module[0].weight) / 2)
     assert not average.module.training
+    assert not any(parameter.requires_grad for parameter in average.module.parameters())
+    assert average.module[0].weight is not module[0].weight
 
 
 def state_of(step: int) -> dict[str, object]:
@@ -85,12 +160,14 @@ def state_of(step: int) -> dict[str, object]:
 def test_checkpoints_keep_two_and_survive_damage(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     assert load_latest(folder) is None
+    assert newest_step(folder) == 0
     for step in (1, 2, 3):
         save_checkpoint(folder, step, state_of(step))
     assert [path.name for path in checkpoint_paths(folder)] == [
         "step-000000002.pt",
         "step-000000003.pt",
     ]
+    assert newest_step(folder) == 3
     newest = checkpoint_paths(folder)[-1]
     newest.write_bytes(newest.read_bytes()[:100])
     (folder / ".step-000000004.pt.abc.tmp").write_bytes(b"half")  # killed while writing
@@ -99,6 +176,44 @@ def test_checkpoints_keep_two_and_survive_damage(tmp_path: Path) -> None:
     checkpoint_paths(folder)[0].write_bytes(b"")
     with pytest.raises(CheckpointError, match="none of 2 checkpoints can be read"):
         load_latest(folder)
+
+
+def test_all_checkpoints_or_only_the_last(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
+        save_checkpoint(tmp_path, step, state_of(step), keep_all=True)
+    assert [int(path.stem[5:]) for path in checkpoint_paths(tmp_path)] == [1, 2, 3, 10]
+    remove_old_checkpoints(tmp_path)
+    assert [path.name for path in checkpoint_paths(tmp_path)] == ["step-000000010.pt"]
+    remove_old_checkpoints(tmp_path)
+    assert newest_step(tmp_path) == 10
+
+
+def test_a_checkpoint_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception) -> None:
+        def write(path: Path, write: object) -> None:
+            raise error
+
+        monkeypatch.setattr("squeezenet.train.checkpoint.write_atomically", write)
+
+    fail(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(CheckpointError, match=r"\(the disk is full\); there is no earlier one;"):
+        save_checkpoint(tmp_path, 1, state_of(1))
+    monkeypatch.undo()
+    save_checkpoint(tmp_path, 1, state_of(1))
+    wrapped = RuntimeError("write failed\nin a C++ file")
+    wrapped.__context__ = OSError(errno.EDQUOT, "Disk quota exceeded")
+    for error, reason in (
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+        (wrapped, "the disk is full"),
+        (RuntimeError("write failed\nin a C++ file"), "write failed"),
+        (OSError(errno.EACCES, "Permission denied"), ".*Permission denied"),
+    ):
+        fail(error)
+        with pytest.raises(CheckpointError, match=rf"\({reason}\); step-000000001.pt is kept;"):
+            save_checkpoint(tmp_path, 2, state_of(2))
+    assert newest_step(tmp_path) == 1
 
 
 @pytest.fixture
@@ -139,15 +254,46 @@ def test_run_folder(tmp_path: Path) -> None:
         folder.open(other)
     with pytest.raises(CheckpointError, match="seed 1, this one has 2"):
         folder.open(settings | {"seed": 2})
-    (tmp_path / "run" / "run.json").write_text("{")
-    with pytest.raises(CheckpointError, match="damaged"):
-        folder.open(settings)
+    with pytest.raises(CheckpointError, match="extra null, this one has true"):
+        folder.open(settings | {"extra": True})
+    with pytest.raises(CheckpointError, match="seed 1, this one has null"):
+        folder.open({"spec": settings["spec"]})
+    long = {"spec": settings["spec"], "seed": "x" * 100}
+    with pytest.raises(CheckpointError, match=f'seed 1, this one has "{"x" * 56}\\.\\.\\.;'):
+        folder.open(long)
+    assert folder.read_result() is None
+    folder.write_result({"top1": 1.5})
+    assert folder.read_result() == {"top1": 1.5}
+    for text in ("{", "[1]", "[" * 100_000):
+        (tmp_path / "run" / "run.json").write_text(text)
+        with pytest.raises(CheckpointError, match="damaged"):
+            folder.open(settings)
+
+
+def test_folders_that_are_no_runs(tmp_path: Path) -> None:
+    settings = {"seed": 1}
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.txt").write_text("x")
-    with pytest.raises(UsageError, match="not empty and holds no run"):
-        RunFolder(tmp_path / "other").open(settings)
-    with pytest.raises(UsageError, match="is a file"):
-        RunFolder(tmp_path / "other" / "thesis.txt").open(settings)
+    RunFolder(tmp_path / "other").open(settings)  # an empty folder will do
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="full: is not empty and holds no run"):
+        RunFolder(tmp_path / "full").open(settings)
+    with pytest.raises(UsageError, match="thesis.txt: is a file, expected a folder"):
+        RunFolder(tmp_path / "full" / "thesis.txt").open(settings)
+    with pytest.raises(CheckpointError, match="x: cannot be written"):
+        RunFolder(tmp_path / "full" / "thesis.txt" / "x").open(settings)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.open({"seed": 1})
+    folder.checkpoints.mkdir()
+    leftovers = [tmp_path / ".run.json.a.tmp", folder.checkpoints / ".step-000000004.pt.b.tmp"]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    folder.open({"seed": 1})
+    assert not any(path.exists() for path in leftovers)
 
 
 def test_metrics_of_a_resumed_run(tmp_path: Path) -> None:
@@ -163,11 +309,118 @@ def test_metrics_of_a_resumed_run(tmp_path: Path) -> None:
     assert [(line["step"], line["loss"]) for line in lines] == [(20, 1.0), (40, 1.0), (60, 0.5)]
 
 
+def test_what_tensorboard_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            calls.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            calls.append((name, value, step))
+
+        def close(self) -> None:
+            calls.append("closed")
+
+    monkeypatch.setattr("squeezenet.train.metrics.SummaryWriter", Writer)
+    with MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tb", 40) as log:
+        log.write("val", 60, {"top1": 0.5, "top5": 1.0})
+        assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+            "kind": "val", "step": 60, "top1": 0.5, "top5": 1.0,
+        }  # fmt: skip
+    assert calls == [
+        (str(tmp_path / "tb"), 41), ("val/top1", 0.5, 60), ("val/top5", 1.0, 60), "closed",
+    ]  # fmt: skip
+    assert log._file.closed
+
+
+def test_metrics_of_a_run_that_starts_again(tmp_path: Path) -> None:
+    """Without a checkpoint nothing that an earlier process wrote is of this run."""
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"kind": "train", "step": 0}\n{"kind": "train", "step": 20}\n{"x": 1}\n')
+    with MetricsLog(file, tmp_path / "tb", 0):
+        pass
+    assert file.read_text() == ""
+
+
+def test_stop_signals() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignals() as stop:
+        assert stop.received is None
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+        signal.raise_signal(signal.SIGTERM)  # again: still only noted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGTERM
+    with StopSignals() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGINT
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    inside: list[object] = []
+
+    def work() -> None:
+        with StopSignals():
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [before]
+
+
 def test_hardware() -> None:
     assert choose_hardware("cpu", "bfloat16").bfloat16
     assert not choose_hardware("cpu", "float32").bfloat16
-    with pytest.raises(UsageError, match="--device nonsense: not usable here"):
-        choose_hardware("nonsense")
+    for name in ("nonsense", "meta"):
+        with pytest.raises(UsageError, match=f"--device {name}: not usable here .*; try --device"):
+            choose_hardware(name)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_the_fastest_device_there_is(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    tried = []
+    monkeypatch.setattr(torch, "empty", lambda n, device: tried.append(device.type))
+    assert choose_hardware().device.type == chosen and tried == [chosen]
+    assert choose_hardware().bfloat16 or chosen != "cuda"
+    assert not choose_hardware(precision="float32").bfloat16
+    if chosen == "mps":
+        assert not choose_hardware().bfloat16
+
+
+@pytest.mark.parametrize("capability", ["avx512_bf16", "amx_bf16", "avx2"])
+def test_bfloat16_where_the_cpu_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
+    assert choose_hardware("cpu").bfloat16 == (capability != "avx2")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not choose_hardware("cpu").bfloat16
+
+
+def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    class Libc:
+        def __init__(self, name: None) -> None:
+            self.mallopt = lambda number, value: calls.append((number, value))
+
+    monkeypatch.setattr("squeezenet.train.hardware.ctypes.CDLL", Libc)
+    keep_freed_memory()
+    assert calls == [(-3, 1 << 30), (-1, 1 << 30)]  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    monkeypatch.setattr("squeezenet.train.hardware.ctypes.CDLL", lambda name: object())
+    keep_freed_memory()  # no glibc
 
 
 def test_a_small_set_gets_smaller_batches() -> None:

@@ -19,26 +19,28 @@ import numpy as np
 import pytest
 import torch
 
-from squeezenet.arch.preprocessing import caffe_preprocessing
-from squeezenet.arch.presets import caffe_squeezenet1_0
+from squeezenet.arch.presets import preset
 from squeezenet.cli.app import run as cli
 from squeezenet.data.sources import open_training_data
 from squeezenet.errors import CheckpointError
+from squeezenet.evaluation.predict import evaluate
+from squeezenet.images.bad import BadImages
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.load import load_model
 from squeezenet.train.fit import FitOptions
-from squeezenet.train.hardware import Hardware, choose_hardware
-from squeezenet.train.recipe import Recipe, default_recipe, recipe_named, recorded_augmentation
-from squeezenet.train.run import train_run
-from squeezenet.train.start import (
-    NetworkChoice,
-    new_model,
-    open_pretrained,
-    start_from,
-    suggest_input_size,
+from squeezenet.train.hardware import choose_hardware
+from squeezenet.train.recipe import Recipe, recipe_named, recorded_augmentation
+from squeezenet.train.run import (
+    _without_impossible_resizing,
+    cross_entropy,
+    train_run,
+    validator,
 )
+from squeezenet.train.start import NetworkChoice, new_model, open_pretrained, start_from
+from tests.train.small import CPU, bright_images, quick, quick_run, small_data
 
 GOLDEN_LOSSES = [2.123, 1.383, 0.787, 0.550, 0.579, 0.511]
-CPU = Hardware(device=torch.device("cpu"), bfloat16=False)
 
 
 def train_digits(
@@ -92,7 +94,7 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_both_forms_learn(tmp_path: Path, batch_norm: bool) -> None:
-    result = train_digits(tmp_path, short(epochs=10), batch_norm=batch_norm, seed=1)
+    result = train_digits(tmp_path, short(epochs=6), batch_norm=batch_norm, seed=1)
     assert result["last_top1"] > 80
 
 
@@ -103,7 +105,7 @@ def test_the_papers_recipe_runs(tmp_path: Path) -> None:
 
 
 def test_micro_batches_add_up(tmp_path: Path) -> None:
-    # Without batch normalisation and dropout the pieces of a batch know nothing of each other.
+    # Without batch normalisation and dropout the parts of a batch do not influence each other.
     states = []
     for micro_batch in (64, 7):
         folder = tmp_path / str(micro_batch)
@@ -144,13 +146,6 @@ def start(folder: Path, *more: object) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a good end and return what was said on stderr."""
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stdout + stderr
-    return stderr
-
-
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -161,7 +156,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    finish(start(folder))
+    assert cli(cli_train(folder)) == 0
     return folder
 
 
@@ -183,7 +178,7 @@ def test_ten_kills_end_bit_identical(uninterrupted: Path, tmp_path: Path) -> Non
         process.kill()
         process.communicate()
     assert not (folder / "result.json").exists(), "the kills came too late to mean anything"
-    finish(start(folder, "--checkpoint-every", 0))
+    assert cli(cli_train(folder, "--checkpoint-every", 0)) == 0
     for name in ("last.safetensors", "best.safetensors"):
         assert weights_of(folder, name) == weights_of(uninterrupted, name)
     losses = [line["loss"] for line in metrics_of(folder, "train")]
@@ -192,7 +187,11 @@ def test_ten_kills_end_bit_identical(uninterrupted: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_leave(
-    uninterrupted: Path, tmp_path: Path, number: signal.Signals, code: int
+    uninterrupted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
 ) -> None:
     folder = tmp_path / "run"
     process = start(folder)
@@ -203,7 +202,8 @@ def test_signals_save_and_leave(
     assert "stopped at step" in stderr and "run the same command to go on" in stderr
     assert "Traceback" not in stderr
     assert list(folder.glob("checkpoints/step-*.pt"))
-    assert "resumed" in finish(start(folder))
+    assert cli(cli_train(folder)) == 0
+    assert "resumed" in capsys.readouterr().err
     assert weights_of(folder) == weights_of(uninterrupted)
 
 
@@ -270,46 +270,104 @@ def test_first_steps_see_small_images(tmp_path: Path, arch: str, sides: list[int
     assert seen == sides
 
 
-def test_choices(image_folder: Callable[..., Path]) -> None:
-    images = open_training_data(str(image_folder(a=4, b=4))).train
-    assert suggest_input_size("squeezenet1_1", images) == 12
-    assert suggest_input_size("squeezenet_tiny", images) is None
-    assert default_recipe("digits", input_size=(8, 8)).name == "digits"
-    assert default_recipe("x", input_size=(32, 32)).name == "small"
-    assert default_recipe("x", input_size=(224, 224)).name == "default"
-    data = open_training_data("digits")
-    model = new_model(NetworkChoice(arch="squeezenet_tiny"), short(), data.class_names, 0)
-    start = model.record
-    assert default_recipe("x", input_size=(224, 224), start=start).augmentation.flip
-    known = dataclasses.replace(
-        start, provenance={"source": {"augmentation": dataclasses.asdict(short().augmentation)}}
-    )
-    tuned = default_recipe("x", input_size=(8, 8), start=known)
-    assert tuned.name == "finetune" and not tuned.augmentation.flip
-
-
-def test_the_papers_network() -> None:
-    paper = recipe_named("paper")
-    names = tuple(f"c{i}" for i in range(10))
-    model = new_model(NetworkChoice(arch="squeezenet1_0"), paper, names, 0)
-    expected = dataclasses.replace(caffe_squeezenet1_0(), num_classes=10)
-    assert model.record.spec == expected
-    assert model.record.preprocessing == caffe_preprocessing()
-
-
 def test_divergence_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli([*cli_train(tmp_path / "run"), "--learning-rate", "1e30"]) == 1
     assert "start again with a lower --learning-rate" in capsys.readouterr().err
 
 
-def test_class_balance_changes_the_loss(image_folder: Callable[..., Path]) -> None:
-    from squeezenet.train.run import cross_entropy
-
-    images = open_training_data(str(image_folder(a=40, b=4))).train
-    logits, labels = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
-    plain = cross_entropy(short(balance=False, label_smoothing=0.0), images)
+def test_the_loss(image_folder: Callable[..., Path]) -> None:
+    """Cross-entropy with label smoothing; each class weighs alike, and the mean is over images."""
+    images = open_training_data(str(image_folder(a=40, b=4)), val_fraction=0.01).train
+    counts = np.bincount(images.labels)
+    logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.5, 1.5]], dtype=torch.bfloat16)
+    labels = torch.tensor([0, 1, 1])
+    log_p = torch.log_softmax(logits.float(), dim=1)
+    target = torch.nn.functional.one_hot(labels, 2) * 0.9 + 0.05
+    plain = cross_entropy(short(balance=False, label_smoothing=0.1), images)
+    expected = -(target * log_p).sum(dim=1)
+    torch.testing.assert_close(plain(logits, logits, labels), expected.mean())
     balanced = cross_entropy(short(label_smoothing=0.0), images)
-    assert float(balanced(logits, logits, labels)) > float(plain(logits, logits, labels))
+    weights = torch.tensor(len(images) / (2 * counts), dtype=torch.float32)
+    expected = -log_p[torch.arange(3), labels] * weights[labels]
+    torch.testing.assert_close(balanced(logits, logits, labels), expected.mean())
+    # Parts of a batch add up, whatever their classes.
+    parts = [balanced(logits[i : i + 1], logits, labels[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.stack(parts).mean(), balanced(logits, logits, labels))
+    even = bright_images(4)
+    a, b = (cross_entropy(short(balance=balance), even) for balance in (True, False))
+    assert torch.equal(a(logits, logits, labels), b(logits, logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "share"),
+    [("squeezenet1_1", 32, 0.5), ("squeezenet1_1", 224, 0.5), ("alexnet_cifar", 32, 0.0)],
+)
+def test_progressive_resizing_where_the_network_takes_it(
+    arch: str, size: int, share: float
+) -> None:
+    spec = preset(arch, input_size=(size, size))
+    recipe = short(coarse_share=0.5)
+    assert _without_impossible_resizing(recipe, spec).coarse_share == share
+    assert _without_impossible_resizing(short(), spec) == short()
+
+
+def test_no_progressive_resizing_below_the_smallest_input() -> None:
+    # The smallest input of v1.1's full form is 25 pixels: three quarters of 33, rounded up.
+    spec = preset("squeezenet1_1")
+    recipe = short(coarse_share=0.5)
+    for side, share in ((32, 0.0), (33, 0.5)):
+        square = dataclasses.replace(spec, input_size=(side, side))
+        assert _without_impossible_resizing(recipe, square).coarse_share == share
+
+
+def test_validation_is_on_the_validation_set(tmp_path: Path) -> None:
+    data = small_data()
+    recipe = short()
+    model = new_model(NetworkChoice(arch="squeezenet_tiny"), recipe, data.class_names, 0)
+    bad = BadImages()
+    validate = validator(model.record, data, FitOptions(hardware=CPU, bad=bad))
+    model.module.train()
+    result = validate(model.module)
+    assert result.images == len(data.val) and not model.module.training
+    expected = evaluate(
+        from_pixels(model.logits, model.record.preprocessing),
+        model.record,
+        EvalBatches(data.val, model.record.preprocessing, workers=0),
+    )
+    assert result == expected
+
+
+def test_a_run_says_what_it_trained_on(tmp_path: Path) -> None:
+    result = quick_run(tmp_path / "run", quick(epochs=1))
+    expected = {
+        "arch": "squeezenet_tiny", "recipe": "quick", "seed": 0, "steps": 4, "epochs": 1.0,
+        "train_images": 32, "val_images": 10, "classes": 2,
+    }  # fmt: skip
+    assert {key: result[key] for key in expected} == expected
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert settings["architecture"] == "squeezenet_tiny" and settings["seed"] == 0
+    assert settings["data"] == small_data().fingerprint
+    assert settings["start"] == {"method": "trained", "seed": 0}
+    for name in ("best", "last"):
+        provenance = load_model(tmp_path / "run" / f"{name}.safetensors").record.provenance
+        assert provenance["recipe"] == "quick" and provenance["val_fraction"] == 0.1
+        assert recorded_augmentation(load_model(tmp_path / "run").record) == quick().augmentation
+
+
+def test_a_new_head_is_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start of a run, not when it is resumed, and only if there is a new one."""
+    fitted: list[bool] = []
+    monkeypatch.setattr(
+        "squeezenet.train.run.fit_head",
+        lambda model, batches, *, balance, progress: fitted.append(balance),
+    )
+    data, recipe = small_data(), quick(epochs=1)
+    for name, new_head, epochs in (("a", False, 1), ("b", True, 1), ("b", True, 2)):
+        model = new_model(NetworkChoice(arch="squeezenet_tiny"), recipe, data.class_names, 0)
+        longer = dataclasses.replace(recipe, epochs=epochs)
+        options = FitOptions(hardware=CPU)
+        train_run(model, data, longer, tmp_path / name, new_head=new_head, options=options)
+    assert fitted == [True]
 
 
 def test_fine_tuning_keeps_imagenets_head_only_for_its_classes(shared: Path) -> None:
