@@ -13,8 +13,8 @@ from squeezenet.client import Classifier
 from squeezenet.codec.container import encode
 from squeezenet.errors import ImageError, UsageError
 from squeezenet.evaluation.metrics import softmax
-from tests.client.networks import random_network
 from tests.conftest import random_model
+from tests.runtime.networks import random_network
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 

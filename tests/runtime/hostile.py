@@ -16,13 +16,12 @@ import numpy as np
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, FireSpec, HeadSpec, SqueezeNetSpec
+from squeezenet.codec.numerics import round_biases, round_scales
 from squeezenet.codec.types import (
     ActivationScale,
     CompressedLayer,
     CompressedModel,
     LevelWeights,
-    round_biases,
-    round_scales,
 )
 from tests.conftest import REPOSITORY
 from tests.runtime.networks import network_of
@@ -289,7 +288,7 @@ def _clamped_logits() -> CompressedModel:
     """Biases of a million, which are 65,536 times as much in logits."""
     model = _model()
     assert model.activations is not None
-    *_, step = (scale.step for scale in model.activations.values())
+    *_, step = (scale.scale for scale in model.activations.values())
     head = model.layers[-1]
     weights = _scaled(head, 0.4 * 6 / step)  # by 6 positions
     return _with_layer(

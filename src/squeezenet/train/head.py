@@ -20,7 +20,7 @@ from squeezenet.progress import Progress, SilentProgress
 
 _INVERSE_REGULARISATION = 20.0
 """For features of unit mean square norm. Measured: 1000 times as much costs two points of top-1
-(docs/results.md)."""
+(docs/experiments/training.md)."""
 _MAX_ITERATIONS = 500
 """L-BFGS iterations; scikit-learn warns where these are too few."""
 

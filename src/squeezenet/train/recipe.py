@@ -146,7 +146,7 @@ RECIPES = {
             augmentation=Augmentation(crop="random", padding=1, flip=False, colour=0.1),
         ),
         # For CIFAR and similar sets: objects that fill an image of at most 64 pixels. Tuned for few
-        # epochs; the alternatives that were measured are in docs/results.md.
+        # epochs; the alternatives that were measured are in docs/experiments/cifar10.md.
         Recipe(
             name="small",
             epochs=64,

@@ -31,7 +31,8 @@ FEW_PHOTOGRAPHS = 20_000
 FEW_PER_CLASS = 100
 """Below either, photographs are too few to train from scratch. On 86, 347 and 531 photographs
 fine-tuning had 92.2, 82.6 and 64.1% top-1, training from scratch for three times as long 68.6, 37.4
-and 22.5% (docs/results.md). Where the two meet was not measured; these limits are a choice."""
+and 22.5% (docs/experiments/training.md). Where the two meet was not measured; these limits are a
+choice."""
 _SAMPLES = 16
 
 

@@ -42,7 +42,8 @@ TEMPERATURE = 3.0
 say more."""
 MIX = 0.5
 """Share of mixed images without labels: a few hundred are soon memorised, mixtures are many. Where
-labels teach none are mixed, which was half a point better on CIFAR-10 (docs/results.md)."""
+labels teach none are mixed, which was half a point better on CIFAR-10
+(docs/experiments/rate_distortion_cifar10.md)."""
 NUM_BISECTIONS, LOG_RANGE = 5, 0.3
 """Of the λ that keeps the size: tries, and the range of ln λ on both sides of the last one."""
 

@@ -34,7 +34,7 @@ MAX_START_LEVEL = 115
 MOMENT_MIX = 0.35
 """Share of the inputs' second moment in F. Images do not span all directions, and rounding would
 put its errors into those they do not: the last layer did. Measured KL at equal bytes: 0.15 and 0.3
-differ by 1%, and 0.5 is 3% lower to 11% higher (spec/DESIGN.md, docs/results.md)."""
+differ by 1%, and 0.5 is 3% lower to 11% higher (docs/experiments/trellis_and_rounding.md)."""
 MEAN_CURVATURE_MIX = 0.85
 """Share of the layer's mean in each output's curvature, which few images measure badly. 0.4 has 12%
 more measured KL at equal bytes, 0.7 has 2% more (spec/DESIGN.md)."""

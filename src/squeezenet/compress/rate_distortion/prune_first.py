@@ -21,7 +21,7 @@ from squeezenet.train.run_folder import RunFolder
 
 MAX_EPOCHS = 40
 """Twenty lose 0.6 points of CIFAR-10 and forty 0.4, at a density of 31%; with 52 it is the same
-(docs/results.md, spec/DESIGN.md)."""
+(docs/experiments/rate_distortion_cifar10.md)."""
 UNNORMALISED_RATE = 0.1
 """Factor on the recipe's learning rate for networks without batch normalisation. Recipes are for
 networks with it. Not measured (spec/DESIGN.md)."""

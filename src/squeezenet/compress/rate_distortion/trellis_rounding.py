@@ -36,7 +36,7 @@ from squeezenet.compress.rate_distortion.bit_costs import (
 
 DAMPING = 0.001
 """Share of the mean curvature that is added to the curvature of every input. GPTQ uses 0.01. On the
-ImageNet network 0.0003 to 0.003 are within 1% (docs/results.md)."""
+ImageNet network 0.0003 to 0.003 are within 1% (docs/experiments/trellis_and_rounding.md)."""
 OUTPUT_BLOCK = 32
 """Outputs whose errors reach later outputs in one matrix product. It saves time, nothing else."""
 MAX_SCALE_CHANGE = 0.5
