@@ -24,6 +24,7 @@ from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.init import initialise
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.network import build_module
+from squeezenet.progress import SilentProgress, Task
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import Hardware
 from squeezenet.train.recipe import recipe_named
@@ -118,3 +119,28 @@ def levels_of(shape: tuple[int, int, int], spread: float, seed: int = 0) -> np.n
     rng = np.random.default_rng(seed)
     channels = np.exp(rng.normal(0, 0.7, (1, shape[1], 1)))
     return np.rint(rng.laplace(0, spread, shape) * channels).clip(-127, 127).astype(np.int64)
+
+
+class CountedProgress(SilentProgress):
+    """Counts what tasks were announced, and what they advanced by."""
+
+    def __init__(self) -> None:
+        self.totals: list[int] = []
+        self.advanced: list[int] = []
+
+    def task(self, title: str, *, total: int, unit: str, done: int = 0) -> Task:
+        self.totals.append(total)
+        self.advanced.append(done)
+        progress = self
+
+        class Counted:
+            def __enter__(self) -> Task:
+                return self
+
+            def __exit__(self, *exc: object) -> None:
+                return None
+
+            def advance(self, num_items: int, note: str = "") -> None:
+                progress.advanced[-1] += num_items
+
+        return Counted()

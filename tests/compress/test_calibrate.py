@@ -23,7 +23,7 @@ from squeezenet.compress.calibrate import (
 )
 from squeezenet.errors import LimitError
 from squeezenet.reference.integer_parameters import integer_parameters
-from tests.compress.conftest import digit_batches, untrained_model
+from tests.compress.conftest import CountedProgress, digit_batches, untrained_model
 from tests.conftest import record_of
 
 
@@ -123,7 +123,9 @@ def test_scales_fit_the_activations() -> None:
     for conv in graph.convs:
         if conv.target in found.activations and conv.relu:
             assert found.activations[conv.target].zero_point == 0
-    again = calibrated(model, batches)
+    progress = CountedProgress()
+    again = calibrated(model, batches, progress=progress)
+    assert progress.totals == progress.advanced == [32]
     assert again.activations == found.activations
     assert calibrated(model, digit_batches(untrained_model(), count=64)).activations != (
         found.activations

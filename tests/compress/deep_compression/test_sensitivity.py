@@ -18,7 +18,7 @@ from squeezenet.compress.deep_compression.sensitivity import (
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import SilentProgress
-from tests.compress.conftest import untrained_model
+from tests.compress.conftest import CountedProgress, untrained_model
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def test_each_layer_gets_the_smallest_density_within_the_budget(
 
     monkeypatch.setattr(sensitivity, "_accuracy", accuracy)
     saved: list[dict[str, float]] = []
-    assert scan(scanned, budget=0.99, save=saved.append) == wanted
+    progress = CountedProgress()
+    assert scan(scanned, budget=0.99, save=saved.append, progress=progress) == wanted
+    assert progress.totals == progress.advanced == [len(graph.convs)]
     assert max(sizes[:-1]) == 1  # alone, and all together in the end
     assert [len(densities) for densities in saved] == list(range(1, len(graph.convs) + 1))
     assert saved[-1] == wanted

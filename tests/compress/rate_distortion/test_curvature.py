@@ -19,7 +19,7 @@ from squeezenet.compress.rate_distortion.curvature import (
 from squeezenet.evaluation.metrics import kl_divergence
 from squeezenet.images.preprocess import normalise
 from squeezenet.model.fold import fold_batch_norm
-from tests.compress.conftest import digit_batches, untrained_model
+from tests.compress.conftest import CountedProgress, digit_batches, untrained_model
 
 
 def conv_of(**options: object) -> Conv:
@@ -99,7 +99,9 @@ def test_a_batch_is_added_once_and_mirrored_twice() -> None:
     stops: list[int] = []
     batches = digit_batches(model, "train", 40)
     plain = measure_curvature(model, graph, batches, seed=0, check=lambda: stops.append(1))
-    again = measure_curvature(model, graph, batches, seed=0)
+    progress = CountedProgress()
+    again = measure_curvature(model, graph, batches, seed=0, progress=progress)
+    assert progress.totals == progress.advanced == [40]
     other = measure_curvature(model, graph, batches, seed=1)
     mirrored = measure_curvature(model, graph, batches, seed=0, mirrored=True)
     assert len(stops) == 2

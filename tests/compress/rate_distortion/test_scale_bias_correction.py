@@ -29,7 +29,7 @@ from squeezenet.images.sets import ArrayImages
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel, copy_model
 from squeezenet.progress import SilentProgress
-from tests.compress.conftest import digit_batches
+from tests.compress.conftest import CountedProgress, digit_batches
 from tests.compress.rate_distortion.test_level_search import measured_divergence
 
 
@@ -37,11 +37,13 @@ def measured(
     folded: LoadedModel, network: QuantizedNetwork, graph: Graph, count: int
 ) -> tuple[LoadedModel, ScaleBiasCorrection]:
     student = from_compressed(CompressedModel(record=folded.record, layers=network.layers()))
+    progress = CountedProgress()
     correction = measure_correction(
         student, folded, graph, digit_batches(folded, "train", count), seed=0,
-        progress=SilentProgress(), title="x", check=lambda: None,
+        progress=progress, title="x", check=lambda: None,
     )  # fmt: skip
     assert correction is not None
+    assert progress.totals == progress.advanced == [count]
     return student, correction
 
 
