@@ -141,7 +141,7 @@ def start_from(
 ) -> LoadedModel:
     """Return the model with the data's classes, and the pretrained one in its provenance.
 
-    Its last layer is drawn anew if ``new_head``; else its classes must be ``class_names``.
+    Its last layer is new if ``new_head``; else its classes must be ``class_names``.
     """
     assert new_head or not needs_new_head(pretrained, class_names)
     model = with_new_head(pretrained, class_names, seed) if new_head else pretrained
@@ -157,7 +157,7 @@ def new_model(
     """Build a network for the classes and draw its initial weights.
 
     Raises:
-        UnknownNameError, SpecError: the choice is no valid network.
+        UnknownNameError, SpecError: the choice is not a valid network.
     """
     batch_norm = choice.batch_norm
     if batch_norm is None and isinstance(preset(choice.arch), SqueezeNetSpec):
