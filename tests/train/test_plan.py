@@ -300,3 +300,14 @@ def test_a_report_is_drawn_again_for_a_longer_run(
     assert cli([*arguments, "--epochs", "2"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "6 steps are done and 4 were asked for" in line
+
+
+def test_real_weights_from_a_file(photographs: Path, shared: Path) -> None:
+    plan, lines = planned(photographs, start=shared / "squeezenet1_1-fp16.pth")
+    assert lines == [
+        "the data has 2 classes (green, red), the model 1,000 classes (tench, goldfish, great "
+        "white shark, ...): a new last layer is learned"
+    ]
+    assert plan.model.record.spec.name == "squeezenet1_1"
+    assert plan.model.record.spec.input_size == (224, 224)
+    assert plan.recipe == recipe_named("finetune")
