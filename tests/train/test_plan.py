@@ -147,7 +147,7 @@ def test_small_images_and_digits_are_trained_from_scratch(image_folder: MakeFold
     plan, lines = planned(image_folder(a=6, b=6, size=(50, 40)), batch_size=4)
     assert lines == [
         "no --arch or --from: images of 40 pixels are small, so training squeezenet_cifar from "
-        "scratch"
+        "scratch; on so few, --from squeezenet1_1 is more accurate, with an input of 224 pixels"
     ]
     assert plan.model.record.spec.input_size == (40, 40) and plan.recipe.name == "small"
     assert (plan.start, plan.new_head) == (None, False)
