@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 
 from squeezenet.arch.graph import Conv, build_graph
 from squeezenet.arch.quantized_tensors import scaled_tensors
@@ -36,6 +35,7 @@ from squeezenet.compress.rate_distortion.bit_costs import activity_classes, netw
 from squeezenet.compress.rate_distortion.curvature import draw_score, measure_curvature
 from squeezenet.compress.rate_distortion.fake_quantize import rounded_activations
 from squeezenet.compress.rate_distortion.level_search import LevelSearch
+from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.scale_bias_correction import DAMPINGS, measure_correction
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.rate_distortion.size_search import Judgement, judge_size, search_network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import urllib.error
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,14 +12,20 @@ from pathlib import Path
 import pytest
 
 from squeezenet.errors import FetchError, UnknownNameError
-from squeezenet.model import published as module
-from squeezenet.model.published import PUBLISHED, PublishedWeights, fetch, published
+from squeezenet.model.published import (
+    PUBLISHED,
+    PublishedWeights,
+    cache_folder,
+    fetch,
+    published,
+    published_file,
+)
 
 CONTENT = bytes(range(256)) * 2000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; ``breaks`` answers break off halfway; ``ranges`` are what was asked for."""
+    """Serves CONTENT; ``breaks`` responses break off halfway; ``ranges`` were requested."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -147,8 +154,7 @@ def test_mirror(server: Server, tmp_path: Path) -> None:
     assert fetch(elsewhere, tmp_path, mirror=mirror).read_bytes() == CONTENT
 
 
-def test_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ATTEMPTS", 1)
+def test_no_connection(tmp_path: Path) -> None:
     nowhere = PublishedWeights(
         url="http://127.0.0.1:9/w.bin", sha256="0", file_name="w.bin", about=""
     )
@@ -161,3 +167,66 @@ def test_registry() -> None:
     assert all(item.url.startswith("https://") for item in PUBLISHED.values())
     with pytest.raises(UnknownNameError, match="no published weights 'x'; expected one of"):
         published("x")
+
+
+@pytest.fixture
+def cached(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``test`` is published by the server; the user's cache is empty."""
+    monkeypatch.setitem(PUBLISHED, "test", weights(server))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "squeezenet"
+
+
+def test_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "squeezenet"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "squeezenet"
+
+
+def test_published_weights_are_downloaded_once(server: Server, cached: Path) -> None:
+    path = published_file("test")
+    assert path == cached / "w.bin" and path.read_bytes() == CONTENT
+    server.status = 500  # nobody asks again
+    assert published_file("test") == path and server.ranges == [None]
+    with pytest.raises(UnknownNameError, match="expected one of squeezenet1_0"):
+        published_file("nothing")
+
+
+def test_without_a_connection_the_place_of_the_file_is_said(server: Server, cached: Path) -> None:
+    server.status = 404
+    sha256 = PUBLISHED["test"].sha256[:8]
+    with pytest.raises(FetchError) as raised:
+        published_file("test")
+    assert str(raised.value).endswith(
+        f"; try again later, or put w.bin (SHA-256 {sha256}...) into {cached}, or name a model "
+        "file of your own with --from FILE"
+    )
+    # A file that a user put there is taken, once it is the right one.
+    (cached / "w.bin").write_bytes(b"wrong")
+    with pytest.raises(FetchError, match=f"{cached} .the file there has another SHA-256., or name"):
+        published_file("test")
+    (cached / "w.bin").write_bytes(CONTENT)
+    assert published_file("test") == cached / "w.bin"
+
+
+def test_a_server_with_an_internal_error_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.status = 503
+    with pytest.raises(FetchError, match="the server answered 503"):
+        fetch(weights(server), tmp_path)
+    assert len(server.ranges) == 4
+
+
+def test_a_failed_connection_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def refuse(request: object, timeout: float) -> None:
+        tried.append("once")
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr("squeezenet.model.published.urllib.request.urlopen", refuse)
+    with pytest.raises(FetchError, match="no connection .no route.; try again later"):
+        fetch(published("squeezenet1_1"), tmp_path)
+    assert tried == ["once"]

@@ -47,7 +47,7 @@ class Task:
 
 
 class Log:
-    """Progress that keeps what it is told; ``calls`` are made after so many training steps."""
+    """Progress that keeps the lines and tasks; ``calls`` are made after so many training steps."""
 
     def __init__(self, calls: dict[int, Callable[[], None]] | None = None) -> None:
         self.lines: list[str] = []

@@ -21,7 +21,7 @@ from tests.conftest import record_of
 
 
 def coloured(num_classes: int, num_images: int, side: int) -> ArrayImages:
-    """Noise whose brightness tells the class; the last class has few images."""
+    """Noise whose brightness is the class; the last class has few images."""
     rng = np.random.default_rng(0)
     labels = np.minimum(np.arange(num_images) % (num_classes + 2), num_classes - 1)
     levels = 40 + 160 * labels / num_classes
@@ -47,7 +47,7 @@ def padded() -> NetworkSpec:
 
 @pytest.mark.parametrize("num_classes", [2, 5])
 @pytest.mark.parametrize("make", [padded, small_alexnet, lambda: preset("squeezenet_cifar")])
-def test_head_answers_as_the_regression_does(make: object, num_classes: int) -> None:
+def test_the_head_predicts_as_the_regression(make: object, num_classes: int) -> None:
     spec = dataclasses.replace(make(), num_classes=num_classes)
     module = build_module(spec)
     initialise(module, spec, "he", 0)

@@ -27,11 +27,14 @@ from squeezenet.train.checkpoint import (
     save_checkpoint,
 )
 from squeezenet.train.ema import MovingAverage
-from squeezenet.train.hardware import choose_hardware, keep_freed_memory
+from squeezenet.train.fit import Fit, FitOptions, FitResult
+from squeezenet.train.hardware import Hardware, choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
+from squeezenet.train.plan import TrainingPlan, TrainOptions
 from squeezenet.train.recipe import RECIPES, Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.schedule import learning_rate_factor
+from squeezenet.train.start import DefaultStart, NetworkChoice
 from squeezenet.train.stop import StopSignals
 
 
@@ -111,6 +114,16 @@ def test_the_limits_of_recipes() -> None:
         coarse_scale=1.0, weight_decay=0.0, matrix_decay=0.0, warmup_epochs=0.0, clip_norm=0.0,
     )  # fmt: skip
     Recipe(name="x", coarse_scale=0.01, momentum=0.99)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [DefaultStart, Fit, FitOptions, FitResult, Hardware, NetworkChoice, Recipe, TrainOptions,
+     TrainingPlan],
+)  # fmt: skip
+def test_settings_are_frozen_and_by_keyword(kind: type) -> None:
+    assert kind.__dataclass_params__.frozen
+    assert all(field.kw_only for field in dataclasses.fields(kind))
 
 
 def test_recipes_by_name() -> None:
@@ -256,6 +269,11 @@ def test_run_folder(tmp_path: Path) -> None:
         folder.open(settings | {"seed": 2})
     with pytest.raises(CheckpointError, match="extra null, this one has true"):
         folder.open(settings | {"extra": True})
+    inner = {"name": "squeezenet_tiny", "stem": 3, "pools": 1}
+    with pytest.raises(CheckpointError, match="spec.pools null, this one has 1"):
+        folder.open({"spec": inner, "seed": 1})
+    with pytest.raises(CheckpointError, match="spec.stem 3, this one has null"):
+        folder.open({"spec": {"name": "squeezenet_tiny"}, "seed": 1})
     with pytest.raises(CheckpointError, match="seed 1, this one has null"):
         folder.open({"spec": settings["spec"]})
     long = {"spec": settings["spec"], "seed": "x" * 100}

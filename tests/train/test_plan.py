@@ -108,14 +108,14 @@ def test_offline_it_says_what_to_type(photographs: Path, cache: Path) -> None:
     line = str(raised.value)
     assert "no connection" in line and "\n" not in line
     sha256 = PUBLISHED["squeezenet1_1"].sha256
-    assert f"put squeezenet1_1-test.pth into {cache}, whose SHA-256 begins {sha256[:8]}," in line
+    assert f"put squeezenet1_1-test.pth (SHA-256 {sha256[:8]}...) into {cache}, or" in line
     assert "--from FILE" in line
     assert line.endswith("or train from scratch with --arch squeezenet1_1")
     with pytest.raises(FetchError) as named:
         planned(photographs, start="squeezenet1_1")
     assert line.startswith(str(named.value)) and "from scratch" not in str(named.value)
     (cache / "squeezenet1_1-test.pth").write_bytes(b"another file")
-    with pytest.raises(FetchError, match="begins .* \\(the file there has another\\)"):
+    with pytest.raises(FetchError, match="the file there has another SHA-256"):
         planned(photographs, start="squeezenet1_1")
 
 
@@ -147,7 +147,7 @@ def test_small_images_and_digits_are_trained_from_scratch(image_folder: MakeFold
     plan, lines = planned(image_folder(a=6, b=6, size=(50, 40)), batch_size=4)
     assert lines == [
         "no --arch or --from: images of 40 pixels are small, so training squeezenet_cifar from "
-        "scratch"
+        "scratch; on so few, --from squeezenet1_1 is more accurate, with an input of 224 pixels"
     ]
     assert plan.model.record.spec.input_size == (40, 40) and plan.recipe.name == "small"
     assert (plan.start, plan.new_head) == (None, False)
@@ -300,3 +300,14 @@ def test_a_report_is_drawn_again_for_a_longer_run(
     assert cli([*arguments, "--epochs", "2"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "6 steps are done and 4 were asked for" in line
+
+
+def test_real_weights_from_a_file(photographs: Path, shared: Path) -> None:
+    plan, lines = planned(photographs, start=shared / "squeezenet1_1-fp16.pth")
+    assert lines == [
+        "the data has 2 classes (green, red), the model 1,000 classes (tench, goldfish, great "
+        "white shark, ...): a new last layer is learned"
+    ]
+    assert plan.model.record.spec.name == "squeezenet1_1"
+    assert plan.model.record.spec.input_size == (224, 224)
+    assert plan.recipe == recipe_named("finetune")

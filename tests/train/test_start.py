@@ -71,6 +71,9 @@ def test_small_images_are_trained_from_scratch(
     assert (chosen.arch, chosen.published) == ("squeezenet_cifar", None)
     assert chosen.input_size == input_size
     assert f"images of {min(size)} pixels are small" in chosen.reason
+    assert "on so few, --from squeezenet1_1 is more accurate" in chosen.reason
+    many = default_start("x", blank(2 * FEW_PER_CLASS, size=size))
+    assert many == dataclasses.replace(chosen, reason=chosen.reason.partition(";")[0])
     # The network exists.
     preset("squeezenet_cifar", input_size=(input_size or 32, input_size or 32))
 

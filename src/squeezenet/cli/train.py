@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -22,111 +22,130 @@ from squeezenet.cli.options import (
 from squeezenet.cli.output import make_progress, plain, print_json, report_skipped
 from squeezenet.cli.table import print_text
 
+DataArgument: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help="Folder train/<class>/* with an optional val/ (test/ is never read), folder "
+        "<class>/* of which a part is held out for validation, or the word digits."
+    ),
+]
+OutOption: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder for the run (default: runs/ and the data's name). The same command again "
+        "resumes an interrupted run; with more --epochs it trains a run longer."
+    ),
+]
+ArchOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="Architecture to train from scratch, see squeezenet info. Without --arch and --from, "
+        "the data decides: few photographs fine-tune squeezenet1_1."
+    ),
+]
+FromOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--from",
+        help="Model to fine-tune: a file or run folder, default (the network of the package), or "
+        "published weights by name (see squeezenet fetch), downloaded once. For a file of such a "
+        "name, write ./NAME.",
+    ),
+]
+NewHeadOption: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="With --from: learn the last layer anew. By default only if the classes differ.",
+    ),
+]
+RecipeOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="default, small, digits, finetune or paper (default: chosen by data and network)."
+    ),
+]
+EpochsOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help="Epochs to train (default: the recipe's). A run that is trained longer has the "
+        "learning rates of a run of the new length from there on."
+    ),
+]
+MaxStepsOption: TypeAlias = Annotated[
+    int | None, Parameter(help="Optimiser steps to train, instead of --epochs.")
+]
+BatchSizeOption: TypeAlias = Annotated[
+    int | None, Parameter(help="Images per optimiser step (default: the recipe's).")
+]
+MicroBatchOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(help="Max images in memory at once; their gradients add up to a batch's."),
+]
+LearningRateOption: TypeAlias = Annotated[
+    float | None, Parameter(help="Peak learning rate (default: the recipe's).")
+]
+InputSizeOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help="Input side in pixels. Up to 32, a network for large images takes its small-input "
+        "form (default: the network's, or the images' if they are that small)."
+    ),
+]
+InputChannelsOption: TypeAlias = Annotated[
+    int | None, Parameter(help="1 for grey, 3 for colour (default: the network's).")
+]
+BatchNormOption: TypeAlias = Annotated[
+    bool | None, Parameter(help="Batch normalisation (default: the recipe's choice).")
+]
+FlipOption: TypeAlias = Annotated[
+    bool | None,
+    Parameter(
+        help="Mirror each image in every other epoch (default: the recipe's choice); not for "
+        "digits and letters."
+    ),
+]
+ValFractionOption: TypeAlias = Annotated[
+    float, Parameter(help="Fraction of each class to hold out if there is no val/.")
+]
+PrecisionOption: TypeAlias = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Parameter(help="auto: bfloat16 where the hardware multiplies in it."),
+]
+KeepCheckpointsOption: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="Keep every checkpoint. By default the last two are kept, and one after the end.",
+    ),
+]
+
 
 def train(
-    data: Annotated[
-        str,
-        Parameter(
-            help="Folder train/<class>/* with an optional val/ (test/ is never read), folder "
-            "<class>/* of which a part is held out for validation, or the word digits."
-        ),
-    ],
+    data: DataArgument,
     /,
     *,
-    out: Annotated[
-        Path | None,
-        Parameter(
-            help="Folder for the run (default: runs/ and the data's name). The same command again "
-            "resumes an interrupted run; with more --epochs it trains a run longer."
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        Parameter(
-            help="Architecture to train from scratch, see squeezenet info. Without --arch and "
-            "--from, the data decides: few photographs fine-tune squeezenet1_1."
-        ),
-    ] = None,
-    from_: Annotated[
-        str | None,
-        Parameter(
-            name="--from",
-            help="Model to fine-tune: a file or run folder, default (the network of the package), "
-            "or published weights by name (see squeezenet fetch), downloaded once. For a file of "
-            "such a name, write ./NAME.",
-        ),
-    ] = None,
-    new_head: Annotated[
-        bool,
-        Parameter(
-            negative=(),
-            help="With --from: learn the last layer anew. By default only if the classes differ.",
-        ),
-    ] = False,
-    recipe: Annotated[
-        str | None,
-        Parameter(
-            help="default, small, digits, finetune or paper (default: chosen by data and network)."
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        Parameter(
-            help="Epochs to train (default: the recipe's). A run that is trained longer has the "
-            "learning rates of a run of the new length from there on."
-        ),
-    ] = None,
-    max_steps: Annotated[
-        int | None, Parameter(help="Optimiser steps to train, instead of --epochs.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, Parameter(help="Images per optimiser step (default: the recipe's).")
-    ] = None,
-    micro_batch: Annotated[
-        int | None,
-        Parameter(help="Max images in memory at once; their gradients add up to a batch's."),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, Parameter(help="Peak learning rate (default: the recipe's).")
-    ] = None,
-    input_size: Annotated[
-        int | None,
-        Parameter(
-            help="Input side in pixels. Up to 32, a network for large images takes its small-input "
-            "form (default: the network's, or the images' if they are that small)."
-        ),
-    ] = None,
-    input_channels: Annotated[
-        int | None, Parameter(help="1 for grey, 3 for colour (default: the network's).")
-    ] = None,
-    batch_norm: Annotated[
-        bool | None, Parameter(help="Batch normalisation (default: the recipe's choice).")
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        Parameter(
-            help="Mirror each image in every other epoch (default: the recipe's choice); not for "
-            "digits and letters."
-        ),
-    ] = None,
-    val_fraction: Annotated[
-        float, Parameter(help="Fraction of each class to hold out if there is no val/.")
-    ] = 0.1,
+    out: OutOption = None,
+    arch: ArchOption = None,
+    from_: FromOption = None,
+    new_head: NewHeadOption = False,
+    recipe: RecipeOption = None,
+    epochs: EpochsOption = None,
+    max_steps: MaxStepsOption = None,
+    batch_size: BatchSizeOption = None,
+    micro_batch: MicroBatchOption = None,
+    learning_rate: LearningRateOption = None,
+    input_size: InputSizeOption = None,
+    input_channels: InputChannelsOption = None,
+    batch_norm: BatchNormOption = None,
+    flip: FlipOption = None,
+    val_fraction: ValFractionOption = 0.1,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Parameter(help="auto: bfloat16 where the hardware multiplies in it."),
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     checkpoint_every: CheckpointOption = 60.0,
-    keep_checkpoints: Annotated[
-        bool,
-        Parameter(
-            negative=(),
-            help="Keep every checkpoint. By default the last two are kept, and one after the end.",
-        ),
-    ] = False,
+    keep_checkpoints: KeepCheckpointsOption = False,
     strict: StrictOption = False,
     workers: WorkersOption = None,
     json: JsonOption = False,

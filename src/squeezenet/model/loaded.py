@@ -68,7 +68,7 @@ def from_state(
         plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
         if not plain or tensor.is_quantized or tensor.dtype not in _DTYPES:
             raise WeightsError(
-                f"{where}: {readable(key)} is no plain tensor of numbers ({tensor.dtype}, "
+                f"{where}: {readable(key)} is not a plain tensor of numbers ({tensor.dtype}, "
                 f"{tensor.layout}, {tensor.device.type})"
             )
     for key, tensor in own.items():

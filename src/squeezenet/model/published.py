@@ -92,10 +92,11 @@ def published_file(name: str, *, progress: Progress | None = None) -> Path:
     try:
         return fetch(weights, folder, progress=progress)
     except FetchError as error:
-        other = " (the file there has another)" if (folder / weights.file_name).is_file() else ""
+        there = (folder / weights.file_name).is_file()
         raise FetchError(
-            f"{error}, or put {weights.file_name} into {folder}, whose SHA-256 begins "
-            f"{weights.sha256[:8]}{other}, or name a model file of your own with --from FILE"
+            f"{error}, or put {weights.file_name} (SHA-256 {weights.sha256[:8]}...) into {folder}"
+            f"{' (the file there has another SHA-256)' if there else ''}, or name a model file of "
+            "your own with --from FILE"
         ) from None
 
 

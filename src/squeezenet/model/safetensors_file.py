@@ -50,7 +50,7 @@ def load_safetensors(path: Path) -> LoadedModel:
     """Read what ``save_safetensors`` wrote.
 
     Raises:
-        TruncatedError: it is no complete .safetensors file.
+        TruncatedError: it is not a complete .safetensors file.
         UnknownFormatError: it has no record of ours.
         MalformedError: the record is invalid.
         WeightsError: the weights are not those of the record's network.

@@ -114,7 +114,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     state = {}
     for key, tensor in data.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise WeightsError(f"{path}: entry {key!r} is no tensor; expected a state_dict")
+            raise WeightsError(f"{path}: entry {key!r} is not a tensor; expected a state_dict")
         state[key.removeprefix("module.")] = tensor
     return state
 
