@@ -33,7 +33,8 @@ FEW_PER_CLASS = 100
 fine-tuning had 92.2, 82.6 and 64.1% top-1, training from scratch for three times as long 68.6, 37.4
 and 22.5% (docs/experiments/training.md). Where the two meet was not measured; these limits are a
 choice. Small images are trained from scratch all the same, as their networks are for small devices.
-On 40 per class of CIFAR-10, that had 39.2% of 1,000 test images, fine-tuning at 224 pixels 60.4%."""
+On 40 per class of CIFAR-10, that had 39.2% of 1,000 test images, fine-tuning at 224 pixels
+60.4%."""
 _SAMPLES = 16
 
 
