@@ -3,7 +3,7 @@
     python docs/terminal_capture.py OUT.svg --title TITLE -- "COMMAND" "COMMAND" ...
 
 The commands run in the current folder, one after the other, each on a pseudo-terminal of its own.
-Lines that a progress bar has wiped are gone, as they are for a person.
+Progress is left out: on a terminal it is a bar that is gone when the work is done.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """rich names a font of a server; a picture of ours loads nothing."""
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-ln-z]")
 """Control sequences other than colours (which end in m)."""
+
+
+_PROGRESS = re.compile(r"^.* \d+% .*/s, .* left.*\n", re.MULTILINE)
 
 
 def run(command: str) -> str:
@@ -48,6 +51,7 @@ def run(command: str) -> str:
     os.close(main_end)
     if process.returncode:
         sys.exit(f"{command}: exit code {process.returncode}\n{messages}")
+    messages = _PROGRESS.sub("", messages)
     return messages + _CONTROL.sub("", printed.decode().replace("\r\n", "\n"))
 
 
