@@ -25,7 +25,7 @@ CONTENT = bytes(range(256)) * 2000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; ``breaks`` responses break off halfway; ``ranges`` are the requested ranges."""
+    """Serves CONTENT; ``breaks`` responses break off halfway; ``ranges`` are requested."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
