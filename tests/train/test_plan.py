@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from squeezenet.api.model_argument import DEFAULT_MODEL
 
 from squeezenet.cli.app import run as cli
+from squeezenet.codec.model_kinds import DEFAULT_MODEL
 from squeezenet.data.augment import Augmentation
 from squeezenet.errors import FetchError, SqueezeNetError, UnknownNameError, UsageError
 from squeezenet.model.load import load_model
