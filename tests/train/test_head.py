@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from squeezenet.arch.presets import alexnet, preset
-from squeezenet.arch.spec import HeadSpec, NetworkSpec, SqueezeNetSpec
+from squeezenet.arch.spec import AlexNetSpec, HeadSpec, NetworkSpec, SqueezeNetSpec
 from squeezenet.evaluation.predict import evaluate
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import from_pixels
@@ -39,6 +39,16 @@ def small_alexnet() -> NetworkSpec:
     return dataclasses.replace(base, convs=convs, hidden=(64,), input_size=(67, 67))
 
 
+def without_hidden_layers() -> NetworkSpec:
+    """A last layer whose kernel covers what the convolutions give."""
+    spec = preset("alexnet_cifar")
+    assert isinstance(spec, AlexNetSpec)
+    convs = tuple(
+        dataclasses.replace(conv, out_channels=conv.out_channels // 16) for conv in spec.convs
+    )
+    return dataclasses.replace(spec, convs=convs, hidden=())
+
+
 def padded() -> NetworkSpec:
     spec = preset("squeezenet1_1", input_size=(35, 35))
     assert isinstance(spec, SqueezeNetSpec)
@@ -46,7 +56,10 @@ def padded() -> NetworkSpec:
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])
-@pytest.mark.parametrize("make", [padded, small_alexnet, lambda: preset("squeezenet_cifar")])
+@pytest.mark.parametrize(
+    "make",
+    [padded, small_alexnet, without_hidden_layers, lambda: preset("squeezenet_cifar")],
+)
 def test_the_head_predicts_as_the_regression(make: object, num_classes: int) -> None:
     spec = dataclasses.replace(make(), num_classes=num_classes)
     module = build_module(spec)

@@ -165,6 +165,9 @@ def test_a_new_head_follows_from_the_classes(image_folder: MakeFolder, fetched: 
     same = image_folder(**dict.fromkeys("abcde", 3))
     plan, lines = planned(same, start="squeezenet1_1")
     assert not plan.new_head and lines == []
+    three = image_folder(same.parent / "three", x=3, y=3, z=3)
+    _, lines = planned(three, start="squeezenet1_1")
+    assert lines[0].startswith("the data has 3 classes (x, y, z), the model")
     plan, lines = planned(same, start="squeezenet1_1", new_head=True)
     assert plan.new_head and lines == []
     assert plan.model.record.class_names == tuple("abcde")
