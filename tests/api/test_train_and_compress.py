@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import squeezenet
+from squeezenet.api.compress import for_few_images
 from squeezenet.cli.app import run as cli
 from squeezenet.cli.compress import compress as compress_command
 from squeezenet.cli.train import train as train_command
+from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.errors import CheckpointError, QualityError, UsageError
 from squeezenet.progress import SilentProgress
 
@@ -105,6 +107,26 @@ def test_options_of_train_that_are_refused(
     with pytest.raises(UsageError, match=message):
         squeezenet.train("digits", out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "num_images", "divergence"),
+    [
+        (RateDistortionSettings(), None, 499, 0.01),
+        (RateDistortionSettings(), None, 500, 0.07),
+        (RateDistortionSettings(divergence=0.07), 0.07, 499, 0.07),
+        (RateDistortionSettings(target_bytes=9000), None, 499, 0.07),
+        (RateDistortionSettings(max_drop=1.0), None, 499, 0.07),
+    ],
+)
+def test_few_images_ask_for_less_divergence(
+    settings: RateDistortionSettings, asked: float | None, num_images: int, divergence: float
+) -> None:
+    said = Said()
+    assert for_few_images(settings, asked, num_images, said).divergence == divergence
+    assert said.lines == (
+        ["499 images are few, so the default is --divergence 0.01"] if divergence == 0.01 else []
+    )
 
 
 @pytest.mark.parametrize("method", ["rd", "deep-compression"])

@@ -104,8 +104,9 @@ def compress(
         float | None,
         Parameter(
             group=_RD,
-            help="Target KL divergence predicted by the quadratic model, in nats (default 0.07). "
-            "Measured KL is usually a third to a half of it.",
+            help="Target KL divergence predicted by the quadratic model, in nats (default 0.07, or "
+            "0.01 with fewer than 500 images). Measured KL is usually a third to a half of it; "
+            "with few images it is more.",
         ),
     ] = None,
     bits: Annotated[
