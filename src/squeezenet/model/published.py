@@ -148,6 +148,7 @@ def _download(url: str, part: Path, progress: Progress) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         if error.code == 416 and have:  # no bytes after those that we have: the hash decides
             return
         raise
