@@ -70,3 +70,9 @@ def test_wrong_use_of_a_float_model(float_model: squeezenet.OpenModel) -> None:
         float_model.predict(7)
     with pytest.raises(UsageError, match="the best 0 classes, expected at least 1"):
         float_model.predict(PIXELS, top=0)
+
+
+def test_a_model_says_what_it_is() -> None:
+    said = repr(squeezenet.open_model("default"))
+    assert said.startswith("OpenModel('") and len(said) < 300
+    assert said.endswith("cifar10.sqz', squeezenet_cifar, 10 classes, 89,981 bytes, integer)")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from squeezenet.images.inputs import ImageInput
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class OpenModel:
     """A model that is ready to run.
 
@@ -42,6 +42,13 @@ class OpenModel:
     source: SourceFile
     arithmetic: Literal["integer", "float32"]
     classifier: Classifier | None = None
+
+    def __repr__(self) -> str:
+        spec, path = self.record.spec, str(self.source.path)
+        return (
+            f"OpenModel({path!r}, {spec.name}, {spec.num_classes} classes, "
+            f"{self.source.num_bytes:,} bytes, {self.arithmetic})"
+        )
 
     @property
     def file_bytes(self) -> int:
