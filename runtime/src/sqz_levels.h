@@ -2,7 +2,7 @@
  *
  * "A layer's levels are coded output channel by output channel, each I x H x W." A level is
  * coded as "is it zero", its sign, the number of bits of its magnitude, and the bits below the
- * highest. The contexts were chosen by measurement: spec/DESIGN.md. */
+ * highest. The contexts were chosen by measurement: docs/experiments. */
 #ifndef SQZ_LEVELS_H
 #define SQZ_LEVELS_H
 

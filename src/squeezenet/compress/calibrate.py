@@ -23,7 +23,8 @@ from squeezenet.reference.float_interpreter import FloatInterpreter
 
 CALIBRATION_IMAGES = 200
 """Drawn from the whole set. The first 200 of a sorted set are of few classes: on those, 8-bit
-activations cost the ImageNet network 0.0069 nats, on 200 drawn from all 0.0051 (spec/DESIGN.md)."""
+activations cost the ImageNet network 0.0069 nats, on 200 drawn from all 0.0051
+(docs/experiments)."""
 VALUES_PER_IMAGE = 4096
 """Values of a tensor that each image contributes, about. It bounds memory; not measured."""
 RANGE_SHARES = np.geomspace(0.25, 1.0, 29)

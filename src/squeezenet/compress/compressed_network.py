@@ -43,7 +43,7 @@ class CompressedNetwork(nn.Module):
             state[f"{conv.key}.weight"] = self.weight(key)
             state[f"{conv.key}.bias"] = self.bias(key)
         # Batch normalisation is folded. Dropout is off: beside a KL divergence of 0.04 nats from
-        # the original, it alone made 0.7 nats (spec/DESIGN.md).
+        # the original, it alone made 0.7 nats (docs/experiments).
         network = self._network[0].to(x_NCHW.device).eval()
         result: torch.Tensor = functional_call(network, state, (x_NCHW,))
         return result

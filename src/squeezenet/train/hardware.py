@@ -67,7 +67,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep freed memory instead of returning it to the kernel.
 
     Large activations are freed at every step. Mapping their pages again costs a third of a step's
-    time on a CPU (85 instead of 130 images/s, spec/DESIGN.md). Without glibc this does nothing.
+    time on a CPU (85 instead of 130 images/s, docs/experiments). Without glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

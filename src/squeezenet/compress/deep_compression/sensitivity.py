@@ -22,7 +22,7 @@ DENSITIES = (0.1, 0.15, 0.2, 0.25, 0.33, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 """Candidate densities, over the range of the paper's tables."""
 MAX_TOTAL_DROP_BUDGETS = 20
 """Budgets that all layers together may cost before retraining. Without this limit, budgets of 1
-point cost squeezenet_tiny 9 points after retraining (spec/DESIGN.md)."""
+point cost squeezenet_tiny 9 points after retraining (docs/experiments)."""
 _BATCH_SIZE = 64
 
 

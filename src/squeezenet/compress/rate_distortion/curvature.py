@@ -62,7 +62,7 @@ def measure_curvature(
     """Run images forward and back; return each convolution's curvature by its name.
 
     ``mirrored``: each image counts as it is and mirrored. With 640 photographs that lowered the
-    measured KL by 8% at equal bytes (spec/DESIGN.md).
+    measured KL by 8% at equal bytes (docs/experiments).
     ``check`` is called after every batch and may raise.
     """
     module = model.module.eval()

@@ -4,7 +4,7 @@ The outputs of the largest errors are rounded first and stay. The others are tra
 network predicts as the original again. In the end only the errors of the last few outputs are left
 uncompensated. The paper goes by weights; here it goes by outputs, since each has a trellis of its
 own. On CIFAR-10 at 90,000 bytes the KL divergence goes from 0.071 to 0.031 nats, where scale and
-bias correction alone come to 0.040 (spec/DESIGN.md).
+bias correction alone come to 0.040 (docs/experiments).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARTS = ((0.5, 0.4), (0.75, 0.3), (0.9, 0.3))
 """Per part: share of the outputs that are rounded, share of the steps that are then trained."""
 BATCH_AND_RATE = {False: (32, 0.005), True: (128, 0.005)}
 """Batch size and Adam's learning rate, in levels per step; True: ``FULL_TRAINING_IMAGES`` or more.
-Rate 0.015 is worse: KL 0.049 instead of 0.045 after the first part (spec/DESIGN.md)."""
+Rate 0.015 is worse: KL 0.049 instead of 0.045 after the first part (docs/experiments)."""
 MAX_EPOCHS = {False: 15, True: 30}
 """Keys as above. On 640 photographs, 15 epochs lowered the divergence of others, 30 did not."""
 TEMPERATURE = 3.0

@@ -28,7 +28,7 @@ from squeezenet.compress.rate_distortion.trellis_rounding import (
 SCALE_FACTOR = 0.46
 """Scale on the trellis, as a share of the balanced grid spacing; twice as much without a trellis.
 The predicted KL at equal bytes is within 1% at 0.42 and 0.51, and 3.5% higher at 0.58
-(spec/DESIGN.md)."""
+(docs/experiments)."""
 MAX_START_LEVEL = 115
 """A scale is at least the largest weight over this, which leaves error feedback room below 127."""
 MOMENT_MIX = 0.35
@@ -37,11 +37,11 @@ put its errors into those they do not: the last layer did. Measured KL at equal 
 differ by 1%, and 0.5 is 3% lower to 11% higher (docs/experiments/trellis_and_rounding.md)."""
 MEAN_CURVATURE_MIX = 0.85
 """Share of the layer's mean in each output's curvature, which few images measure badly. 0.4 has 12%
-more measured KL at equal bytes, 0.7 has 2% more (spec/DESIGN.md)."""
+more measured KL at equal bytes, 0.7 has 2% more (docs/experiments)."""
 OUTPUT_SHRINKAGE = 0.5
 """Shrinkage of the output Fisher's off-diagonal entries (0 = trust fully). One matrix for all
 images overstates them. On CIFAR-10: KL 0.042 at 0.5, 0.048 at 0.3, 0.083 at 0.1, 0.073 at 1
-(spec/DESIGN.md)."""
+(docs/experiments)."""
 MIN_CURVATURE = 1e-3
 """Smallest curvature of an output, as a share of the layer's mean."""
 DEAD_ZONE = 0.65

@@ -30,7 +30,7 @@ from squeezenet.compress.rate_distortion.quantized_network import (
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
 
 NUM_ROUNDS = 3
-"""Rounds of rounding. With six or ten the predicted KL is the same (spec/DESIGN.md)."""
+"""Rounds of rounding. With six or ten the predicted KL is the same (docs/experiments)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +49,7 @@ class LevelSearch:
         self.weights = weights
         self._layers = {
             # The first layer has no trellis: its small levels let the integer kernels add up
-            # faster, and it does most of the work per weight (spec/DESIGN.md).
+            # faster, and it does most of the work per weight (docs/experiments).
             conv.name: LayerSearch(
                 conv, conv.source != graph.input, *weights[conv.name], curvatures[conv.name]
             )

@@ -2,7 +2,7 @@
 
 Where labels teach and images are many, a full training finds a network of few weights that rounds
 better. As many weights stay as rounding the original leaves, spread by LAMP. On CIFAR-10 at 90,000
-bytes: 0.2 points of top-1 lost, where incremental quantization had lost 0.8 (spec/DESIGN.md).
+bytes: 0.2 points of top-1 lost, where incremental quantization had lost 0.8 (docs/experiments).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_EPOCHS = 40
 (docs/experiments/rate_distortion_cifar10.md)."""
 UNNORMALISED_RATE = 0.1
 """Factor on the recipe's learning rate for networks without batch normalisation. Recipes are for
-networks with it. Not measured (spec/DESIGN.md)."""
+networks with it. Not measured (docs/experiments)."""
 
 
 def load_density(session: Session) -> float | None:

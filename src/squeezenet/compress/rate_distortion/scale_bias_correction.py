@@ -43,7 +43,7 @@ ImageNet, where 3 raises the divergence."""
 MEAN_CURVATURE_MIX = 0.5
 """Share of the layer's mean in the curvature that damping goes by. An output that hardly any image
 needs has next to none of its own, and would be moved at random: a scale of the ImageNet network was
-once halved, which made a sixth of the divergence (spec/DESIGN.md)."""
+once halved, which made a sixth of the divergence (docs/experiments)."""
 MIN_CURVATURE = 1e-12
 """Smallest curvature, as a share of the largest. It keeps divisors above 0."""
 MAX_SCALE_CHANGE = 0.5

@@ -30,7 +30,7 @@ from squeezenet.train.stop import StopSignals
 
 HELD_OUT_SHARE, MAX_HELD_OUT = 0.2, 500
 """Share and number of the images that choose between candidates. A KL divergence on some hundred
-images is known to a few percent (spec/DESIGN.md)."""
+images is known to a few percent (docs/experiments)."""
 
 
 class Session:

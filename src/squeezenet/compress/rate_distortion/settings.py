@@ -42,7 +42,7 @@ EFFORT_PRESETS: Mapping[Effort, EffortPreset] = {
         retraining_steps=8000,
     ),
 }
-"""Widths by distortion per second of rounding (spec/DESIGN.md): 8 survivors and 17 scales have a
+"""Widths by distortion per second of rounding (docs/experiments): 8 survivors and 17 scales have a
 tenth less distortion than 8 and one, in 12 times the time. A second correction pass brought 1%. At
 1/30 of CIFAR-10's bytes, 12,000 training steps are no better than 6,000."""
 

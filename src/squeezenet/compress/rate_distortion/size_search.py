@@ -29,7 +29,7 @@ GROWTH = 4.0
 """Factor of the divergence while only one end of the range is known."""
 NUM_BISECTIONS, NUM_ROUGH_BISECTIONS = 9, 6
 """Tries with the narrowest rounding: where no wider one follows, and where one does. Nine leave
-sizes 0.1% to 2% under the target, six and the refinements 0.02% to 0.1% (spec/DESIGN.md)."""
+sizes 0.1% to 2% under the target, six and the refinements 0.02% to 0.1% (docs/experiments)."""
 NUM_REFINEMENTS = 3
 """Tries as wide as the file's rounding. One to three do; more follow only if none is accepted."""
 MARGIN = 0.0005

@@ -107,7 +107,7 @@ class SearchWidth:
 
 NARROWEST = SearchWidth(survivors=1, scales=1)
 """Finds sizes in a fraction of the time. They are within 0.2% on the ImageNet network, and up to 3%
-too large on CIFAR-10's (spec/DESIGN.md)."""
+too large on CIFAR-10's (docs/experiments)."""
 
 
 def round_layer(
