@@ -1,4 +1,4 @@
-"""The command line with published weights that are bytes of our own making, as a mirror has them."""
+"""The command line with published weights that are bytes of our own making, on a mirror."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NEIGHBOURS = {"notes.txt": b"precious", ".notes.txt.abc.tmp": b"precious too"}
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """``command`` runs in a folder with the inputs of ``prepare``; ``results`` reads what counts."""
+    """``command`` runs in a folder that ``prepare`` fills; ``results`` reads what counts."""
 
     name: str
     command: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A few of the faults of ``python -m tests.faults``; and each allocation of our own C fails once."""
+"""A few of the faults of ``python -m tests.faults``; each allocation of our own C fails once."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def test_each_allocation_of_our_c_fails_once(library: Path, tmp_path: Path) -> N
     num_allocations = int((tmp_path / "count").read_text()) // 2
     assert num_allocations > 10
     for number in range(1, num_allocations + 1):
-        assert outcome(number) == "1 1 True", f"allocation {number} of {num_allocations}"
+        # One call fails, or does without: with one thread where a second has no memory.
+        found = outcome(number)
+        assert found in ("1 1 True", "0 1 True"), f"allocation {number} of {num_allocations}"
 
 
 @pytest.mark.slow
