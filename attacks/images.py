@@ -69,7 +69,7 @@ def attacks() -> list[Attack]:
             goal="endless work by a folder with twenty links to itself, twenty more in each",
             defence="links are followed, each real folder once",
             make=_loops,
-            message="20 link to a folder that is used already",
+            message='"link to a folder that is used already": 20',
             exit_code=0,
         ),
         Attack(
@@ -132,7 +132,7 @@ def _loops(folder: Path) -> list[str]:
     (pictures / "0.png").write_bytes(_png(8, 8, bytes(72)))
     for i in range(20):
         (pictures / f"loop{i}").symlink_to(pictures)
-    return ["predict", _MODEL, str(pictures)]
+    return ["predict", _MODEL, str(pictures), "--json"]
 
 
 def _long(folder: Path) -> list[str]:

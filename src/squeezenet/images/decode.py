@@ -196,6 +196,8 @@ def _one_line_errors(name: str) -> Iterator[None]:
             yield
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too many pixels for Pillow ({error})") from None
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Exception as error:
