@@ -78,3 +78,19 @@ def test_the_head_predicts_as_the_regression(make: object, num_classes: int) -> 
     first = {key: module.state_dict()[key].clone() for key in changed}
     fit_head(model, batches, balance=True)
     assert all(module.state_dict()[key].equal(first[key]) for key in changed)
+
+
+def test_balance_gives_rare_classes_the_weight_of_the_others() -> None:
+    spec = dataclasses.replace(preset("squeezenet_cifar"), num_classes=5)
+    rare = {}
+    for balance in (False, True):
+        module = build_module(spec)
+        initialise(module, spec, "he", 0)
+        model = LoadedModel(record=record_of(spec), module=module)
+        images = coloured(5, 60, 32)
+        batches = EvalBatches(images, model.record.preprocessing, workers=0)
+        fit_head(model, batches, balance=balance)
+        logits_NK = from_pixels(model.logits, model.record.preprocessing)(images.pixels_NHWC)
+        # The last class has three times the images of another.
+        rare[balance] = float((logits_NK[:, 0] - logits_NK[:, 4]).mean())
+    assert rare[True] > rare[False]

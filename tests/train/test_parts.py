@@ -31,7 +31,7 @@ from squeezenet.train.fit import Fit, FitOptions, FitResult
 from squeezenet.train.hardware import Hardware, choose_hardware, keep_freed_memory
 from squeezenet.train.metrics import MetricsLog
 from squeezenet.train.plan import TrainingPlan, TrainOptions
-from squeezenet.train.recipe import RECIPES, Recipe, recipe_named
+from squeezenet.train.recipe import MIN_BATCH_SIZE, RECIPES, Recipe, recipe_named
 from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.schedule import learning_rate_factor
 from squeezenet.train.start import DefaultStart, NetworkChoice
@@ -89,6 +89,8 @@ def test_the_papers_protocol() -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0.0, expected above 0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"matrix_rate": 0.0}, "matrix_rate is 0.0, expected above 0"),
+        ({"matrix_rate": -1.0}, "matrix_rate is -1.0, expected above 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0, expected above 0"),
         ({"momentum": 1.0}, "momentum is 1.0, expected 0 <= momentum < 1"),
         ({"momentum": -0.1}, "momentum is -0.1"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
@@ -446,5 +448,5 @@ def test_a_small_set_gets_smaller_batches() -> None:
     assert recipe.for_set_of(2048) == recipe
     small = recipe.for_set_of(2047)
     assert (small.batch_size, small.learning_rate, small.matrix_rate) == (64, 0.05, 0.02)
-    assert recipe.for_set_of(1).batch_size == 16
+    assert recipe.for_set_of(1).batch_size == MIN_BATCH_SIZE == 16
     assert dataclasses.replace(recipe, batch_size=20).for_set_of(1).batch_size == 20

@@ -5,11 +5,12 @@
     python tools/mutation --mutant ID              one: its diff, its tests, what they say
 
 **What runs.** A mutant of ``compress`` meets ``tests/compress``, and so on (``--tests`` names
-others). Of these it meets the tests that run its line, fast ones first, until one fails. Tests that
-are marked slow are left out, and those over ``--max-test-seconds``. Tests are measured in processor
-time, so other work on the machine changes nothing. A test that hangs is stopped: its limit is four
-times its usual time plus ten seconds, of which half must be spent computing. One that only waits is
-stopped after four times the limit. The mutant then counts as killed.
+others). Of these it meets the tests that run its line, or name the constant that it is in, fast ones
+first, until one fails. Tests that are marked slow are left out, and those over
+``--max-test-seconds``. Tests are measured in processor time, so other work on the machine changes
+nothing. A test that hangs is stopped: its limit is four times its usual time plus ten seconds, of
+which half must be spent computing. One that only waits is stopped after four times the limit. The
+mutant then counts as killed.
 
 Each mutant runs in a forked process that has torch imported already. No file of the checkout
 changes: an import hook serves the mutated text. Programs that tests start load the mutant too

@@ -55,7 +55,7 @@ class Reach:
 
         In a function: those that run its statement. In code that runs at import (constants, class
         bodies, defaults, decorators): those that run any function of the module, or a statement
-        anywhere that mentions what the code defines.
+        anywhere that mentions what the code defines, or that mention it themselves.
         """
         line, end = mutant.span[0][0], mutant.span[1][0]
         statement = _innermost_statement(mutant.path, line)
@@ -66,6 +66,8 @@ class Reach:
             for module, first, last in _mentions(frozenset(statement.names), mutant.path):
                 for each in range(first, last + 1):
                     found |= self.lines.get(module, {}).get(each, set())
+            names = frozenset(statement.names)
+            found |= {test for test in self.tests if names & _words_of_test(test)}
         chosen = [self.tests[name] for name in found if self.tests[name].seconds <= max_seconds]
         return in_order(chosen)
 
@@ -251,6 +253,16 @@ def _defined(node: ast.stmt) -> list[str]:
 @functools.cache
 def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
+def _words_of_test(name: str) -> frozenset[str]:
+    """Return the names that a test's function mentions."""
+    file, _, rest = name.partition("::")
+    function = rest.partition("[")[0].rpartition("::")[2]
+    nodes = ast.walk(_parsed(ROOT / file))
+    bodies = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == function]
+    return frozenset().union(*map(_words, bodies))
 
 
 @functools.cache

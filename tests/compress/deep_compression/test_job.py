@@ -116,6 +116,24 @@ def test_the_most_bits_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         deep._cluster(job, DeepCompressionSettings(target_bytes=199), student, graph)
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_labels_teach_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: bool
+) -> None:
+    taught: list[Any] = []
+
+    def retraining(**options: Any) -> None:
+        taught.append(options["labelled"])
+        raise QualityError("enough")
+
+    model = untrained_model()
+    job = job_of(model, tmp_path, images=digit_images(model, labelled=labelled))
+    monkeypatch.setattr(deep, "Retraining", retraining)
+    with pytest.raises(QualityError, match="enough"):
+        deep.compress_deep(job, DeepCompressionSettings(density=0.5))
+    assert taught == [job.images.retrain if labelled else None]
+
+
 def test_recipes_of_the_stages(tmp_path: Path) -> None:
     job = job_of(untrained_model(), tmp_path)
     settings = DeepCompressionSettings(learning_rate=0.5)
