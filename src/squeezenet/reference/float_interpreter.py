@@ -10,6 +10,7 @@ channels of a group; K classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -52,9 +53,14 @@ class FloatInterpreter:
                 self._dead_before[last + 1].append(name)
         targets = [op.target for op in self._graph.operations]
         self._written_after = [set(targets[i + 1 :]) for i in range(len(targets))]
-        self._weights = {
+        self._layers = model.layers
+
+    @cached_property
+    def _weights(self) -> dict[str, tuple[Float32Array, Float32Array]]:
+        """Weights (O, K) and biases by layer, made at the first run: they take four bytes each."""
+        return {
             layer.name: (layer.weights.dequantize().reshape(len(layer.bias_O), -1), layer.bias_O)
-            for layer in model.layers
+            for layer in self._layers
         }
 
     def logits(self, pixels_NHWC: Pixels) -> Float32Array:
