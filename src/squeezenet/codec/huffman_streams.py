@@ -143,7 +143,7 @@ def _gap_symbols(positions: npt.NDArray[np.int64]) -> UInt8Array:
 
 def _stream(symbols: UInt8Array, alphabet: int) -> tuple[bytes, int]:
     """Return code lengths and coded symbols, and the number of bits of the latter."""
-    frequencies = np.bincount(symbols, minlength=alphabet).astype(np.int64)
+    frequencies = huffman_codes.frequencies(symbols, alphabet)
     lengths = huffman_codes.code_lengths(frequencies)
     data = huffman_codes.encode(symbols, lengths)
     nibbles = lengths[0::2] | (lengths[1::2] << 4)
