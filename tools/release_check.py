@@ -218,7 +218,7 @@ class Release:
         if env.has("torch"):
             raise CheckError("the light install brings torch")
         env.run("squeezenet", "predict", "pictures/cat/0.png")
-        env.run("python", str(self._work / "tree" / "spec" / "vectors" / "golden.py"))
+        env.run("python", str(self._work / "tree" / "spec" / "tools" / "golden.py"))
         return env
 
     def _copy_of_tracked_files(self) -> Path:
