@@ -48,13 +48,12 @@ def _usable(stream: TextIO | None, *, must_arrive: bool) -> TextIO:
         return stream
     stream.flush()
     raw = _Raw(getattr(buffer, "raw", buffer), must_arrive=must_arrive)
-    # File names and class names may hold anything.
+    unbuffered = bool(getattr(stream, "write_through", False))  # python -u
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
-        errors="backslashreplace",
-        line_buffering=not must_arrive or stream.isatty(),
-        write_through=bool(getattr(stream, "write_through", False)),
+        errors="backslashreplace",  # file names and class names may hold anything
+        line_buffering=not must_arrive or unbuffered or stream.isatty(),
     )
 
 

@@ -32,6 +32,8 @@ from squeezenet.images.preprocess import normalise
 from squeezenet.reference.windows import columns, max_pool
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
+_MAX_WINDOW_VALUES = 1 << 24
+"""Most values of kernel windows at a time, 64 MB: nine times those of SqueezeNet v1.0."""
 
 
 class FloatInterpreter:
@@ -103,19 +105,28 @@ class FloatInterpreter:
 def convolve(
     x_CHW: Float32Array, w_OK: Float32Array, bias_O: Float32Array, op: Conv, out_OHW: Float32Array
 ) -> None:
-    """Compute a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * kernel width."""
+    """Compute a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * kernel width.
+
+    Where windows would take much memory, some rows of the output are computed at a time.
+    """
     if op.padding:
         pad = (op.padding, op.padding)
         x_CHW = np.pad(x_CHW, ((0, 0), pad, pad))
     num_out = op.out_channels // op.groups
     num_in = op.in_channels // op.groups
+    _, height, width = out_OHW.shape
+    step = max(1, _MAX_WINDOW_VALUES // (w_OK.shape[1] * width))
     for group in range(op.groups):
-        rows = slice(group * num_out, (group + 1) * num_out)
-        y = w_OK[rows] @ columns(x_CHW[group * num_in : (group + 1) * num_in], op)
-        y += bias_O[rows, None]
-        if op.relu:
-            np.maximum(y, 0, out=y)
-        out_OHW[rows] = y.reshape(num_out, *out_OHW.shape[1:])
+        channels = slice(group * num_out, (group + 1) * num_out)
+        x_IHW = x_CHW[group * num_in : (group + 1) * num_in]
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            last = (bottom - 1) * op.stride + op.kernel[0]
+            y = w_OK[channels] @ columns(x_IHW[:, top * op.stride : last], op)
+            y += bias_O[channels, None]
+            if op.relu:
+                np.maximum(y, 0, out=y)
+            out_OHW[channels, top:bottom] = y.reshape(num_out, bottom - top, width)
 
 
 def local_response_norm(x_CHW: Float32Array, op: LocalResponseNorm) -> Float32Array:
