@@ -167,7 +167,7 @@ def test_refused(server: Server, tmp_path: Path, status: int) -> None:
     server.status = status
     with pytest.raises(FetchError, match=f"the server answered {status}"):
         fetch(weights(server), tmp_path)
-    assert len(server.ranges) == 1
+    assert len(server.ranges) == 1 and not list(tmp_path.iterdir())
 
 
 def test_mirror(server: Server, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_length_that_is_too_large_is_not_downloaded(
     server.headers["Content-Length"] = length
     with pytest.raises(FetchError, match=f"expected at most {MAX_BYTES:,}"):
         fetch(weights(server), tmp_path)
-    assert (tmp_path / "w.bin.part").stat().st_size == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_lengths_that_lie(server: Server, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_an_endless_answer_is_cut_off(server: Server, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=f"bytes or more, expected at most {MAX_BYTES:,}"):
         fetch(weights(server), tmp_path)
     assert len(server.ranges) == 1
-    assert (tmp_path / "w.bin.part").stat().st_size == 0
+    assert not list(tmp_path.iterdir())
     assert server.sent_bytes < 4 * MAX_BYTES
 
 
@@ -424,7 +424,7 @@ def test_nothing_is_written_through_links(
 
 def test_two_at_once(server: Server, tmp_path: Path) -> None:
     """The second waits for the first, and downloads nothing."""
-    server.pause_s = 0.5
+    server.pause_s = 1.0
     found: list[Path] = []
     progress = Lines()
     threads = [
@@ -440,7 +440,7 @@ def test_two_at_once(server: Server, tmp_path: Path) -> None:
     assert found == [tmp_path / "w.bin"] * 3 and found[0].read_bytes() == CONTENT
     assert list(tmp_path.iterdir()) == [tmp_path / "w.bin"]
     if os.name != "nt":
-        assert len(server.ranges) == 1 and len(progress.lines) == 2
+        assert len(server.ranges) == 1 and len(progress.lines) <= 2
 
 
 def test_a_full_disk_is_said(

@@ -130,7 +130,12 @@ def fetch(
         if _is_there(weights, target, progress):  # another process has just brought it
             part_path.unlink()
             return target
-        download(url, part, weights.file_name, weights.max_bytes, progress)
+        try:
+            download(url, part, weights.file_name, weights.max_bytes, progress)
+        except FetchError:
+            if not part.seek(0, os.SEEK_END):
+                part_path.unlink()
+            raise
         found = _content_of(part)
         fault = _fault(weights, target, found)
         if fault is not None:
