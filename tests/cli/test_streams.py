@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,23 @@ def test_a_missing_descriptor_is_never_that_of_a_file(picture: Path) -> None:
     done = shell(f'{sys.executable} -c "{program}" 2>&-', picture.parent)
     assert done.returncode > 2
     assert (picture.parent / "opened").read_bytes() == b""
+
+
+@needs_posix
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_training_without_streams(
+    image_folder: Callable[..., Path], tmp_path: Path, closed: str
+) -> None:
+    """With worker processes and a report; no file has got a message."""
+    data = image_folder(cat=4, dog=4)
+    options = "--arch squeezenet_tiny --max-steps 2 --threads 1 --workers 1 --out run"
+    done = shell(f"$S train {data} {options} {closed}", tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    run = tmp_path / "run"
+    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        assert isinstance(json.loads(line), dict)
+    assert json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert (run / "report" / "MODEL_CARD.md").is_file()
 
 
 def test_streams_that_do_not_exist(picture: Path) -> None:
