@@ -367,7 +367,7 @@ def test_wrong_use(tmp_path: Path, tiny_record: ModelRecord) -> None:
         (np.zeros((4, 4, 3)), "image: found floats in 0..1 (float64 (4, 4, 3)), expected"),
         (
             np.zeros((4, 4, 4), np.uint8),
-            "image: found four channels, as RGB with alpha (uint8 (4, 4, 4)), expected",
+            "image: found four channels, as RGBA (uint8 (4, 4, 4)), expected",
         ),
         (np.zeros((0, 4, 3), np.uint8), "image: found no pixels (uint8 (0, 4, 3)), expected"),
         (np.zeros((2, 4, 4, 3), np.uint8), "pass list(array) for a batch"),

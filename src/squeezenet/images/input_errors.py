@@ -17,7 +17,7 @@ ACCEPTED = (
     "or a uint8 array (H, W, 3) or (H, W)"
 )
 """What ``images.inputs`` takes, for messages."""
-_WITH_ALPHA = "four channels, as RGB with alpha"
+_WITH_ALPHA = "four channels, as RGBA"
 _PIXELS = "pixels as uint8 0 to 255, (H, W, 3) in RGB or (H, W) in grey"
 
 

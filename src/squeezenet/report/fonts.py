@@ -7,14 +7,14 @@ so that its name cannot be taken for another one.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
 
 _DEFAULT = "DejaVu Sans"
 """matplotlib's own font, the first of its family sans-serif."""
+_NORMAL_WEIGHT = 400
 _UNUSABLE = ("Last Resort",)
 """Fonts that have a box for every character."""
 _LIKELY = ("noto sans", "cjk", "noto", "unicode", "wenquanyi", "droid", "gothic", "hei", "sans")
@@ -49,13 +49,14 @@ def fonts_for(names: Iterable[str]) -> Fonts:
     """Choose among the installed fonts, as few as have the characters of ``names``."""
     missing = {c for name in names for c in name if _is_drawn(c)}
     families = ["sans-serif"]  # matplotlib's own font here, the viewer's in an SVG
-    for family, open_font in _installed():
+    for family, path in _installed():
         if not missing:
             break
-        found = _drawable(open_font, missing)
-        missing -= found
+        found = _drawable(path, missing)
         if found and family != _DEFAULT:
-            families.append(family)
+            found = _drawable(_chosen_file(family), found)
+            families += [family] * bool(found)
+        missing -= found
     return Fonts(families=tuple(families), missing=frozenset(missing))
 
 
@@ -65,32 +66,42 @@ def _is_drawn(character: str) -> bool:
     return not (character.isascii() or character.isspace() or selects)
 
 
-def _installed() -> Iterator[tuple[str, Callable[[], FT2Font]]]:
-    """Yield the upright fonts of normal weight: the default, then those with likely names."""
-    entries = {
-        entry.name: entry.fname
-        for entry in font_manager.fontManager.ttflist
-        if entry.style == "normal"
-        and str(entry.weight) in ("400", "normal", "regular", "350", "300")
-        and not entry.name.startswith(_UNUSABLE)
-    }
+def _installed() -> list[tuple[str, str]]:
+    """Return the families of upright fonts, each with a file: the default, then likely ones."""
+    files: dict[str, tuple[int, str]] = {}
+    for entry in font_manager.fontManager.ttflist:
+        if entry.style != "normal" or entry.name.startswith(_UNUSABLE):
+            continue
+        weight = font_manager.weight_dict.get(str(entry.weight), entry.weight)
+        distance = abs(weight - _NORMAL_WEIGHT) if isinstance(weight, int) else 0
+        files[entry.name] = min(
+            files.get(entry.name, (distance, entry.fname)), (distance, entry.fname)
+        )
 
-    def rank(name: str) -> tuple[int, str]:
-        places = (i for i, word in enumerate(_LIKELY) if word in name.lower())
-        return -1 if name == _DEFAULT else next(places, len(_LIKELY)), name
+    def rank(family: str) -> tuple[int, str]:
+        places = (i for i, word in enumerate(_LIKELY) if word in family.lower())
+        return -1 if family == _DEFAULT else next(places, len(_LIKELY)), family
 
-    for name in sorted(entries, key=rank):
-        yield name, lambda path=entries[name]: FT2Font(path)  # type: ignore[misc]
+    return [(family, files[family][1]) for family in sorted(files, key=rank)]
 
 
-def _drawable(open_font: Callable[[], FT2Font], characters: Iterable[str]) -> set[str]:
+def _chosen_file(family: str) -> str:
+    """Return the file that matplotlib draws a family with; "" if it is gone."""
+    properties = font_manager.FontProperties(family=[family])
+    try:
+        return font_manager.findfont(properties, fallback_to_default=False)
+    except ValueError:
+        return ""
+
+
+def _drawable(path: str, characters: Iterable[str]) -> set[str]:
     """Return those characters for which a font has a shape; fonts of coloured pictures have none.
 
     A font that cannot be read has nothing.
     """
     found = set()
     try:
-        font = open_font()
+        font = font_manager.get_font(path)
         font.set_size(12, 72)
         for character in characters:
             if font.get_char_index(ord(character)) and font.load_char(ord(character)).width > 0:
