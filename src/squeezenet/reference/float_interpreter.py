@@ -53,8 +53,7 @@ class FloatInterpreter:
         for name, (_, last) in lifetimes(self._graph).items():
             if last + 1 < len(self._dead_before):
                 self._dead_before[last + 1].append(name)
-        targets = [op.target for op in self._graph.operations]
-        self._written_after = [set(targets[i + 1 :]) for i in range(len(targets))]
+        self._last_write = {op.target: i for i, op in enumerate(self._graph.operations)}
         self._layers = model.layers
 
     @cached_property
@@ -97,7 +96,7 @@ class FloatInterpreter:
             else:
                 assert isinstance(op, GlobalAveragePool)
                 values[op.target] = x_CHW.mean(axis=(1, 2), keepdims=True)
-            if self._observe is not None and op.target not in self._written_after[i]:
+            if self._observe is not None and self._last_write[op.target] == i:
                 self._observe(op.target, values[op.target])
         return values[graph.output].reshape(-1)
 
