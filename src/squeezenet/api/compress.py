@@ -19,6 +19,7 @@ from squeezenet.codec.model_kinds import model_path
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def compress(
     checkpoint_every: float = 60.0,
     strict: bool = False,
     workers: int | None = None,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+    max_memory: str = DEFAULT_MAX_MEMORY,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Compress a model into the ``.sqz`` file ``out``, and measure that file.
@@ -72,7 +75,8 @@ def compress(
     predictions): a folder, or the word ``digits``. ``val`` has labelled images to measure with, by
     default a part of the others. The same call goes on with what was interrupted. Options are
     those of ``squeezenet compress``; messages name them as a command line does: ``--max-drop`` is
-    ``max_drop``. ``workers``, ``threads`` and ``progress`` are as in ``train``.
+    ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and ``progress`` are as
+    in ``train``.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.
@@ -90,6 +94,7 @@ def compress(
     require_output(file, source, (".sqz",))
     require_seed(seed)
     require_workers(workers)
+    limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
@@ -113,6 +118,8 @@ def compress(
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.sets import require_readable_classes
+    from squeezenet.images.walk import log_findings
     from squeezenet.model.load import load_model
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
@@ -121,8 +128,16 @@ def compress(
     progress = progress or SilentProgress()
     loaded = load_model(source, arch)
     images = open_compression_images(
-        loaded.record, data=_word(data), calib=_word(calib), val=_word(val), seed=seed
+        loaded.record,
+        data=_word(data),
+        calib=_word(calib),
+        val=_word(val),
+        seed=seed,
+        limits=limits,
     )
+    log_findings(images.findings, progress)
+    if images.labelled:
+        require_readable_classes(images.retrain)
     settings = for_few_images(settings, divergence, len(images.retrain), progress)
     require_reachable(loaded.record, images, settings, max_drop)
     bad = BadImages(strict=strict, report=progress.log)
@@ -142,7 +157,7 @@ def compress(
             progress=progress,
         ),
     )
-    return dataclasses.replace(report, skipped=bad.count)
+    return dataclasses.replace(report, skipped=bad.count, findings=images.findings)
 
 
 def _settings(

@@ -17,11 +17,13 @@ from squeezenet.api.options import (
 from squeezenet.codec.model_kinds import BEST_WEIGHTS, DEFAULT, model_path
 from squeezenet.errors import SqueezeNetError
 from squeezenet.extras import require_extra
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from squeezenet.data.sources import TrainingData
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.walk import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class TrainResult:
     ``out`` is the run folder, which ``open_model`` and ``compress`` take as a model. ``best_top1``
     and ``last_top1`` are percent of the ``val_images`` held out, after ``best_epoch`` and at the
     end. ``from_`` is the model that was fine-tuned, with ``new_head`` if its last layer was learned
-    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read.
+    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read, and
+    ``findings`` has the files of the data that are no pictures.
     """
 
     out: Path
@@ -50,6 +53,7 @@ class TrainResult:
     val_images: int
     classes: int
     skipped: int
+    findings: Findings
 
     @property
     def weights(self) -> Path:
@@ -91,6 +95,8 @@ def train(
     keep_checkpoints: bool = False,
     strict: bool = False,
     workers: int | None = None,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+    max_memory: str = DEFAULT_MAX_MEMORY,
     report: bool = True,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -106,7 +112,8 @@ def train(
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
-    process. ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
+    process. ``max_pixels`` and ``max_memory`` (``500M``, ``2G``) bound what one image may take.
+    ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
     ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
     does.
 
@@ -122,6 +129,7 @@ def train(
     require_extra("train", "training")
     require_seed(seed)
     require_workers(workers)
+    limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
     from squeezenet.images.bad import BadImages
     from squeezenet.train.fit import FitOptions
@@ -156,7 +164,7 @@ def train(
         bad=bad,
         progress=progress,
     )
-    plan = plan_training(str(data), options, progress)
+    plan = plan_training(str(data), options, progress, limits)
     if out is None:
         out = default_run_folder(str(data))
         progress.log(f"no --out: the run is in {out}")
@@ -167,7 +175,7 @@ def train(
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
     fields = {name: value for name, value in measured.items() if name in known}
-    return TrainResult(out=run, skipped=bad.count, **fields)
+    return TrainResult(out=run, skipped=bad.count, findings=plan.data.findings, **fields)
 
 
 def _draw_report(

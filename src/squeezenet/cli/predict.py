@@ -6,8 +6,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.options import ArchOption, JsonOption, StrictOption
+from squeezenet.cli.options import (
+    ArchOption,
+    JsonOption,
+    ListUnusedOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
+    StrictOption,
+)
 from squeezenet.cli.predict_images import Format, predict_images
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
 
 
 def predict(
@@ -35,6 +43,9 @@ def predict(
     ] = False,
     arch: ArchOption = None,
     strict: StrictOption = False,
+    max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
+    max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Name the class of each image, with probabilities."""
@@ -46,5 +57,8 @@ def predict(
         raw=raw,
         arch=arch,
         strict=strict,
+        max_pixels=max_pixels,
+        max_memory=max_memory,
+        list_unused=list_unused,
         json=json,
     )
