@@ -86,7 +86,8 @@ def confusion_png(folder: Path, spec: SqueezeNetSpec, *names: str) -> tuple[byte
         class_names=names,
         title="t",
     )
-    write_report(folder, measured(small_record(spec, *names), predicted), images, (), progress)
+    record = small_record(spec, *names)
+    write_report(folder, measured(record, predicted), images, progress=progress)
     image = Image.open(io.BytesIO((folder / "confusion.png").read_bytes()))
     return image.convert("RGB").tobytes(), progress.lines
 

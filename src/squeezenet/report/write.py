@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.figure import Figure
 
+from squeezenet.arch.record import ModelRecord
 from squeezenet.evaluation.metrics import score
 from squeezenet.files import remove_leftovers, write_bytes_atomically
 from squeezenet.images.sets import ImageSet
@@ -24,7 +25,7 @@ from squeezenet.report.figures import (
     training_curves,
 )
 from squeezenet.report.fonts import fonts_for
-from squeezenet.report.mistakes import confusions, worst_mistakes
+from squeezenet.report.mistakes import Confusions, Mistake, confusions, worst_mistakes
 
 CARD = "MODEL_CARD.md"
 _MAX_MISTAKES = 24
@@ -42,6 +43,7 @@ def write_report(
     measured: Measured,
     images: ImageSet,
     metrics: Sequence[dict[str, Any]] = (),
+    *,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the figures and the card; return their paths, the card first.
@@ -65,16 +67,9 @@ def _write(
     metrics: Sequence[dict[str, Any]],
     progress: Progress,
 ) -> list[Path]:
-    names, spec = list(measured.record.class_names), measured.record.spec
-    counted = confusions(measured.predicted)
+    spec, counted = measured.record.spec, confusions(measured.predicted)
     mistakes = worst_mistakes(measured.predicted, _MAX_MISTAKES)
-    drawn = {*named_classes(counted), *(k for m in mistakes for k in (m.label, m.predicted))}
-    fonts = fonts_for([spec.name, *(names[k] for k in drawn)])
-    if fonts.note:
-        progress.log(fonts.note)
-    rcParams["font.family"] = list(fonts.families)
-    for k in drawn:
-        names[k] = fonts.label(names[k], k)
+    names = _drawn_names(measured.record, counted, mistakes, progress)
     top1 = score(measured.predicted).top1
     about = f"{spec.name}, top-1 {top1:.1f}% on {len(measured.predicted.labels):,} images"
     figures: dict[str, Figure] = {}
@@ -95,6 +90,21 @@ def _write(
     card = model_card(measured, [path.name for path in paths if path.suffix == ".png"])
     write_bytes_atomically(folder / CARD, card.encode())
     return [folder / CARD, *paths]
+
+
+def _drawn_names(
+    record: ModelRecord, counted: Confusions, mistakes: Sequence[Mistake], progress: Progress
+) -> list[str]:
+    """Choose the fonts of the figures, and return what stands for each class in them."""
+    names = list(record.class_names)
+    drawn = {*named_classes(counted), *(k for m in mistakes for k in (m.label, m.predicted))}
+    fonts = fonts_for([record.spec.name, *(names[k] for k in drawn)])
+    if fonts.note:
+        progress.log(fonts.note)
+    rcParams["font.family"] = list(fonts.families)
+    for k in drawn:
+        names[k] = fonts.label(names[k], k)
+    return names
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
