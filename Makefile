@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-targets mutation wheel release-check lint bench clean
+.PHONY: setup demo test test-slow test-targets mutation wheel licences lock release-check lint bench clean
 
 setup: $(STAMP)
 
@@ -30,9 +30,17 @@ mutation: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
 	$(BIN)/python tools/mutation -j 2
 
-# The archive of the sources, and from it the wheel for this machine.
+# The archive of the sources, from it the wheel for this machine, and beside it its SBOM.
 wheel: setup
 	$(BIN)/python -m build --quiet --outdir dist .
+	$(BIN)/python tools/dependencies.py sbom dist/*.whl
+
+licences: setup
+	$(BIN)/python tools/dependencies.py licences
+
+# Hashes for constraints.txt, from PyPI.
+lock: setup
+	$(BIN)/python tools/lock_requirements.py
 
 # Both in fresh environments: light, [report], [train]; ARGUMENTS=--skip-train leaves torch out.
 release-check: setup

@@ -84,6 +84,31 @@ def _sqz() -> list[Attack]:
             make=_vector("labels_direction"),
             message="print",
         ),
+        Attack(
+            name="sqz: class that is a formula",
+            goal="a command of a spreadsheet that opens the predictions, by the name of a class",
+            defence="a cell of CSV that begins as a formula gets an apostrophe before it",
+            make=_formula,
+            message=",\"'=HYPERLINK(",
+            exit_code=0,
+        ),
+        Attack(
+            name="sqz: 65,536 classes",
+            goal="memory exhaustion by a confusion matrix of 32 GB from a file of 113 KB",
+            defence="only pairs of classes that occur are counted; the classes with most mistakes "
+            "are drawn",
+            make=_many_classes,
+            message="top-1",
+            exit_code=0,
+        ),
+        Attack(
+            name="sqz: weights that take no bytes",
+            goal="memory exhaustion by 116 million weights in a file of 47 KB",
+            defence="weights are unpacked to a byte each, once at a time, and measured in blocks",
+            make=_many_weights,
+            message="116,661,607",
+            exit_code=0,
+        ),
     ]
 
 
@@ -160,6 +185,84 @@ def _vector(name: str, command: str = "info") -> Callable[[Path], list[str]]:
         return [command, path, *([str(_picture(folder))] if command == "predict" else [])]
 
     return make
+
+
+def _formula(folder: Path) -> list[str]:
+    import dataclasses
+
+    from squeezenet.codec.container import encode, read_sqz
+
+    model = read_sqz(VECTORS / "accept" / "folded.sqz")
+    names = tuple(f'=HYPERLINK("x{i}","y")' for i in range(model.record.spec.num_classes))
+    record = dataclasses.replace(model.record, class_names=names, class_ids=())
+    path = folder / "model.sqz"
+    path.write_bytes(encode(dataclasses.replace(model, record=record)))
+    return ["predict", str(path), str(_picture(folder)), "--format", "csv"]
+
+
+def _many_classes(folder: Path) -> list[str]:
+    from PIL import Image
+
+    path = folder / "model.sqz"
+    path.write_bytes(zero_model(width=1, num_classes=1 << 16))
+    for name in ("c0", "c1"):
+        (folder / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (8, 8), 80 * i).save(folder / "data" / name / f"{i}.png")
+    return ["report", str(path), str(folder / "data"), "--out", str(folder / "report")]
+
+
+def _many_weights(folder: Path) -> list[str]:
+    path = folder / "model.sqz"
+    path.write_bytes(zero_model(width=3600, num_classes=2))
+    return ["info", str(path)]
+
+
+def zero_model(*, width: int, num_classes: int) -> bytes:
+    """Return a .sqz whose weights are all zero, so that it is as small as a file can be.
+
+    Its one Fire module has a 3x3 convolution of ``width`` squared times 9 weights.
+    """
+    import numpy as np
+
+    from squeezenet.arch.graph import build_graph
+    from squeezenet.arch.preprocessing import default_preprocessing
+    from squeezenet.arch.quantized_tensors import scaled_tensors
+    from squeezenet.arch.record import ModelRecord
+    from squeezenet.arch.spec import ConvSpec, FireSpec, SqueezeNetSpec
+    from squeezenet.codec.container import encode
+    from squeezenet.codec.types import (
+        ActivationScale,
+        CompressedLayer,
+        CompressedModel,
+        LevelWeights,
+    )
+
+    spec = SqueezeNetSpec(
+        name="zeros",
+        stem=ConvSpec(out_channels=1, kernel=1),
+        fires=(FireSpec(s1x1=width, e1x1=1, e3x3=width),),
+        pools=(),
+        num_classes=num_classes,
+        input_channels=1,
+        input_size=(1, 1),
+    )
+    record = ModelRecord(
+        spec=spec,
+        preprocessing=default_preprocessing(spec),
+        class_names=tuple(f"c{i}" for i in range(num_classes)),
+    )
+    graph = build_graph(spec)
+    layers = []
+    for conv in graph.convs:
+        weights = LevelWeights(
+            levels_OIHW=np.zeros(conv.weight_shape, np.int8),
+            scales_O=np.full(conv.out_channels, 2.0**-20, np.float32),
+        )
+        bias_O = np.zeros(conv.out_channels, np.float32)
+        layers.append(CompressedLayer(name=conv.name, weights=weights, bias_O=bias_O))
+    scales = {name: ActivationScale(scale=1.0, zero_point=0) for name in scaled_tensors(graph)}
+    return encode(CompressedModel(record=record, layers=tuple(layers), activations=scales))
 
 
 def _picture(folder: Path) -> Path:

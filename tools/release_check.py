@@ -156,6 +156,13 @@ class Release:
             raise CheckError(f"files that only one wheel has: {sorted(names[0] ^ names[1])[:10]}")
         return f"{len(names[0])} files"
 
+    def sbom(self) -> str:
+        """The SBOM of the wheel, by the packages of this environment."""
+        tool = Path(__file__).with_name("dependencies.py")
+        call([sys.executable, str(tool), "sbom", str(self._wheel)])
+        (path,) = self._dist.glob("*.cdx.json")
+        return f"{path.name} {path.stat().st_size:,} bytes"
+
     def light(self) -> str:
         """Without extras: the API, ``predict``, ``eval``, ``info`` and the golden files."""
         env = self._light("light", str(self._wheel))
@@ -211,7 +218,7 @@ class Release:
         if env.has("torch"):
             raise CheckError("the light install brings torch")
         env.run("squeezenet", "predict", "pictures/cat/0.png")
-        env.run("python", str(self._work / "tree" / "spec" / "vectors" / "golden.py"))
+        env.run("python", str(self._work / "tree" / "spec" / "tools" / "golden.py"))
         return env
 
     def _copy_of_tracked_files(self) -> Path:
@@ -255,6 +262,7 @@ def main() -> int:
     if rows[0].passed:
         checks: list[tuple[str, Callable[[], str]]] = [
             ("wheel from the checkout", release.same_wheel),
+            ("SBOM", release.sbom),
             ("light", release.light),
             ("light, from the sdist", release.from_sdist),
             ("[report]", release.report),

@@ -11,6 +11,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from squeezenet.cli.streams import prepare_streams
+
 
 class Terminated(BaseException):
     """SIGTERM; like KeyboardInterrupt, nothing but the entry point catches it."""
@@ -34,20 +36,22 @@ def _run(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _end(message: str, number: int) -> int:
+    from squeezenet.cli.failures import fail
+
+    return fail(message, 128 + number)
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # file names and class names may hold anything
-            stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(sys.argv[1:])
     except KeyboardInterrupt:
-        print("squeezenet: interrupted", file=sys.stderr)
-        code = 128 + signal.SIGINT
+        code = _end("interrupted", signal.SIGINT)
     except Terminated:
-        print("squeezenet: terminated", file=sys.stderr)
-        code = 128 + signal.SIGTERM
+        code = _end("terminated", signal.SIGTERM)
     sys.exit(code)
 
 

@@ -66,7 +66,7 @@ def test_float_and_integer_crop_alike(tmp_path: Path) -> None:
 
 
 def test_wrong_use_of_a_float_model(float_model: squeezenet.OpenModel) -> None:
-    with pytest.raises(ImageError, match="image: found int, expected a path"):
+    with pytest.raises(ImageError, match="image: found the number 7, expected a path"):
         float_model.predict(7)
     with pytest.raises(UsageError, match="the best 0 classes, expected at least 1"):
         float_model.predict(PIXELS, top=0)

@@ -362,17 +362,20 @@ def test_wrong_use(tmp_path: Path, tiny_record: ModelRecord) -> None:
 @pytest.mark.parametrize(
     ("image", "found"),
     [
-        (None, "image: found NoneType, expected a path, bytes or a file object of an image file"),
-        (7, "image: found int, expected"),
-        (np.zeros((4, 4, 3)), "image: found an array of float64 (4, 4, 3), expected"),
-        (np.zeros((4, 4, 4), np.uint8), "image: found an array of uint8 (4, 4, 4), expected"),
-        (np.zeros((0, 4, 3), np.uint8), "image: found an array of uint8 (0, 4, 3), expected"),
+        (None, "image: found None, expected a path, bytes or a file object of an image file"),
+        (7, "image: found the number 7, expected"),
+        (np.zeros((4, 4, 3)), "image: found floats in 0..1 (float64 (4, 4, 3)), expected"),
+        (
+            np.zeros((4, 4, 4), np.uint8),
+            "image: found four channels, as RGBA (uint8 (4, 4, 4)), expected",
+        ),
+        (np.zeros((0, 4, 3), np.uint8), "image: found no pixels (uint8 (0, 4, 3)), expected"),
         (np.zeros((2, 4, 4, 3), np.uint8), "pass list(array) for a batch"),
         ("none.jpg", "none.jpg: no such file"),
         (b"GIF89a", "image in memory: not a readable image"),
         (io.StringIO("text"), "file object: gives text, expected a file opened for bytes"),
-        ([np.zeros((4, 4), np.uint8), 7], "image 1 of the list: found int, expected"),
-        ([[0, 1], [2, 3]], "image 0 of the list: found list, expected"),
+        ([np.zeros((4, 4), np.uint8), 7], "image 1 of the list: found the number 7, expected"),
+        ([[0, 1], [2, 3]], "image: found a list of numbers, expected"),
     ],
 )
 def test_what_is_no_image_is_named(classify: Classifier, image: object, found: str) -> None:
@@ -384,7 +387,7 @@ def test_what_is_no_image_is_named(classify: Classifier, image: object, found: s
 def test_a_closed_pillow_image_is_refused(classify: Classifier, tmp_path: Path) -> None:
     image = Image.open(picture("rgb", tmp_path))
     image.close()
-    with pytest.raises(ImageError, match="Pillow image: not a readable image"):
+    with pytest.raises(ImageError, match="Pillow image: its file was closed"):
         classify(image)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from squeezenet.codec.huffman_weights import encode_layer
 from squeezenet.codec.range_weights import encode_weights
-from squeezenet.codec.sizes import layer_sizes
+from squeezenet.codec.sizes import LayerSizes, layer_sizes
+from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import CompressedLayer, LevelWeights
 
 
@@ -41,3 +43,32 @@ def test_levels_on_the_trellis_are_measured_by_their_codes() -> None:
     [first], [second] = layer_sizes((on_trellis,)), layer_sizes((codes,))
     assert first.symbol_bits == second.symbol_bits == 6
     assert first.huffman_bytes == second.huffman_bytes
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sizes_of_random_layers_are_those_of_coding(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in blocks of any size, with and without a trellis, sparse and dense."""
+    rng = np.random.default_rng(seed)
+    monkeypatch.setattr("squeezenet.codec.sizes._BLOCK", int(rng.integers(1, 300)))
+    shape = tuple(int(n) for n in rng.integers(1, 9, 4))
+    codes_OIHW = rng.integers(-9, 10, shape) * (rng.random(shape) < (0.02, 0.9)[seed % 2])
+    scales_O = np.ones(shape[0], np.float32)
+    bias_O = np.zeros(shape[0], np.float32)
+
+    def sizes_of(values: list[list[int]], trellis: bool) -> tuple[CompressedLayer, LayerSizes]:
+        levels = np.array(values, np.int8).reshape(shape)
+        weights = LevelWeights(levels_OIHW=levels, scales_O=scales_O, trellis=trellis)
+        whole = CompressedLayer(name="x", weights=weights, bias_O=bias_O)
+        return whole, layer_sizes((whole,))[0]
+
+    rows = codes_OIHW.reshape(shape[0], -1).tolist()
+    plain, sizes = sizes_of(rows, trellis=False)
+    for row in rows:
+        to_levels(row)
+    _, on_trellis = sizes_of(rows, trellis=True)
+    coded, streams = encode_layer(plain)
+    for found in (sizes, on_trellis):
+        assert found.huffman_bytes == len(coded)
+        assert (found.symbol_bits, found.gap_bits) == (streams.symbol_bits, streams.gap_bits)

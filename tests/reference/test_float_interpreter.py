@@ -43,8 +43,13 @@ def networks() -> dict[str, NetworkSpec]:
     }
 
 
+@pytest.mark.parametrize("max_window_values", [1 << 24, 3000, 1])
 @pytest.mark.parametrize("name", networks())
-def test_equals_torch(name: str) -> None:
+def test_equals_torch(name: str, max_window_values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a convolution is computed by rows."""
+    monkeypatch.setattr(
+        "squeezenet.reference.float_interpreter._MAX_WINDOW_VALUES", max_window_values
+    )
     record = record_of(networks()[name])
     model = random_model(record)
     # Through the file format, as every model of a user.

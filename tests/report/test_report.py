@@ -20,7 +20,7 @@ from squeezenet.images.sets import ArrayImages
 from squeezenet.report.card import Measured, model_card
 from squeezenet.report.mistakes import (
     calibration_error,
-    confusion_matrix,
+    confusions,
     most_confused,
     wilson_interval,
     worst_mistakes,
@@ -40,11 +40,22 @@ PREDICTED = LabelledLogits(
 
 
 def test_confusion() -> None:
-    matrix = confusion_matrix(PREDICTED)
-    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
-    confused = most_confused(matrix, 9)
+    counted = confusions(PREDICTED)
+    assert counted.matrix(np.arange(3)).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+    assert counted.images_K.tolist() == [2, 1, 2]
+    assert counted.predictions_K.tolist() == [2, 2, 1] and counted.correct_K.tolist() == [1, 1, 1]
+    confused = most_confused(counted, 9)
     pairs = [(pair.label, pair.predicted, pair.count, pair.total) for pair in confused]
     assert pairs == [(0, 1, 1, 2), (2, 0, 1, 2)]
+
+
+def test_confusions_of_some_of_the_classes() -> None:
+    counted = confusions(PREDICTED)
+    assert counted.matrix(np.array([1, 2])).tolist() == [[1, 0], [0, 1]]
+    assert counted.matrix(np.array([0, 2])).tolist() == [[1, 0], [1, 1]]
+    assert counted.most_mistaken(1).tolist() == [0]  # in both mistakes
+    assert counted.most_mistaken(2).tolist() == [0, 2]  # more images than class 1
+    assert counted.most_mistaken(9).tolist() == [0, 1, 2]
 
 
 def test_worst_mistakes_come_first_and_name_the_place_in_the_set() -> None:
@@ -117,7 +128,7 @@ def test_equal_reports_have_equal_bytes(tiny_spec: SqueezeNetSpec, tmp_path: Pat
         assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 500
 
 
-@pytest.mark.parametrize("num_classes", [2, 30, 60])
+@pytest.mark.parametrize("num_classes", [2, 30, 60, 2001])
 def test_figures_of_any_number_of_classes(
     tiny_spec: SqueezeNetSpec, tmp_path: Path, num_classes: int
 ) -> None:

@@ -54,4 +54,4 @@ def draw_report(
         chose_weights=chose_weights,
         result=result,
     )
-    return score(predicted), write_report(out, measured, images, metrics)
+    return score(predicted), write_report(out, measured, images, metrics, progress=progress)

@@ -6,6 +6,8 @@ neither places buffers nor fuses operations; the client does.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from squeezenet.arch.graph import Graph, iter_reads
 
 
@@ -25,12 +27,8 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
 
 def peak_activation_bytes(graph: Graph, *, element_bytes: int = 1) -> int:
     """Return the peak size in bytes of all tensors alive at once (default: one byte each)."""
-    spans = lifetimes(graph)
-    return element_bytes * max(
-        sum(
-            graph.tensors[name].num_elements
-            for name, (first, last) in spans.items()
-            if first <= i <= last
-        )
-        for i in range(len(graph.operations))
-    )
+    changes = [0] * (len(graph.operations) + 1)
+    for name, (first, last) in lifetimes(graph).items():
+        changes[first] += graph.tensors[name].num_elements
+        changes[last + 1] -= graph.tensors[name].num_elements
+    return element_bytes * max(accumulate(changes))

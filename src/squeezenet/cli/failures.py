@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable
 
+from squeezenet.cli.streams import ClosedOutputError
 from squeezenet.cli.text import one_line
 from squeezenet.errors import SqueezeNetError
 
@@ -17,24 +19,29 @@ def report_errors(command: Callable[[], None]) -> int:
     """Run a command and return its exit code; errors become one line on stderr."""
     try:
         command()
+        sys.stdout.flush()  # what cannot be written is met here, not when Python has ended
     except SqueezeNetError as error:
-        return _fail(str(error), error.exit_code)
+        return fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has ended, as `| head` does; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return fail("interrupted", EXIT_INTERRUPTED)
+    except ClosedOutputError:
         return 0
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{'the disk is full' if full else error.strerror}", EXIT_FAILED)
+        what = "the disk is full" if full else error.strerror or str(error)
+        return fail(f"{where}{what}", EXIT_FAILED)
     except Exception as error:
+        if _is_out_of_memory(error):
+            return fail(
+                "not enough memory; close other programs, or use a machine with more",
+                EXIT_FAILED,
+            )
         if os.environ.get("SQUEEZENET_DEBUG"):
             import traceback
 
             traceback.print_exc()
-        return _fail(
+        return fail(
             f"internal error: {type(error).__name__}: {' '.join(str(error).split())}; "
             "please report it, with the traceback that SQUEEZENET_DEBUG=1 shows",
             EXIT_FAILED,
@@ -42,6 +49,14 @@ def report_errors(command: Callable[[], None]) -> int:
     return 0
 
 
-def _fail(message: str, code: int) -> int:
+def fail(message: str, code: int) -> int:
+    """Print the one line of an error and return the exit code."""
+    with contextlib.suppress(OSError, ClosedOutputError):
+        sys.stdout.flush()  # else Python tries when it ends, and complains in its own words
     print(f"squeezenet: {one_line(message)}", file=sys.stderr)
     return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torchs = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torchs

@@ -21,9 +21,9 @@ from squeezenet.cli.options import ArchOption, JsonOption
 from squeezenet.cli.output import plain, print_json
 from squeezenet.cli.table import Column, print_facts, print_table
 from squeezenet.client import STACK_BYTES, Classifier
-from squeezenet.codec.model_kinds import DEFAULT, ModelKind, find_model, model_path, read_compressed
+from squeezenet.codec.model_kinds import DEFAULT, find_model, model_path, read_compressed
 from squeezenet.codec.sizes import layer_sizes
-from squeezenet.errors import FloatOnlyError, UsageError
+from squeezenet.errors import UsageError
 
 _COLUMNS = (
     Column("layer", rank=1, shorten="end", min_width=12),
@@ -87,8 +87,10 @@ def info(
     else:
         model = open_model(path, arch)
         record, file_bytes, spec = model.record, model.file_bytes, model.record.spec
+        if model.classifier is not None:
+            client = _client_needs(path, _latency_ms(model.classifier))
+        del model  # and its unpacked weights, before they are unpacked once more
         stored = _stored_layers(path)
-        client = _client_needs(path)
     graph = build_graph(spec)
     counts = count(graph)
     peak_bytes = peak_activation_bytes(graph)
@@ -129,28 +131,26 @@ def _stored_layers(path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _client_needs(path: Path) -> _ClientNeeds | None:
-    """Return what a client needs; None: the file is not for integer clients."""
-    if find_model(path).kind is not ModelKind.SQZ:
-        return None
-    try:
-        unpacked, streamed = (
-            Classifier(path, kernels="portable", streamed=streamed) for streamed in (False, True)
-        )
-        latency_ms = _latency_ms(Classifier(path))
-    except FloatOnlyError:
-        return None
+def _client_needs(path: Path, latency_ms: float) -> _ClientNeeds:
+    """Return what a client needs; one after the other, since each holds the weights."""
+    arena, memory = _client_memory(path, streamed=False)
+    arena_streamed, memory_streamed = _client_memory(path, streamed=True)
     return _ClientNeeds(
         flash=path.stat().st_size,
         stack=STACK_BYTES,
-        arena=unpacked.arena_bytes,
-        memory=unpacked.memory_bytes,
-        arena_streamed=streamed.arena_bytes,
-        memory_streamed=streamed.memory_bytes,
-        ram=unpacked.arena_bytes + unpacked.memory_bytes + STACK_BYTES,
-        ram_streamed=streamed.arena_bytes + streamed.memory_bytes + STACK_BYTES,
+        arena=arena,
+        memory=memory,
+        arena_streamed=arena_streamed,
+        memory_streamed=memory_streamed,
+        ram=arena + memory + STACK_BYTES,
+        ram_streamed=arena_streamed + memory_streamed + STACK_BYTES,
         latency_ms=latency_ms,
     )
+
+
+def _client_memory(path: Path, *, streamed: bool) -> tuple[int, int]:
+    client = Classifier(path, kernels="portable", streamed=streamed)
+    return client.arena_bytes, client.memory_bytes
 
 
 def _latency_ms(classifier: Classifier) -> float:

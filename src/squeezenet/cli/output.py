@@ -22,15 +22,26 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def print_json(value: object, *, indent: int | None = 1) -> None:
-    """Print the one JSON object of ``--json``, or a line of JSONL without ``indent``."""
+    """Print the one JSON object of ``--json``, or a line of JSONL without ``indent``.
+
+    JSON between programs is UTF-8 (RFC 8259, 8.1). To a stream of another encoding it is written
+    in ASCII, with everything else escaped.
+    """
+    import codecs
     import json
 
     from squeezenet.arch.serialization import to_plain
 
-    text = json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    is_utf8 = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name == "utf-8"
+    text = json.dumps(to_plain(value), indent=indent, ensure_ascii=not is_utf8, allow_nan=False)
     # JSON escapes the first 32 control characters by itself; terminals obey others as well.
-    safe = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    print("".join(safe), flush=True)
+    lines = (
+        line
+        if line.isprintable()
+        else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        for line in text.split("\n")
+    )
+    print("\n".join(lines), flush=True)
 
 
 def plain(value: Any) -> Any:

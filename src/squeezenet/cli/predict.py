@@ -33,6 +33,14 @@ def predict(
         Parameter(help="Print 'unsure' where the best class has less than this (0 to 1)."),
     ] = 0.0,
     format: Annotated[Format, Parameter(help="Output format.")] = "table",
+    raw: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="With --format csv: names as they are. Otherwise one that begins with =, +, - or "
+            "@ gets a ' before it, so that no spreadsheet takes it for a formula.",
+        ),
+    ] = False,
     arch: ArchOption = None,
     strict: StrictOption = False,
     max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
@@ -46,6 +54,7 @@ def predict(
         top=top,
         min_probability=min_probability,
         format=format,
+        raw=raw,
         arch=arch,
         strict=strict,
         max_pixels=max_pixels,

@@ -23,7 +23,7 @@ from squeezenet.cli.output import (
 )
 from squeezenet.cli.suggest import see_help, unknown
 from squeezenet.cli.table import Column, print_table, print_text
-from squeezenet.cli.text import one_line
+from squeezenet.cli.text import csv_text, one_line
 from squeezenet.codec.model_kinds import DEFAULT_MODEL, is_sqz, model_path
 from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images.bad import with_notes
@@ -63,6 +63,7 @@ def predict_images(
     top: int = 3,
     min_probability: float = 0.0,
     format: Format = "table",
+    raw: bool = False,
     arch: str | None = None,
     strict: bool = False,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
@@ -83,6 +84,8 @@ def predict_images(
         raise UsageError(
             f"--min-probability {min_probability}, --top {top}; expected 0 to 1, and at least 1"
         )
+    if raw and format != "csv":
+        raise UsageError(f"--raw is for --format csv, found --format {format}")
     limits = parse_limits(max_pixels, max_memory)
     progress = LineProgress()  # on a terminal too: there is no bar, and rich is slow to import
     if len(images) == len(model_and_images):
@@ -112,7 +115,7 @@ def predict_images(
         result = {"predictions": predictions, "skipped": bad.count}
         print_json(plain(result | {"not_used": findings.counts}))
     elif format == "csv":
-        _print_csv(predictions)
+        _print_csv(predictions, raw=raw)
     elif format == "table" and predictions:
         _print_table(predictions)
     if not predictions:
@@ -199,15 +202,16 @@ def _predict(
     }
 
 
-def _print_csv(predictions: list[dict[str, Any]]) -> None:
+def _print_csv(predictions: list[dict[str, Any]], *, raw: bool) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "label", "probability"])
     for prediction in predictions:
-        writer.writerow(
-            [one_line(prediction["image"]), prediction["label"], f"{prediction['probability']:.4f}"]
-        )
+        cells = [one_line(prediction["image"]), prediction["label"]]
+        if not raw:
+            cells = [csv_text(cell) for cell in cells]
+        writer.writerow([*cells, f"{prediction['probability']:.4f}"])
 
 
 def _print_table(predictions: list[dict[str, Any]]) -> None:

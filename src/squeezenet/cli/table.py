@@ -133,7 +133,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 def print_text(text: str, stream: TextIO | None = None) -> None:
     """Print one line, or several on a narrow terminal, to stdout or another stream."""
-    stream = stream or sys.stdout
+    stream = sys.stdout if stream is None else stream
     for line in text_lines(text, terminal_width(stream)):
         print(line, file=stream)
 

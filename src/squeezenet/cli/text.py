@@ -4,12 +4,22 @@ from __future__ import annotations
 
 ELLIPSIS = "…"
 """Stands for what was left out."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def one_line(text: str, limit: int = 1000) -> str:
     """Make text from anywhere fit for a terminal: one line, no control characters, not endless."""
     clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
     return clean if len(text) <= limit else clean[:limit] + "..."
+
+
+def csv_text(text: str) -> str:
+    """Return a text as a cell of a CSV file that no spreadsheet takes for a formula.
+
+    One that begins like a formula gets an apostrophe before it, as OWASP's page "CSV Injection"
+    says; full-width signs count too, since a spreadsheet may read them alike.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def text_width(text: str) -> int:

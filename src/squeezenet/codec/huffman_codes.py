@@ -78,15 +78,28 @@ def encode(symbols: npt.NDArray[np.uint8], lengths: npt.NDArray[np.uint8]) -> by
     Every symbol must have a code.
     """
     codes = canonical_codes(lengths)
-    bits = [np.zeros(0, np.uint8)]
+    packed = []
+    rest = np.zeros(0, np.uint8)  # the bits of a byte that is not full yet
     for start in range(0, symbols.size, _BLOCK):
         block = symbols[start : start + _BLOCK]
         block_lengths = lengths[block].astype(np.int64)
         assert (block_lengths > 0).all(), "a symbol without a code"
         ends = np.cumsum(block_lengths)
         shifts = np.repeat(ends, block_lengths) - 1 - np.arange(ends[-1])
-        bits.append(((np.repeat(codes[block], block_lengths) >> shifts) & 1).astype(np.uint8))
-    return np.packbits(np.concatenate(bits)).tobytes()
+        bits = ((np.repeat(codes[block], block_lengths) >> shifts) & 1).astype(np.uint8)
+        bits = np.concatenate([rest, bits])
+        full = bits.size - bits.size % 8
+        packed.append(np.packbits(bits[:full]).tobytes())
+        rest = bits[full:]
+    return b"".join([*packed, np.packbits(rest).tobytes()])
+
+
+def frequencies(symbols: npt.NDArray[np.uint8], alphabet: int) -> npt.NDArray[np.int64]:
+    """Return how often each symbol of an alphabet occurs in a flat array."""
+    counts = np.zeros(alphabet, np.int64)
+    for start in range(0, symbols.size, _BLOCK):
+        counts += np.bincount(symbols[start : start + _BLOCK], minlength=alphabet)
+    return counts
 
 
 def num_bits(frequencies: npt.NDArray[np.int64], lengths: npt.NDArray[np.uint8]) -> int:

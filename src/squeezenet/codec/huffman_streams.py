@@ -11,6 +11,7 @@ lengths (256 for symbols, 64 for gaps; 4 bits each, low nibble first), u32 numbe
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,40 @@ def encode_symbols(symbols: UInt8Array) -> tuple[bytes, StreamSizes]:
     head = struct.pack("<BI", _SPARSE, nonzero.size)
     sizes = StreamSizes(symbol_bits=value_bits, gap_bits=gap_bits)
     return head + values + struct.pack("<I", gaps.size) + coded_gaps, sizes
+
+
+def symbol_sizes(blocks: Iterable[UInt8Array]) -> tuple[int, StreamSizes]:
+    """Return the number of bytes and the sizes of ``encode_symbols``, without coding.
+
+    ``blocks`` are the parts of the flat tensor in order, so it need not be in memory at once.
+    """
+    frequencies = np.zeros(NUM_SYMBOLS, np.int64)
+    gaps = np.zeros(NUM_GAPS, np.int64)
+    num_zeros = 0  # since the last entry
+    for block in blocks:
+        frequencies += np.bincount(block, minlength=NUM_SYMBOLS)
+        positions = np.flatnonzero(block)
+        if not positions.size:
+            num_zeros += block.size
+            continue
+        between = np.diff(positions, prepend=-1 - num_zeros) - 1
+        gaps += np.bincount(between % SKIP, minlength=NUM_GAPS)
+        gaps[SKIP] += int((between // SKIP).sum())
+        num_zeros = int(block.size - 1 - positions[-1])
+    dense_bytes, dense_bits = _stream_size(frequencies)
+    frequencies[0] = 0
+    value_bytes, value_bits = _stream_size(frequencies)
+    gap_bytes, gap_bits = _stream_size(gaps)
+    if dense_bytes <= value_bytes + gap_bytes:
+        return 5 + dense_bytes, StreamSizes(symbol_bits=dense_bits, gap_bits=0)
+    sizes = StreamSizes(symbol_bits=value_bits, gap_bits=gap_bits)
+    return 5 + value_bytes + 4 + gap_bytes, sizes
+
+
+def _stream_size(frequencies: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """Return the bytes of a stream, code lengths included, and the bits of its codes."""
+    bits = huffman_codes.num_bits(frequencies, huffman_codes.code_lengths(frequencies))
+    return frequencies.size // 2 + 4 + -(-bits // 8), bits
 
 
 def decode_symbols(reader: ByteReader, num_weights: int) -> UInt8Array:
@@ -108,7 +143,7 @@ def _gap_symbols(positions: npt.NDArray[np.int64]) -> UInt8Array:
 
 def _stream(symbols: UInt8Array, alphabet: int) -> tuple[bytes, int]:
     """Return code lengths and coded symbols, and the number of bits of the latter."""
-    frequencies = np.bincount(symbols, minlength=alphabet).astype(np.int64)
+    frequencies = huffman_codes.frequencies(symbols, alphabet)
     lengths = huffman_codes.code_lengths(frequencies)
     data = huffman_codes.encode(symbols, lengths)
     nibbles = lengths[0::2] | (lengths[1::2] << 4)

@@ -50,13 +50,18 @@ def decode_weights(data: bytes, convs: Sequence[Conv], where: str) -> tuple[Comp
 
 def encode_layer(layer: CompressedLayer) -> tuple[bytes, StreamSizes]:
     """Return one layer's bytes, and the number of bits of its codes and gaps."""
+    symbols, sizes = encode_symbols(layer.weights.symbols_OIHW)
+    return side_bytes(layer) + symbols, sizes
+
+
+def side_bytes(layer: CompressedLayer) -> bytes:
+    """Return what comes before a layer's symbols: codebook or scales, and the bias."""
     weights = layer.weights
     if isinstance(weights, CodebookWeights):
         side = struct.pack("<BH", _CODEBOOK, weights.codebook.size) + _floats(weights.codebook)
     else:
         side = struct.pack("<B", _LEVELS) + _floats(weights.scales_O)
-    symbols, sizes = encode_symbols(weights.symbols_OIHW)
-    return side + _floats(layer.bias_O) + symbols, sizes
+    return side + _floats(layer.bias_O)
 
 
 def _decode_layer(reader: ByteReader, conv: Conv) -> CompressedLayer:

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.codec.numerics import Float32Array, mantissa_bits
-from squeezenet.codec.range_coder import NUMBERS, SLOT_CONTEXTS
+from squeezenet.codec.numerics import Float32Array, UInt8Array, mantissa_bits
+from squeezenet.codec.range_coder import MAX_MAGNITUDE, NUMBERS, SLOT_CONTEXTS
 from squeezenet.codec.range_rows import Rows, SymbolCoder, code_row
 from squeezenet.codec.types import MAX_CODEBOOK, CodebookWeights
 from squeezenet.errors import MalformedError
@@ -49,20 +49,24 @@ class CodebookStream:
         Raises:
             MalformedError: the codebook, a code or a bias is invalid.
         """
-        rows_OK = np.zeros((shape[0], math.prod(shape[1:])), np.int16)
+        codes_OK = np.zeros((shape[0], math.prod(shape[1:])), np.uint8)
+        rank_of = np.zeros(1, np.int16)
         negatives = positives = np.zeros(0, np.float32)
         if weights is not None:
-            ranks_OIHW, negatives, positives = _to_ranks(weights)
-            rows_OK[:] = ranks_OIHW.reshape(rows_OK.shape)
+            codes_OK = weights.codes_OIHW.reshape(codes_OK.shape)
+            rank_of, negatives, positives = _ranks(weights)
         negatives, positives = self._code_values(negatives, positives, where)
-        bias_O = self._code_rows(rows_OK, bias_O, where, raw)
-        low, high = int(rows_OK.min(initial=0)), int(rows_OK.max(initial=0))
+        code_of = None if weights is not None else _codes_by_rank(negatives.size, positives.size)
+        bias_O, low, high = self._code_rows(codes_OK, bias_O, rank_of, code_of, where, raw)
+        if weights is not None:
+            return weights, bias_O
         if low < -negatives.size or high > positives.size:
             raise MalformedError(
                 f"{where}: codes {low} to {high}, expected {-negatives.size} to {positives.size} "
                 "as in the codebook"
             )
-        return _from_ranks(rows_OK.reshape(shape), negatives, positives), bias_O
+        codebook = np.concatenate([np.zeros(1, np.float32), negatives, positives])
+        return CodebookWeights(codes_OIHW=codes_OK.reshape(shape), codebook=codebook), bias_O
 
     def _code_values(
         self, negatives: Float32Array, positives: Float32Array, where: str
@@ -106,15 +110,26 @@ class CodebookStream:
         return np.array(words, np.uint32) << np.uint32(drop)
 
     def _code_rows(
-        self, rows_OK: Rows, bias_O: Float32Array, where: str, raw: bool
-    ) -> Float32Array:
-        """Code float32 biases and codes; the codes in place."""
+        self,
+        codes_OK: UInt8Array,
+        bias_O: Float32Array,
+        rank_of: Rows,
+        code_of: UInt8Array | None,
+        where: str,
+        raw: bool,
+    ) -> tuple[Float32Array, int, int]:
+        """Code float32 biases and ranks; return also the lowest and the highest rank.
+
+        One output channel at a time is in 16 bits, as the coder takes it. ``code_of`` decodes.
+        """
         coder = self._coder
         bits = self._code_mantissa_bits(mantissa_bits(bias_O), f"{where}: bias")
         drop = _MANTISSA_BITS - bits
         known = bias_O.view(np.uint32).tolist()
         words = []
-        for o in range(len(rows_OK)):
+        row_K = np.zeros(codes_OK.shape[1], np.int16)
+        low = high = 0
+        for o in range(len(codes_OK)):
             exponent = known[o] >> _MANTISSA_BITS & 0xFF
             self._exponent += coder.number(_EXPONENT, exponent - self._exponent)
             if not 0 <= self._exponent <= _MAX_EXPONENT:
@@ -124,8 +139,12 @@ class CodebookStream:
             sign = coder.plain(1, known[o] >> 31)
             mantissa = coder.plain(bits, (known[o] & 0x7FFFFF) >> drop) << drop
             words.append(sign << 31 | self._exponent << _MANTISSA_BITS | mantissa)
-            code_row(coder, rows_OK[o], raw, where)
-        return np.array(words, np.uint32).view(np.float32)
+            row_K[:] = rank_of[codes_OK[o]]
+            code_row(coder, row_K, raw, where)
+            low, high = min(low, int(row_K.min())), max(high, int(row_K.max()))
+            if code_of is not None:
+                codes_OK[o] = code_of[row_K]
+        return np.array(words, np.uint32).view(np.float32), low, high
 
     def _code_mantissa_bits(self, known: int, what: str) -> int:
         bits = self._coder.plain(5, known)
@@ -136,12 +155,15 @@ class CodebookStream:
         return bits
 
 
-def _to_ranks(weights: CodebookWeights) -> tuple[Rows, Float32Array, Float32Array]:
-    """Return the ranks OIHW, the negative and the positive values, sorted by magnitude.
+def _ranks(weights: CodebookWeights) -> tuple[Rows, Float32Array, Float32Array]:
+    """Return the rank of each code, the negative and the positive values, sorted by magnitude.
 
     Equal values share a rank; unused values are left out.
     """
-    used = np.unique(weights.codes_OIHW)
+    is_used = np.zeros(weights.codebook.size, bool)
+    for codes_IHW in weights.codes_OIHW:
+        is_used[codes_IHW] = True
+    used = np.flatnonzero(is_used)
     words = weights.codebook.view(np.uint32)
     negative = np.unique(words[used[(words[used] >> 31) == 1]])
     positive = np.unique(words[used[((words[used] >> 31) == 0) & (words[used] != 0)]])
@@ -151,13 +173,14 @@ def _to_ranks(weights: CodebookWeights) -> tuple[Rows, Float32Array, Float32Arra
             rank_of[code] = -1 - int(np.searchsorted(negative, words[code]))
         elif words[code]:
             rank_of[code] = 1 + int(np.searchsorted(positive, words[code]))
-    return rank_of[weights.codes_OIHW], negative.view(np.float32), positive.view(np.float32)
+    return rank_of, negative.view(np.float32), positive.view(np.float32)
 
 
-def _from_ranks(
-    ranks_OIHW: Rows, negatives: Float32Array, positives: Float32Array
-) -> CodebookWeights:
-    codes_OIHW = np.where(ranks_OIHW < 0, -ranks_OIHW, ranks_OIHW + negatives.size)
-    codes_OIHW[ranks_OIHW == 0] = 0
-    codebook = np.concatenate([np.zeros(1, np.float32), negatives, positives])
-    return CodebookWeights(codes_OIHW=codes_OIHW.astype(np.uint8), codebook=codebook)
+def _codes_by_rank(num_negatives: int, num_positives: int) -> UInt8Array:
+    """Return the code of each rank; those of negative ranks are at negative indices."""
+    code_of = np.zeros(2 * MAX_MAGNITUDE + 1, np.uint8)
+    for k in range(1, num_negatives + 1):
+        code_of[-k] = k
+    for k in range(1, num_positives + 1):
+        code_of[k] = num_negatives + k
+    return code_of

@@ -17,10 +17,11 @@ from squeezenet.codec.numerics import (
     MAX_BIAS_SHIFT,
     SCALE_MANTISSA_BITS,
     Float32Array,
+    Int8Array,
     bias_shift,
 )
 from squeezenet.codec.range_coder import NUMBERS, SLOT_CONTEXTS
-from squeezenet.codec.range_rows import Rows, SymbolCoder, code_row
+from squeezenet.codec.range_rows import SymbolCoder, code_row
 from squeezenet.codec.types import MAX_LEVEL, LevelWeights
 from squeezenet.errors import MalformedError
 
@@ -53,24 +54,35 @@ class LevelStream:
         Raises:
             MalformedError: a shift, scale, bias or level is out of range.
         """
-        rows_OK = np.zeros((shape[0], math.prod(shape[1:])), np.int16)
+        levels_OK = np.zeros((shape[0], math.prod(shape[1:])), np.int8)
         scales_O = np.zeros(shape[0], np.float32)
         if weights is not None:
-            rows_OK[:] = weights.levels_OIHW.reshape(rows_OK.shape)
+            levels_OK = weights.levels_OIHW.reshape(levels_OK.shape)
             scales_O = weights.scales_O
-        scales_O, bias_O = self._code_rows(rows_OK, scales_O, bias_O, where, raw)
-        largest = int(np.abs(rows_OK).max(initial=0))
+        scales_O, bias_O, largest = self._code_rows(
+            levels_OK, scales_O, bias_O, where, raw, decoding=weights is None
+        )
         if largest > MAX_LEVEL:
             raise MalformedError(
                 f"{where}: level of magnitude {largest}, expected at most {MAX_LEVEL}"
             )
-        levels_OIHW = rows_OK.astype(np.int8).reshape(shape)
+        levels_OIHW = levels_OK.reshape(shape)
         return LevelWeights(levels_OIHW=levels_OIHW, scales_O=scales_O, trellis=trellis), bias_O
 
     def _code_rows(
-        self, rows_OK: Rows, scales_O: Float32Array, bias_O: Float32Array, where: str, raw: bool
-    ) -> tuple[Float32Array, Float32Array]:
-        """Code scales, biases and levels; the levels in place."""
+        self,
+        levels_OK: Int8Array,
+        scales_O: Float32Array,
+        bias_O: Float32Array,
+        where: str,
+        raw: bool,
+        *,
+        decoding: bool,
+    ) -> tuple[Float32Array, Float32Array, int]:
+        """Code scales, biases and levels; return also the largest magnitude of a level.
+
+        One output channel at a time is in 16 bits, as the coder takes it.
+        """
         coder = self._coder
         self._shift += coder.number(_SHIFT, bias_shift(bias_O) - self._shift)
         if not 0 <= self._shift <= MAX_BIAS_SHIFT:
@@ -80,7 +92,9 @@ class LevelStream:
         known_biases = np.rint(np.ldexp(bias_O.astype(np.float64), self._shift)).astype(np.int64)
         known_scales = scales_O.view(np.uint32) >> _SCALE_SHIFT
         biases, scales = [], []
-        for o in range(len(rows_OK)):
+        row_K = np.zeros(levels_OK.shape[1], np.int16)
+        largest_level = 0
+        for o in range(len(levels_OK)):
             self._scale += coder.number(_SCALE, int(known_scales[o]) - self._scale)
             if not 1 <= self._scale <= _MAX_SCALE:
                 raise MalformedError(
@@ -88,7 +102,11 @@ class LevelStream:
                 )
             scales.append(self._scale)
             biases.append(coder.number(_BIAS, int(known_biases[o])))
-            code_row(coder, rows_OK[o], raw, where)
+            row_K[:] = levels_OK[o]
+            code_row(coder, row_K, raw, where)
+            if decoding:
+                largest_level = max(largest_level, int(row_K.max()), -int(row_K.min()))
+                levels_OK[o] = row_K  # what does not fit is refused in the end
         largest = max(map(abs, biases))
         if largest > MAX_BIAS:
             raise MalformedError(
@@ -96,4 +114,4 @@ class LevelStream:
             )
         scales_O = (np.array(scales, np.uint32) << _SCALE_SHIFT).view(np.float32)
         bias_O = np.ldexp(np.array(biases, np.float64), -self._shift).astype(np.float32)
-        return scales_O, bias_O
+        return scales_O, bias_O, largest_level

@@ -6,6 +6,7 @@ Legend: N images, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from squeezenet.evaluation.predict import LabelledLogits
     from squeezenet.images.preprocess import Float32Array
     from squeezenet.images.sets import Labels
+
+_BLOCK_VALUES = 1 << 20
+"""Rows are computed so many values at a time: 8 MB per array of float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +108,24 @@ def softmax(logits_NK: Float32Array) -> npt.NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
+def top_probability(logits_NK: Float32Array) -> tuple[Labels, npt.NDArray[np.float64]]:
+    """Return the top class of each row and its probability, (N,) each."""
+    classes, probabilities = [], []
+    for rows in _blocks(logits_NK):
+        probabilities_NK = softmax(logits_NK[rows])
+        classes.append(probabilities_NK.argmax(axis=1))
+        probabilities.append(probabilities_NK.max(axis=1))
+    return np.concatenate(classes), np.concatenate(probabilities)
+
+
 def top_k(logits_NK: Float32Array, k: int) -> Labels:
     """Return the k top classes of each row (N, k), best first; ties go to the lower index."""
-    return np.argsort(-logits_NK, axis=1, kind="stable")[:, :k].astype(np.int64)
+    return np.concatenate(
+        [
+            np.argsort(-logits_NK[rows], axis=1, kind="stable")[:, :k].astype(np.int64)
+            for rows in _blocks(logits_NK)
+        ]
+    )
 
 
 def num_in_top_k(logits_NK: Float32Array, labels: Labels, k: int) -> int:
@@ -116,7 +135,18 @@ def num_in_top_k(logits_NK: Float32Array, labels: Labels, k: int) -> int:
 
 def kl_divergence(reference_NK: Float32Array, other_NK: Float32Array) -> Float32Array:
     """Return KL(reference || other) of each row in nats, float32 (N,)."""
-    p, q = softmax(reference_NK), softmax(other_NK)
     tiny = np.finfo(np.float64).tiny
-    terms = p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))
-    return np.asarray(terms.sum(axis=1), np.float32)
+    divergences = []
+    for rows in _blocks(reference_NK):
+        p, q = softmax(reference_NK[rows]), softmax(other_NK[rows])
+        terms = p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))
+        divergences.append(np.asarray(terms.sum(axis=1), np.float32))
+    return np.concatenate(divergences)
+
+
+def _blocks(values_NK: Float32Array) -> Iterator[slice]:
+    """Part the rows, so that what is computed of all classes takes little memory."""
+    num_rows, num_classes = values_NK.shape
+    step = max(1, _BLOCK_VALUES // max(1, num_classes))
+    for start in range(0, max(1, num_rows), step):
+        yield slice(start, start + step)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from squeezenet.errors import WeightsError
+from squeezenet.errors import DataError, WeightsError
 from squeezenet.evaluation.metrics import Evaluation, num_in_top_k, score
 from squeezenet.progress import Progress, SilentProgress
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 LogitsFn: TypeAlias = "Callable[[Pixels], Float32Array]"
 """Cropped uint8 pixels (N, H, W, C) -> float32 logits (N, K)."""
+
+MAX_LOGITS_BYTES = 1 << 32
+"""Most bytes that the predictions of a set may take: ImageNet's 50,000 for validation take 200 MB.
+A small model file can claim 65,536 classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,8 +55,17 @@ def predict(
 
     Raises:
         WeightsError: a logit is not finite.
-        DataError, ImageError: see ``EvalBatches``.
+        DataError: all logits would take more than ``MAX_LOGITS_BYTES``; see ``EvalBatches`` too.
+        ImageError: see ``EvalBatches``.
     """
+    num_classes = record.spec.num_classes
+    logits_bytes = len(batches) * num_classes * np.dtype(np.float32).itemsize
+    if logits_bytes > MAX_LOGITS_BYTES:
+        raise DataError(
+            f"{record.spec.name}: the predictions of {len(batches):,} images in {num_classes:,} "
+            f"classes take {logits_bytes:,} bytes, expected at most {MAX_LOGITS_BYTES:,}; "
+            "use fewer images"
+        )
     logits, labels, indices = [], [], []
     num_images = num_top1 = 0
     with (progress or SilentProgress()).task("evaluate", total=len(batches), unit="img") as task:

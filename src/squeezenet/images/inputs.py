@@ -18,6 +18,12 @@ from PIL import Image
 from squeezenet.errors import ImageError
 from squeezenet.files import read_open_file
 from squeezenet.images.decode import Pixels, read_image, rgb_from_pillow, to_pixels
+from squeezenet.images.input_errors import (
+    ACCEPTED,
+    is_list_of_numbers,
+    not_an_image,
+    unusable_array,
+)
 
 T = TypeVar("T")
 ImageInput: TypeAlias = (
@@ -33,12 +39,6 @@ ImageInput: TypeAlias = (
 """A path, an image file's bytes, a file object open for reading bytes, a Pillow image, or pixels:
 uint8 (H, W, 3) in RGB or (H, W) in grey."""
 
-ACCEPTED = (
-    "a path, bytes or a file object of an image file, a Pillow image, "
-    "or a uint8 array (H, W, 3) or (H, W)"
-)
-"""``ImageInput`` in words, for messages."""
-
 
 def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
     """Return an image as contiguous uint8 RGB pixels (H, W, 3).
@@ -51,9 +51,9 @@ def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
         ImageError: it cannot be read, or it is nothing of ``ACCEPTED``.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
+        return read_image(_path(os.fspath(image)))
     if isinstance(image, Image.Image):
-        return to_pixels(rgb_from_pillow(image, name or "Pillow image"))
+        return _from_pillow(image, name or "Pillow image")
     if isinstance(image, bytes | bytearray | memoryview):
         return read_image(io.BytesIO(image), name or "image in memory")
     if hasattr(image, "read"):
@@ -62,7 +62,7 @@ def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
     # PyTorch's tensors, too, have __array__; lists of numbers do not.
     if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
         return _from_array(image, name)
-    raise ImageError(f"{name or 'image'}: found {type(image).__name__}, expected {ACCEPTED}")
+    raise not_an_image(image, name)
 
 
 def over_images(
@@ -73,12 +73,37 @@ def over_images(
     Raises:
         ImageError: see ``rgb_pixels``.
     """
+    if is_list_of_numbers(image):
+        raise not_an_image(image, None)
     if isinstance(image, list | tuple):
         return [
             function(rgb_pixels(each, f"image {index} of the list"))
             for index, each in enumerate(image)
         ]
     return function(rgb_pixels(image))
+
+
+def _path(name: str | bytes) -> Path:
+    name = os.fsdecode(name)
+    if not name:
+        raise ImageError("image: found an empty name, expected the path of an image file")
+    if name.startswith(("http://", "https://")):
+        raise ImageError(f"{name}: is a URL, expected the path of a file; download it first")
+    return Path(name)
+
+
+def _from_pillow(image: Image.Image, name: str) -> Pixels:
+    file = getattr(image, "fp", None)  # the pixels that ``tile`` lists are still to be read from it
+    is_closed = bool(getattr(image, "tile", ())) and getattr(file, "closed", True)
+    try:
+        return to_pixels(rgb_from_pillow(image, name))
+    except ImageError as error:
+        if not is_closed and "closed" not in str(error):
+            raise
+        raise ImageError(
+            f"{name}: its file was closed before its pixels were read; call image.load() before "
+            "that, or pass the path of the file"
+        ) from None
 
 
 def _from_array(image: Any, name: str | None) -> Pixels:
@@ -92,11 +117,7 @@ def _from_array(image: Any, name: str | None) -> Pixels:
     is_grey = pixels.ndim == 2
     is_rgb = pixels.ndim == 3 and pixels.shape[2] == 3
     if pixels.dtype != np.uint8 or not (is_grey or is_rgb) or not pixels.size:
-        hint = "; pass list(array) for a batch" if pixels.ndim == 4 else ""
-        raise ImageError(
-            f"{name or 'image'}: found an array of {pixels.dtype} {pixels.shape}, "
-            f"expected {ACCEPTED}{hint}"
-        )
+        raise unusable_array(image, pixels, name)
     if is_grey:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels)

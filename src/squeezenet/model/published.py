@@ -1,28 +1,30 @@
-"""Weights that others published: their names, URLs and hashes, the download and the cache.
+"""Weights that others published: their names, URLs and hashes, and the cache.
 
 A download goes to ``NAME.part`` and resumes from there after an interruption. The file gets its
-final name only after its SHA-256 was verified. Standard library only.
+final name only after its SHA-256 was verified. torchvision publishes only 8 hex digits of it: the
+rest is trusted at the first use and kept, in ``NAME.first.json``. Standard library only.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
+import json
 import os
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from squeezenet.errors import FetchError, UnknownNameError
-from squeezenet.files import sync_folder
+from squeezenet.files import sync_folder, write_bytes_atomically
+from squeezenet.model.download import download, locked_part, open_regular, require_http
 from squeezenet.progress import Progress, SilentProgress
 
-_CHUNK_BYTES = 1 << 16
-_ATTEMPTS = 4
-"""For downloads that broke off and servers with an internal error; neither a refusal nor a failed
-connection is tried again."""
-_TIMEOUT_S = 30
+MAX_BYTES = 16 << 20
+"""Most bytes of a published file whose size was not published: three times the weights of the
+largest in float32."""
+_SHA256_DIGITS = 64
+_MAX_RECORD_BYTES = 1000
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +32,15 @@ class PublishedWeights:
     """A published file.
 
     ``sha256`` is the hash in hex, or the prefix of it that was published: torchvision puts 8 hex
-    digits into the file's name. ``about`` is one line for a list.
+    digits into the file's name. ``about`` is one line for a list. A download of more than
+    ``max_bytes`` is broken off.
     """
 
     url: str
     sha256: str
     file_name: str
     about: str
+    max_bytes: int = MAX_BYTES
 
 
 PUBLISHED = {
@@ -58,6 +62,7 @@ PUBLISHED = {
         sha256="e4ab6960ae8cd81505e1c2136921201507e930966c53deaf15862a395b3a3261",
         file_name="compressed_SqueezeNet.net",
         about="the paper's authors, ImageNet, Deep Compression",
+        max_bytes=675_763,
     ),
 }
 
@@ -92,11 +97,9 @@ def published_file(name: str, *, progress: Progress | None = None) -> Path:
     try:
         return fetch(weights, folder, progress=progress)
     except FetchError as error:
-        there = (folder / weights.file_name).is_file()
         raise FetchError(
-            f"{error}, or put {weights.file_name} (SHA-256 {weights.sha256[:8]}...) into {folder}"
-            f"{' (the file there has another SHA-256)' if there else ''}, or name a model file of "
-            "your own with --from FILE"
+            f"{error}, or put {weights.file_name} (SHA-256 {weights.sha256[:8]}...) into {folder}, "
+            "or name a model file of your own with --from FILE"
         ) from None
 
 
@@ -109,87 +112,115 @@ def fetch(
 ) -> Path:
     """Download a file into ``folder`` unless it is there already; verify it; return its path.
 
-    ``mirror`` is the URL of a folder that has the file under its own name.
+    ``mirror`` is the URL of a folder that has the file under its own name. Of a file whose hash was
+    published in part, the full one of the first copy is kept beside it and holds from then on.
 
     Raises:
         FetchError: no connection, a server's refusal, or a wrong hash.
     """
+    progress = progress or SilentProgress()
+    url = f"{mirror.rstrip('/')}/{weights.file_name}" if mirror else weights.url
+    require_http(url)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / weights.file_name
-    if target.is_file() and _hash_matches(target, weights):
+    if _is_there(weights, target, progress):
         return target
-    url = f"{mirror.rstrip('/')}/{weights.file_name}" if mirror else weights.url
-    part = target.with_name(target.name + ".part")
-    for attempt in range(1, _ATTEMPTS + 1):
+    part_path = target.with_name(target.name + ".part")
+    with locked_part(part_path, progress) as part:
+        if _is_there(weights, target, progress):  # another process has just brought it
+            part_path.unlink()
+            return target
         try:
-            _download(url, part, progress or SilentProgress())
-            break
-        except (http.client.HTTPException, OSError) as error:
-            if _is_final(error) or attempt == _ATTEMPTS:
-                kept = f"; {part.stat().st_size} bytes are kept to resume" if part.exists() else ""
-                raise FetchError(f"{url}: {_reason(error)}{kept}; try again later") from None
-    if not _hash_matches(part, weights):
-        found = _sha256(part)
-        part.unlink()
-        raise FetchError(
-            f"{url}: SHA-256 is {found}, expected it to begin {weights.sha256}; removed, try again"
-        )
-    part.replace(target)
+            download(url, part, weights.file_name, weights.max_bytes, progress)
+        except FetchError:
+            if not part.seek(0, os.SEEK_END):
+                part_path.unlink()
+            raise
+        found = _content_of(part)
+        fault = _fault(weights, target, found)
+        if fault is not None:
+            part_path.unlink()
+            raise FetchError(f"{url}: {fault}; removed, try again")
+        if os.name == "nt":  # where an open file keeps its name
+            part.close()
+        part_path.replace(target)
     sync_folder(folder)
+    _keep(weights, target, found, progress)
     return target
 
 
-def _download(url: str, part: Path, progress: Progress) -> None:
-    """Fetch the bytes that ``part`` lacks."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "squeezenet"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What a file has: its SHA-256 in hex, and its size."""
+
+    sha256: str
+    num_bytes: int
+
+
+def _is_there(weights: PublishedWeights, target: Path, progress: Progress) -> bool:
+    """Whether the file is there and is the right one; one that is not is never replaced."""
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        error.close()  # it holds the connection
-        if error.code == 416 and have:  # no bytes after those that we have: the hash decides
-            return
-        raise
-    with response:
-        resumed = response.status == 206
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else have
-        with (
-            part.open("ab" if resumed else "wb") as file,
-            progress.task(f"fetch {part.stem}", total=total, unit="B", done=have) as task,
-        ):
-            while chunk := response.read(_CHUNK_BYTES):
-                file.write(chunk)
-                have += len(chunk)
-                task.advance(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-        if length and have < total:
-            raise http.client.IncompleteRead(b"", total - have)
+        with open_regular(target) as file:
+            found = _content_of(file)
+    except FileNotFoundError:
+        return False
+    fault = _fault(weights, target, found)
+    if fault is not None:
+        raise FetchError(f"{target}: {fault}; remove it to download it anew")
+    _keep(weights, target, found, progress)
+    return True
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether another attempt right away cannot help: no connection, or a refusal."""
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code < 500
-    return isinstance(error, urllib.error.URLError)
+def _fault(weights: PublishedWeights, target: Path, found: _Content) -> str | None:
+    """What is wrong with a content, if anything is."""
+    if not found.sha256.startswith(weights.sha256):
+        return f"SHA-256 is {found.sha256}, expected it to begin {weights.sha256}"
+    first = _first_content(target)
+    if first is not None and first != found:
+        return (
+            f"{found.num_bytes} bytes with SHA-256 {found.sha256}, but the first copy had "
+            f"{first.num_bytes} with {first.sha256}, as {_record_of(target).name} says"
+        )
+    return None
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        return f"no connection ({error.reason})"
-    return f"the download broke off ({type(error).__name__})"
+def _keep(weights: PublishedWeights, target: Path, found: _Content, progress: Progress) -> None:
+    """Keep the content of the first copy, if only a part of its hash was published."""
+    record = _record_of(target)
+    if len(weights.sha256) == _SHA256_DIGITS or _first_content(target) is not None:
+        return
+    text = json.dumps({"sha256": found.sha256, "bytes": found.num_bytes}, indent=1) + "\n"
+    write_bytes_atomically(record, text.encode())
+    progress.log(
+        f"{target.name}: {len(weights.sha256)} of {_SHA256_DIGITS} digits of its SHA-256 are "
+        f"published; this copy's, {found.sha256}, is kept in {record} and holds from now on"
+    )
 
 
-def _hash_matches(path: Path, weights: PublishedWeights) -> bool:
-    return _sha256(path).startswith(weights.sha256)
+def _first_content(target: Path) -> _Content | None:
+    """Read what the first copy of a file was; None if there was none."""
+    record = _record_of(target)
+    try:
+        with open_regular(record) as file:
+            read = json.loads(file.read(_MAX_RECORD_BYTES))
+        return _Content(sha256=str(read["sha256"]), num_bytes=int(read["bytes"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise FetchError(
+            f"{record}: is damaged, expected the SHA-256 and bytes of the first copy; remove it if "
+            f"you trust {target.name}"
+        ) from None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _record_of(target: Path) -> Path:
+    return target.with_name(target.name + ".first.json")
+
+
+def _content_of(file: BinaryIO) -> _Content:
+    file.seek(0)
+    digest, num_bytes = hashlib.sha256(), 0
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        num_bytes += len(chunk)
+    return _Content(sha256=digest.hexdigest(), num_bytes=num_bytes)

@@ -10,6 +10,7 @@ channels of a group; K classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -31,6 +32,8 @@ from squeezenet.images.preprocess import normalise
 from squeezenet.reference.windows import columns, max_pool
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
+_MAX_WINDOW_VALUES = 1 << 24
+"""Most values of kernel windows at a time, 64 MB: nine times those of SqueezeNet v1.0."""
 
 
 class FloatInterpreter:
@@ -50,11 +53,15 @@ class FloatInterpreter:
         for name, (_, last) in lifetimes(self._graph).items():
             if last + 1 < len(self._dead_before):
                 self._dead_before[last + 1].append(name)
-        targets = [op.target for op in self._graph.operations]
-        self._written_after = [set(targets[i + 1 :]) for i in range(len(targets))]
-        self._weights = {
+        self._last_write = {op.target: i for i, op in enumerate(self._graph.operations)}
+        self._layers = model.layers
+
+    @cached_property
+    def _weights(self) -> dict[str, tuple[Float32Array, Float32Array]]:
+        """Weights (O, K) and biases by layer, made at the first run: they take four bytes each."""
+        return {
             layer.name: (layer.weights.dequantize().reshape(len(layer.bias_O), -1), layer.bias_O)
-            for layer in model.layers
+            for layer in self._layers
         }
 
     def logits(self, pixels_NHWC: Pixels) -> Float32Array:
@@ -89,7 +96,7 @@ class FloatInterpreter:
             else:
                 assert isinstance(op, GlobalAveragePool)
                 values[op.target] = x_CHW.mean(axis=(1, 2), keepdims=True)
-            if self._observe is not None and op.target not in self._written_after[i]:
+            if self._observe is not None and self._last_write[op.target] == i:
                 self._observe(op.target, values[op.target])
         return values[graph.output].reshape(-1)
 
@@ -97,19 +104,28 @@ class FloatInterpreter:
 def convolve(
     x_CHW: Float32Array, w_OK: Float32Array, bias_O: Float32Array, op: Conv, out_OHW: Float32Array
 ) -> None:
-    """Compute a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * kernel width."""
+    """Compute a convolution into ``out_OHW``; ``w_OK`` has K = I * kernel height * kernel width.
+
+    Where windows would take much memory, some rows of the output are computed at a time.
+    """
     if op.padding:
         pad = (op.padding, op.padding)
         x_CHW = np.pad(x_CHW, ((0, 0), pad, pad))
     num_out = op.out_channels // op.groups
     num_in = op.in_channels // op.groups
+    _, height, width = out_OHW.shape
+    step = max(1, _MAX_WINDOW_VALUES // (w_OK.shape[1] * width))
     for group in range(op.groups):
-        rows = slice(group * num_out, (group + 1) * num_out)
-        y = w_OK[rows] @ columns(x_CHW[group * num_in : (group + 1) * num_in], op)
-        y += bias_O[rows, None]
-        if op.relu:
-            np.maximum(y, 0, out=y)
-        out_OHW[rows] = y.reshape(num_out, *out_OHW.shape[1:])
+        channels = slice(group * num_out, (group + 1) * num_out)
+        x_IHW = x_CHW[group * num_in : (group + 1) * num_in]
+        for top in range(0, height, step):
+            bottom = min(top + step, height)
+            last = (bottom - 1) * op.stride + op.kernel[0]
+            y = w_OK[channels] @ columns(x_IHW[:, top * op.stride : last], op)
+            y += bias_O[channels, None]
+            if op.relu:
+                np.maximum(y, 0, out=y)
+            out_OHW[channels, top:bottom] = y.reshape(num_out, bottom - top, width)
 
 
 def local_response_norm(x_CHW: Float32Array, op: LocalResponseNorm) -> Float32Array:

@@ -16,7 +16,7 @@ from squeezenet.evaluation.metrics import score
 from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.report.mistakes import (
     calibration_error,
-    confusion_matrix,
+    confusions,
     most_confused,
     wilson_interval,
 )
@@ -98,21 +98,20 @@ def _accuracy(measured: Measured) -> list[str]:
     lines.append(f"| expected calibration error | {calibration_error(predicted):.1f} points |")
     if result.skipped:
         lines.append(f"| images that could not be read | {result.skipped} |")
-    matrix = confusion_matrix(predicted)
-    totals = matrix.sum(axis=1)
+    counted = confusions(predicted)
+    totals, num_predicted, correct = counted.images_K, counted.predictions_K, counted.correct_K
     seen = np.flatnonzero(totals)
-    recall = 100 * matrix.diagonal()[seen] / totals[seen]
+    recall = 100 * correct[seen] / totals[seen]
     order = np.argsort(recall, kind="stable")[:_MAX_CLASSES_LISTED]
     what = "Recall per class" if len(order) == len(seen) else "Classes with the lowest recall"
-    num_predicted = matrix.sum(axis=0)
     lines += ["", f"{what}:", "", "| class | images | recall | precision |", "|---|--:|--:|--:|"]
     for i in order:
         k = seen[i]
-        precision = f"{100 * matrix[k, k] / num_predicted[k]:.1f}%" if num_predicted[k] else "-"
+        precision = f"{100 * correct[k] / num_predicted[k]:.1f}%" if num_predicted[k] else "-"
         lines.append(f"| {_text(names[k])} | {totals[k]} | {recall[i]:.1f}% | {precision} |")
     if len(seen) < len(names):
         lines += ["", f"{len(names) - len(seen)} of {len(names)} classes have no images here."]
-    confused = most_confused(matrix, _MAX_CONFUSIONS)
+    confused = most_confused(counted, _MAX_CONFUSIONS)
     if confused:
         lines += ["", "Confused most often:", "", "| class | predicted | images |", "|---|---|--:|"]
         for pair in confused:

@@ -16,14 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from squeezenet.images.decode import Pixels
-from squeezenet.images.sets import ImageSet
-from squeezenet.report.mistakes import Mistake
+from squeezenet.images.sets import ImageSet, Labels
+from squeezenet.report.mistakes import Confusions, Mistake
 
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _MAX_NAMED_CLASSES = 40
 """With more classes their names overlap."""
 _MAX_NUMBERED_CLASSES = 25
 """With more classes the numbers in the cells overlap."""
+_MAX_DRAWN_CLASSES = 2000
+"""With more classes a cell of the matrix is smaller than a dot on paper."""
 _MAX_PICTURE = 256
 """Pictures of mistakes are subsampled to at most about twice as many pixels per side."""
 
@@ -81,15 +83,17 @@ def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return smoothed
 
 
-def confusion_figure(
-    matrix: npt.NDArray[np.int64], class_names: Sequence[str], title: str
-) -> Figure:
-    """Draw a confusion matrix (K, K) in percent of each row.
+def confusion_figure(counted: Confusions, class_names: Sequence[str], title: str) -> Figure:
+    """Draw a confusion matrix in percent of each row.
 
-    Class names and counts are left out where they would overlap.
+    Class names and counts are left out where they would overlap. Of very many classes those with
+    the most mistakes are drawn.
     """
-    num_classes = len(matrix)
-    totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    classes = _drawn_classes(counted)
+    if len(classes) < counted.num_classes:
+        title += f"\nthe {len(classes)} of {counted.num_classes:,} classes with most mistakes"
+    matrix, num_classes = counted.matrix(classes), len(classes)
+    totals = np.maximum(counted.images_K[classes, None], 1)
     percent = 100 * matrix / totals
     side = min(11.0, 3.2 + 0.42 * min(num_classes, _MAX_NUMBERED_CLASSES))
     figure = Figure(figsize=(max(side + 0.8, 6.0), side), layout="constrained")
@@ -98,24 +102,38 @@ def confusion_figure(
     image = axes.imshow(percent, cmap="viridis", vmin=0, vmax=100, interpolation="nearest")
     figure.colorbar(image, ax=axes, shrink=0.8, label="% of the class's images")
     axes.set(xlabel="predicted class", ylabel="class")
-    if num_classes <= _MAX_NAMED_CLASSES:
-        names = [_short(name) for name in class_names]
+    if named := named_classes(counted):
+        names = [_short(class_names[k]) for k in named]
         axes.set_xticks(range(num_classes), names, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(num_classes), names)
     if num_classes <= _MAX_NUMBERED_CLASSES:
-        for row in range(num_classes):
-            for column in range(num_classes):
-                if matrix[row, column]:
-                    axes.text(
-                        column,
-                        row,
-                        str(matrix[row, column]),
-                        ha="center",
-                        va="center",
-                        fontsize=7,
-                        color="white" if percent[row, column] < 60 else "black",
-                    )
+        _number_cells(axes, matrix, percent)
     return figure
+
+
+def named_classes(counted: Confusions) -> list[int]:
+    """Return the classes whose names are in the drawing of a confusion matrix."""
+    classes = _drawn_classes(counted)
+    return classes.tolist() if len(classes) <= _MAX_NAMED_CLASSES else []
+
+
+def _drawn_classes(counted: Confusions) -> Labels:
+    if counted.num_classes > _MAX_DRAWN_CLASSES:
+        return counted.most_mistaken(_MAX_NAMED_CLASSES)
+    return np.arange(counted.num_classes)
+
+
+def _number_cells(axes: Axes, matrix: Labels, percent: npt.NDArray[np.float64]) -> None:
+    for row, column in np.argwhere(matrix):
+        axes.text(
+            column,
+            row,
+            str(matrix[row, column]),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if percent[row, column] < 60 else "black",
+        )
 
 
 def mistakes_figure(

@@ -1,6 +1,6 @@
 """A classifier's errors in numbers: confusions, worst mistakes, calibration, confidence interval.
 
-Legend: N images, K classes.
+Legend: N images, K classes, P pairs of class and predicted class that occur.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.evaluation.metrics import softmax
+from squeezenet.evaluation.metrics import top_probability
 from squeezenet.evaluation.predict import LabelledLogits
+from squeezenet.images.sets import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +36,80 @@ class Confused:
     total: int
 
 
-def confusion_matrix(predicted: LabelledLogits) -> npt.NDArray[np.int64]:
-    """Count images by class (row) and predicted class (column): (K, K)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Confusions:
+    """A confusion matrix without its zeros, which are nearly all of it where K is large.
+
+    ``counts_P`` images of class ``labels_P`` were predicted as ``predicted_P``: a pair of classes
+    each, in the order of the matrix.
+    """
+
+    num_classes: int
+    labels_P: Labels
+    predicted_P: Labels
+    counts_P: Labels
+
+    @property
+    def images_K(self) -> Labels:
+        """The images of each class."""
+        return self._sums(self.labels_P)
+
+    @property
+    def predictions_K(self) -> Labels:
+        """The images that were predicted as each class."""
+        return self._sums(self.predicted_P)
+
+    @property
+    def correct_K(self) -> Labels:
+        """The images of each class that were predicted as this class."""
+        return self._sums(self.labels_P, self.labels_P == self.predicted_P)
+
+    def most_mistaken(self, count: int) -> Labels:
+        """Return so many classes with the most mistakes, as class or as prediction, in order.
+
+        Of equals the lower class is taken.
+        """
+        wrong = self.labels_P != self.predicted_P
+        mistakes_K = self._sums(self.labels_P, wrong) + self._sums(self.predicted_P, wrong)
+        # Images decide where mistakes do not.
+        order = np.lexsort((-self.images_K, -mistakes_K))
+        return np.sort(order[:count])
+
+    def matrix(self, classes: Labels) -> Labels:
+        """Return the matrix of some classes, given in ascending order."""
+        rows, columns = (
+            np.minimum(np.searchsorted(classes, each), len(classes) - 1)
+            for each in (self.labels_P, self.predicted_P)
+        )
+        inside = (classes[rows] == self.labels_P) & (classes[columns] == self.predicted_P)
+        matrix = np.zeros((len(classes), len(classes)), np.int64)
+        matrix[rows[inside], columns[inside]] = self.counts_P[inside]
+        return matrix
+
+    def _sums(self, classes_P: Labels, where: npt.NDArray[np.bool_] | None = None) -> Labels:
+        counts_P = self.counts_P if where is None else self.counts_P * where
+        sums = np.zeros(self.num_classes, np.int64)
+        np.add.at(sums, classes_P, counts_P)
+        return sums
+
+
+def confusions(predicted: LabelledLogits) -> Confusions:
+    """Count images by class and predicted class."""
     num_classes = predicted.logits_NK.shape[1]
     top1 = predicted.logits_NK.argmax(axis=1)
-    flat = np.bincount(predicted.labels * num_classes + top1, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes)
+    places, counts = np.unique(predicted.labels * num_classes + top1, return_counts=True)
+    return Confusions(
+        num_classes=num_classes,
+        labels_P=places // num_classes,
+        predicted_P=places % num_classes,
+        counts_P=counts,
+    )
 
 
 def worst_mistakes(predicted: LabelledLogits, count: int) -> list[Mistake]:
     """Return the wrong predictions with the highest probabilities, worst first."""
-    probabilities_NK = softmax(predicted.logits_NK)
-    top1 = probabilities_NK.argmax(axis=1)
-    confidence = np.where(top1 == predicted.labels, -1.0, probabilities_NK.max(axis=1))
+    top1, probability = top_probability(predicted.logits_NK)
+    confidence = np.where(top1 == predicted.labels, -1.0, probability)
     order = np.argsort(-confidence, kind="stable")[:count]
     return [
         Mistake(
@@ -61,18 +123,19 @@ def worst_mistakes(predicted: LabelledLogits, count: int) -> list[Mistake]:
     ]
 
 
-def most_confused(matrix: npt.NDArray[np.int64], count: int) -> list[Confused]:
+def most_confused(confused: Confusions, count: int) -> list[Confused]:
     """Return the pairs of classes that are confused most often, most frequent first."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    pairs = [divmod(int(place), len(matrix)) for place in order]
+    wrong = np.flatnonzero(confused.labels_P != confused.predicted_P)
+    order = wrong[np.argsort(-confused.counts_P[wrong], kind="stable")][:count]
+    images_K = confused.images_K
     return [
         Confused(
-            label=row, predicted=column, count=int(wrong[row, column]), total=int(matrix[row].sum())
+            label=int(confused.labels_P[i]),
+            predicted=int(confused.predicted_P[i]),
+            count=int(confused.counts_P[i]),
+            total=int(images_K[confused.labels_P[i]]),
         )
-        for row, column in pairs
-        if wrong[row, column]
+        for i in order
     ]
 
 
@@ -82,9 +145,8 @@ def calibration_error(predicted: LabelledLogits, num_bins: int = 15) -> float:
     It is the mean of |confidence - accuracy| over the images, in bins of equal confidence; 15 bins
     as in that paper.
     """
-    probabilities_NK = softmax(predicted.logits_NK)
-    confidence = probabilities_NK.max(axis=1)
-    correct = probabilities_NK.argmax(axis=1) == predicted.labels
+    top1, confidence = top_probability(predicted.logits_NK)
+    correct = top1 == predicted.labels
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     error = 0.0
     for each in range(num_bins):

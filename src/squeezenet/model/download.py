@@ -1,0 +1,268 @@
+"""Download one file over HTTP into a part file that resumes, with a limit on its size.
+
+What a server says is not believed: lengths, ranges and redirections are checked. The part file is
+never a link, and one process at a time writes it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+from urllib.parse import urlsplit
+
+from squeezenet.errors import FetchError
+from squeezenet.progress import Progress
+
+_SCHEMES = ("http", "https")
+_CHUNK_BYTES = 1 << 16
+_ATTEMPTS = 4
+"""For downloads that broke off and servers with an internal error; neither a refusal nor a failed
+connection is tried again."""
+_TIMEOUT_S = 30
+_MAX_DIGITS = 15
+
+
+class _BrokenOffError(Exception):
+    """The download broke off; another attempt may help."""
+
+
+class _RefusedError(Exception):
+    """Another attempt right away cannot help."""
+
+
+def require_http(url: str) -> None:
+    """Refuse what is no URL of a web server.
+
+    Raises:
+        FetchError: says what was found.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not (valid and url.isascii() and url.isprintable() and " " not in url):
+        raise FetchError(f"{url}: expected a URL that begins with https:// or http://, in ASCII")
+
+
+def download(url: str, part: BinaryIO, name: str, max_bytes: int, progress: Progress) -> None:
+    """Fetch the bytes that ``part`` lacks; ``name`` is for the display.
+
+    Raises:
+        FetchError: no connection, a server's refusal, or more than ``max_bytes``.
+        OSError: ``part`` cannot be written.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _attempt(url, part, name, max_bytes, progress)
+            return
+        except (_BrokenOffError, _RefusedError) as error:
+            if isinstance(error, _BrokenOffError) and attempt < _ATTEMPTS:
+                continue
+            kept = part.seek(0, os.SEEK_END)
+            resumes = f"; {kept} bytes are kept to resume" if kept else ""
+            raise FetchError(f"{url}: {error}{resumes}; try again later") from None
+
+
+def _attempt(url: str, part: BinaryIO, name: str, max_bytes: int, progress: Progress) -> None:
+    have = part.seek(0, os.SEEK_END)
+    request = urllib.request.Request(url, headers={"User-Agent": "squeezenet"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    response = _open(request, have)
+    if response is None:  # no bytes after those that we have: the hash decides
+        return
+    with response:
+        resumed = _is_rest(response, have, part)
+        if not resumed:
+            have = 0
+            part.seek(0)
+            part.truncate()
+        length = _length(response)
+        _require_size(have + (length or 0), max_bytes, part)
+        total = have + (length or 0)
+        with progress.task(f"fetch {name}", total=total, unit="B", done=have) as task:
+            for chunk in _chunks(response):
+                have += len(chunk)
+                _require_size(have, max_bytes, part)
+                part.write(chunk)
+                task.advance(len(chunk))
+        part.flush()
+        os.fsync(part.fileno())
+    if length is not None and have < total:
+        raise _BrokenOffError(f"the download broke off {total - have} bytes before its end")
+
+
+def _open(request: urllib.request.Request, have: int) -> Any:
+    """Send a request; None: the server has nothing after the ``have`` bytes."""
+    try:
+        return _opener().open(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        if error.code == 416 and have:
+            return None
+        kind = _BrokenOffError if error.code >= 500 else _RefusedError
+        raise kind(f"the server answered {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _RefusedError(f"no connection ({error.reason})") from None
+    except (http.client.HTTPException, OSError) as error:
+        raise _BrokenOffError(f"the download broke off ({type(error).__name__})") from None
+    except ValueError as error:  # a URL or a header that cannot be
+        raise _RefusedError(f"no connection ({error})") from None
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """What opens URLs of web servers, and nothing else: no files, no FTP."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        _SameScheme,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.HTTPSHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+class _SameScheme(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection, but never to another scheme."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        expected = urlsplit(req.full_url).scheme
+        if urlsplit(newurl).scheme != expected:
+            fp.close()
+            raise _RefusedError(
+                f"the server redirects to {newurl}, expected {expected}:// as in the URL"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_rest(response: Any, have: int, part: BinaryIO) -> bool:
+    """Whether an answer goes on after the ``have`` bytes, rather than starts anew."""
+    if response.status == 200:
+        return False
+    if response.status != 206:
+        raise _RefusedError(f"the server answered {response.status}, expected 200 or 206")
+    sent = response.headers.get("Content-Range", "")
+    first = re.fullmatch(rf"bytes ([0-9]{{1,{_MAX_DIGITS}}})-[0-9]+/([0-9]+|\*)", sent.strip())
+    if have and first is not None and int(first.group(1)) == have:
+        return True
+    part.seek(0)
+    part.truncate()  # so that the next attempt asks for all of it
+    kind = _BrokenOffError if have else _RefusedError
+    raise kind(f"the server sent the range {sent[:80]!r}, asked for from byte {have}")
+
+
+def _length(response: Any) -> int | None:
+    """Return the bytes that an answer says it has.
+
+    Raises:
+        _RefusedError: the header is no number, or there are several.
+    """
+    found = response.headers.get_all("Content-Length", [])
+    if not found:
+        return None
+    text = found[0].strip()
+    if len(set(found)) > 1 or not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        shown = ", ".join(found)[:80]
+        raise _RefusedError(f"the server sent the Content-Length {shown!r}, expected a number")
+    return int(text)
+
+
+def _require_size(num_bytes: int, max_bytes: int, part: BinaryIO) -> None:
+    if num_bytes > max_bytes:
+        part.seek(0)
+        part.truncate()
+        raise _RefusedError(
+            f"the server sends {num_bytes:,} bytes or more, expected at most {max_bytes:,}; "
+            "it is not the published file"
+        )
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read(_CHUNK_BYTES)
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise _BrokenOffError(f"the download broke off ({type(error).__name__})") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
+    """Open a regular file, never through a link.
+
+    Raises:
+        FetchError: it is a link, a folder, a pipe or the like.
+        OSError: it is missing, or cannot be opened.
+    """
+    found = "a symbolic link" if path.is_symlink() else None
+    if found is None:
+        safe = flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(path, safe | getattr(os, "O_BINARY", 0), 0o666)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return open(path, "rb" if flags == os.O_RDONLY else "r+b", opener=lambda *_: descriptor)
+        os.close(descriptor)
+        found = "no regular file"
+    raise FetchError(f"{path}: is {found}, expected a regular file; remove it and try again")
+
+
+@contextlib.contextmanager
+def locked_part(path: Path, progress: Progress) -> Iterator[BinaryIO]:
+    """Open the part file of a download for this process alone, after the last bytes it has.
+
+    Another process that has it is waited for. Where a system has no locks, there are none.
+
+    Raises:
+        FetchError: ``path`` is a link, no regular file, or another user's.
+    """
+    while True:
+        part = open_regular(path, os.O_RDWR | os.O_CREAT)
+        _lock(part, progress)
+        own = os.fstat(part.fileno())
+        try:  # whoever had it may have given it its final name, or removed it
+            if os.path.samestat(own, path.stat(follow_symlinks=False)):
+                break
+        except FileNotFoundError:
+            pass
+        part.close()
+    with part:
+        user = os.geteuid() if hasattr(os, "geteuid") else own.st_uid
+        if own.st_uid != user or own.st_nlink > 1:
+            raise FetchError(
+                f"{path}: is another user's, or has a second name; remove it and try again"
+            )
+        yield part
+
+
+def _lock(file: BinaryIO, progress: Progress) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.log(f"{file.name}: another process is downloading it, waiting")
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
