@@ -26,12 +26,12 @@ from squeezenet.errors import (
     WeightsError,
 )
 from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.foreign import load_pth
 from squeezenet.model.init import initialise
 from squeezenet.model.load import from_compressed, load_model, to_compressed
 from squeezenet.model.loaded import LoadedModel, from_state, needs_new_head, with_new_head
 from squeezenet.model.network import build_module
 from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
-from squeezenet.model.torchvision_pth import load_pth
 from tests.conftest import random_model, record_of
 
 
@@ -127,7 +127,7 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_torchvision_pth(tmp_path: Path, name: str, wrapped: bool) -> None:
+def test_foreign(tmp_path: Path, name: str, wrapped: bool) -> None:
     state = torchvision_state(name)
     saved: object = state
     if wrapped:

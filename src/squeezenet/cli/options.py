@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
+from squeezenet.arch.labels import hint_at_classes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.model_kinds import model_path
 from squeezenet.extras import require_extra
@@ -29,7 +30,7 @@ ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
         converter=_model_path,
-        help="Run folder, .sqz, .safetensors, torchvision .pth, Han's .net, or the word default: "
+        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word default: "
         "the CIFAR-10 network that comes with squeezenet.",
     ),
 ]
@@ -41,7 +42,14 @@ ArchOption: TypeAlias = Annotated[
     str | None,
     Parameter(
         group=RUNNING,
-        help="Architecture of a .pth. By default the shapes of its weights decide.",
+        help="Architecture of weights of others. By default their shapes decide.",
+    ),
+]
+ClassesOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="Names of the model's outputs, if its file does not name them: a text file with a "
+        "name per line (or id, tab, name), a JSON list, or a folder of class folders.",
     ),
 ]
 StrictOption: TypeAlias = Annotated[
@@ -82,5 +90,8 @@ def open_eval_images(source: str, record: ModelRecord, split: str | None) -> Ima
         require_extra("train", "the data set digits")
         from squeezenet.data.digits import load_digits
 
-        return with_model_labels(load_digits()[split or "test"], record)
-    return with_model_labels(read_eval_folder(Path(source), split), record)
+        images: ImageSet = load_digits()[split or "test"]
+    else:
+        images = read_eval_folder(Path(source), split)
+    with hint_at_classes(record.class_names):
+        return with_model_labels(images, record)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.options import ArchOption, JsonOption, StrictOption
+from squeezenet.cli.options import ArchOption, ClassesOption, JsonOption, StrictOption
 from squeezenet.cli.predict_images import Format, predict_images
 
 
@@ -25,6 +25,7 @@ def predict(
         Parameter(help="Print 'unsure' where the best class has less than this (0 to 1)."),
     ] = 0.0,
     format: Annotated[Format, Parameter(help="Output format.")] = "table",
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     json: JsonOption = False,
@@ -35,6 +36,7 @@ def predict(
         top=top,
         min_probability=min_probability,
         format=format,
+        classes=classes,
         arch=arch,
         strict=strict,
         json=json,

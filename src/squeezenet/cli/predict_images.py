@@ -45,6 +45,7 @@ def predict_images(
     top: int = 3,
     min_probability: float = 0.0,
     format: Format = "table",
+    classes: str | None = None,
     arch: str | None = None,
     strict: bool = False,
     json: bool = False,
@@ -69,7 +70,7 @@ def predict_images(
             + ", ".join(DEFAULT_CLASSES),
             sys.stderr,
         )
-    predictor = open_predictor(model, arch)
+    predictor = open_predictor(model, arch, classes=classes, progress=progress)
     bad = bad_images(progress, strict=strict)
     predictions = []
     for name in _expand(images):

@@ -13,6 +13,7 @@ from squeezenet.api.report import draw_report
 from squeezenet.cli.options import (
     DIGITS,
     ArchOption,
+    ClassesOption,
     JsonOption,
     ModelArgument,
     SplitOption,
@@ -40,6 +41,7 @@ def report(
     *,
     out: Annotated[Path, Parameter(help="Folder for the pictures and the card.")],
     split: SplitOption = None,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,
@@ -52,7 +54,7 @@ def report(
         raise UsageError(f"--out {out}: is a file, expected a folder")
     out.mkdir(parents=True, exist_ok=True)  # fails before the predictions, not after
     progress = make_progress()
-    opened = open_model(model, arch)
+    opened = open_model(model, arch, classes=classes, progress=progress)
     images = open_eval_images(data, opened.record, split)
     bad = bad_images(progress, strict=strict)
     about = f"from {Path(data).resolve().name}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from squeezenet.arch.labels import hint_at_classes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.data.digits import DIGITS, load_digits
 from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
@@ -64,14 +65,17 @@ def open_compression_images(
     if data is not None:
         # The same split as in training, so that no image that was trained on is measured.
         opened = open_training_data(data, val_fraction=val_fraction(record))
-        retrain, held_out = (with_model_labels(part, record) for part in (opened.train, opened.val))
+        with hint_at_classes(record.class_names):
+            retrain = with_model_labels(opened.train, record)
+            held_out = with_model_labels(opened.val, record)
     else:
         assert calib is not None
         retrain, held_out = _split_unlabelled(calib, seed)
     measure, measure_labelled = held_out, data is not None
     if val is not None:
         found = load_digits()["test"] if val == DIGITS else read_eval_folder(Path(val))
-        measure, measure_labelled = with_model_labels(found, record), True
+        with hint_at_classes(record.class_names):
+            measure, measure_labelled = with_model_labels(found, record), True
     return CompressionImages(
         retrain=retrain,
         labelled=data is not None,
