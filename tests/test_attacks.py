@@ -12,9 +12,14 @@ from tests.conftest import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "attacks"))
 import images as attacks_on_images
 import models as attacks_on_models
+import torch_files as attacks_by_torch_files
 from attack import Attack, run_attack
 
-ATTACKS = [*attacks_on_models.attacks(), *attacks_on_images.attacks()]
+ATTACKS = [
+    *attacks_on_models.attacks(),
+    *attacks_by_torch_files.attacks(),
+    *attacks_on_images.attacks(),
+]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

@@ -70,12 +70,12 @@ def compress(
     """Compress a model into the ``.sqz`` file ``out``, and measure that file.
 
     ``model`` is a run folder, a model file, or the word ``default``. ``classes`` names its outputs
-    if its file does not, as in ``open_model``; the names are kept in the new file. Give ``data`` (labelled
-    images to learn from) or ``calib`` (images without labels, which teach by the original's
-    predictions): a folder, or the word ``digits``. ``val`` has labelled images to measure with, by
-    default a part of the others. The same call goes on with what was interrupted. Options are
-    those of ``squeezenet compress``; messages name them as a command line does: ``--max-drop`` is
-    ``max_drop``. ``workers``, ``threads`` and ``progress`` are as in ``train``.
+    if its file does not, as in ``open_model``; the names are kept in the new file. Give ``data``
+    (labelled images to learn from) or ``calib`` (images without labels, which teach by the
+    original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
+    measure with, by default a part of the others. The same call goes on with what was interrupted.
+    Options are those of ``squeezenet compress``; messages name them as a command line does:
+    ``--max-drop`` is ``max_drop``. ``workers``, ``threads`` and ``progress`` are as in ``train``.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.

@@ -101,10 +101,11 @@ def train(
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
     form, or the word ``digits``. ``arch`` names the network to train from scratch; ``from_`` is the
     model to fine-tune: a path, ``default``, or the name of published weights; ``classes`` names its
-    outputs if its file does not, as in ``open_model``. Without both, the data decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
-    resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
-    trains a run longer. Options are those of ``squeezenet train``; messages name them as a command
-    line does: ``--val-fraction`` is ``val_fraction``.
+    outputs if its file does not, as in ``open_model``. Without both, the data decide. ``out`` is
+    the run folder, by default ``runs/`` and the data's name. The same call resumes an interrupted
+    run and returns the result of a finished one; with more ``epochs`` it trains a run longer.
+    Options are those of ``squeezenet train``; messages name them as a command line does:
+    ``--val-fraction`` is ``val_fraction``.
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole

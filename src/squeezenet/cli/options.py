@@ -30,8 +30,8 @@ ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
         converter=_model_path,
-        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word default: "
-        "the CIFAR-10 network that comes with squeezenet.",
+        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word "
+        "default: the CIFAR-10 network that comes with squeezenet.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[

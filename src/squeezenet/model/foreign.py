@@ -58,7 +58,7 @@ def load_pth(
             return load_foreign(path, content, arch, labels=labels, progress=progress)
         except TorchFileError as error:
             raise MalformedError(
-                f"{path}: not a .pth file that can be read: {error}; copy it again, or {_SAVE}"
+                f"{path}: not a .pth file that can be read: it {error}; copy it again, or {_SAVE}"
             ) from None
 
 
@@ -239,11 +239,14 @@ def _names_beside(weights: Weights) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _what_was_read(weights: Weights, others: list[Weights], note: str) -> str:
     """Say in a line which weights were read and what was not; nothing of a bare state_dict."""
     unread = []
+    places = [weights.place, *(each.place for each in others)]
     for path, around in weights.around:
-        on_the_way = weights.place[len(path) :].lstrip(".") if path else weights.place
+        if "_modules" in around:  # a saved module's own attributes
+            continue
         for key, value in around.items():
-            first = on_the_way == str(key) or on_the_way.startswith(f"{key}.")
-            if not first and isinstance(key, str) and not _is_tensor_or_own(value, key):
+            own = f"{path}.{key}" if path else str(key)
+            leads_there = any(f"{place}.".startswith(f"{own}.") for place in places)
+            if not leads_there and isinstance(key, str) and not _is_tensor_or_own(value, key):
                 kind = f" ({value.of})" if isinstance(value, Instance) else ""
                 unread.append(_printable(f"{key}{kind}"))
     parts = [note] if note else []
@@ -251,8 +254,8 @@ def _what_was_read(weights: Weights, others: list[Weights], note: str) -> str:
         dots = ", ..." if len(unread) > _NAMES_SHOWN else ""
         parts.append(f"not read: {', '.join(unread[:_NAMES_SHOWN])}{dots}")
     if others:
-        places = ", ".join(repr(_printable(each.place)) for each in others[:_NAMES_SHOWN])
-        parts.append(f"other weights are under {places}")
+        named = ", ".join(repr(_printable(each.place)) for each in others[:_NAMES_SHOWN])
+        parts.append(f"other weights are under {named}")
     if not parts:
         return ""
     place = f"weights under {_printable(weights.place)!r}" if weights.place else "the weights"

@@ -77,14 +77,14 @@ def read_pickle(
     try:
         for num, (operation, argument, _) in enumerate(pickletools.genops(stream)):
             if num >= MAX_OPERATIONS:
-                raise PickleError(f"over {MAX_OPERATIONS:,} operations")
+                raise PickleError(f"has over {MAX_OPERATIONS:,} operations")
             machine.run(operation.name, argument)
         return machine.stack.pop()
     except PickleError:
         raise
     except (ValueError, IndexError, TypeError, OverflowError) as error:
         # Cut short, not text, nothing on the stack, ...
-        raise PickleError(f"not a pickle ({type(error).__name__})") from None
+        raise PickleError(f"is damaged or cut short ({type(error).__name__})") from None
 
 
 def _plain_dict(pairs: Any = None) -> dict[Any, Any]:

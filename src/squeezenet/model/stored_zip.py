@@ -48,28 +48,28 @@ def read_directory(file: IO[bytes], file_bytes: int) -> dict[str, Entry]:
     tail = file.read(file_bytes - tail_start)
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) - end < _END.size:
-        raise ZipError("the archive has no end")
+        raise ZipError("is an archive that is cut short")
     *_, num_entries, size, start, _ = _END.unpack_from(tail, end)
     if size > MAX_DIRECTORY_BYTES or start + size > tail_start + end:
-        raise ZipError("the archive's directory is not inside of it")
+        raise ZipError("is an archive whose directory is not inside of it")
     file.seek(start)
     directory = file.read(size)
     entries: dict[str, Entry] = {}
     position = 0
     for _ in range(num_entries):
         if position + _ENTRY.size > len(directory):
-            raise ZipError("the archive's directory is cut short")
+            raise ZipError("is an archive whose directory is cut short")
         fields = _ENTRY.unpack_from(directory, position)
         signature, flags, method, packed, num_bytes = (fields[i] for i in (0, 3, 4, 8, 9))
         name_bytes, extra_bytes, comment_bytes, header = (fields[i] for i in (10, 11, 12, 16))
         if signature != b"PK\x01\x02":
-            raise ZipError("the archive's directory is damaged")
+            raise ZipError("is an archive whose directory is damaged")
         if method != 0 or flags & 1 or packed != num_bytes:
             raise CompressedEntryError("an entry is compressed")
         begin = position + _ENTRY.size
         name = directory[begin : begin + name_bytes].decode("utf-8", "replace")
         if name in entries:
-            raise ZipError(f"the archive has two files {name[:40]!r}")
+            raise ZipError(f"is an archive with two files {name[:40]!r}")
         entries[name] = Entry(name=name, header=header, num_bytes=num_bytes)
         position = begin + name_bytes + extra_bytes + comment_bytes
     return entries
@@ -84,9 +84,9 @@ def find_bytes(file: IO[bytes], file_bytes: int, entry: Entry) -> int:
     file.seek(entry.header)
     head = file.read(_LOCAL.size)
     if len(head) < _LOCAL.size or not head.startswith(b"PK\x03\x04"):
-        raise ZipError(f"the archive's file {entry.name[:40]!r} is not where it should be")
+        raise ZipError(f"is an archive whose file {entry.name[:40]!r} is elsewhere")
     *_, name_bytes, extra_bytes = _LOCAL.unpack(head)
     start = int(entry.header + _LOCAL.size + name_bytes + extra_bytes)
     if start + entry.num_bytes > file_bytes:
-        raise ZipError(f"the archive's file {entry.name[:40]!r} is cut short")
+        raise ZipError(f"is an archive whose file {entry.name[:40]!r} is cut short")
     return start

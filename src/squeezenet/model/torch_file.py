@@ -76,7 +76,7 @@ class _Storage:
             self.file.seek(self.start)
             content = bytearray(self.file.read(self.num_bytes))
             if len(content) != self.num_bytes:
-                raise TorchFileError("a tensor's numbers are cut short")
+                raise TorchFileError("lacks the numbers of a tensor")
             self._numbers = torch.frombuffer(content, dtype=torch.uint8)
         return self._numbers
 
@@ -119,7 +119,7 @@ def read_torch_file(file: IO[bytes]) -> Any:
         return _read_legacy(file, file_bytes)
     except CompressedEntryError:
         raise TorchFileError(
-            "is a compressed archive, which torch does not write; it may be an attack"
+            "is a compressed archive, which torch.save does not write: TorchScript, or an attack"
         ) from None
     except (PickleError, ZipError, struct.error) as error:
         raise TorchFileError(str(error)) from None
@@ -132,7 +132,7 @@ def _read_archive(file: IO[bytes], file_bytes: int) -> Any:
     def content(entry: Entry, limit: int) -> bytes:
         if entry.num_bytes > limit:
             raise TorchFileError(
-                f"{entry.name[:60]} has {entry.num_bytes:,} bytes, at most {limit:,}"
+                f"has {entry.num_bytes:,} bytes in {entry.name[:60]!r}, expected at most {limit:,}"
             )
         file.seek(find_bytes(file, file_bytes, entry))
         return file.read(entry.num_bytes)
