@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import pickletools
 import random
 import resource
@@ -27,18 +28,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from squeezenet.arch.presets import preset
 from squeezenet.errors import SqueezeNetError
 from squeezenet.model.foreign import load_pth
+from squeezenet.model.network import build_module
 
 _SECONDS_PER_FILE = 5.0
 _MEMORY_BYTES = 1 << 30
+_ARCH = "squeezenet_tiny"
+"""A network of 76 KB."""
 
 
 def seeds() -> list[bytes]:
     """Return small files of torch.save, in both formats."""
     state = OrderedDict([("features.0.weight", torch.ones(64, 3, 3, 3)), ("b", torch.ones(2))])
+    tiny = build_module(preset(_ARCH)).state_dict()
     contents: list[Any] = [
         state,
+        tiny,
+        {"net": tiny, "model_ema": {f"module.{key}": t for key, t in tiny.items()}},
+        {"model": build_module(preset(_ARCH)), "class_to_idx": {"a": 0, "b": 1}},
         {"model": state, "args": argparse.Namespace(lr=0.1), "epoch": 3, "classes": ["a", "b"]},
         {"state_dict": {f"module.{key}": t.half() for key, t in state.items()}},
         nn.Sequential(OrderedDict(features=nn.Sequential(nn.Conv2d(3, 64, 3)))),
@@ -81,7 +90,7 @@ def _with_pickle_changed(file: bytes, draw: random.Random) -> bytes:
     [name] = [name for name in entries if name.endswith("data.pkl")]
     places = [place for _, _, place in pickletools.genops(entries[name])]
     bounds = [*places, len(entries[name])]
-    parts = [entries[name][a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [entries[name][a:b] for a, b in itertools.pairwise(bounds)]
     for _ in range(draw.choice((1, 1, 2, 5))):
         place = draw.randrange(len(parts))
         kind = draw.randrange(5)
@@ -118,7 +127,7 @@ def main(seconds: float, seed: int) -> int:
         path.write_bytes(changed(draw.choice(files), draw))
         signal.setitimer(signal.ITIMER_REAL, _SECONDS_PER_FILE)
         try:
-            load_pth(path)
+            load_pth(path, draw.choice((None, _ARCH)))
             results["loaded"] += 1
         except SqueezeNetError as error:
             results[type(error).__name__] += 1

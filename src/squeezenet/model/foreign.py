@@ -17,7 +17,7 @@ import torch
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.imagenet import imagenet_classes
 from squeezenet.arch.labels import ClassLabels, check_labels, numbered_classes, ordered_names
-from squeezenet.arch.preprocessing import torchvision_preprocessing
+from squeezenet.arch.preprocessing import default_preprocessing, torchvision_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import HeadSpec, SqueezeNetSpec
@@ -86,7 +86,11 @@ def load_foreign(
     labels, note = _labels(weights, spec, labels, path)
     record = ModelRecord(
         spec=spec,
-        preprocessing=torchvision_preprocessing(),
+        preprocessing=(
+            torchvision_preprocessing()
+            if spec.name in _ARCHITECTURES
+            else default_preprocessing(spec)
+        ),
         class_names=labels.names,
         class_ids=labels.ids,
         provenance={"source": _printable(path.name), "method": "torchvision state_dict"},
@@ -133,7 +137,8 @@ def _spec(weights: Weights, arch: str | None, path: Path) -> SqueezeNetSpec:
     if not isinstance(spec, SqueezeNetSpec):
         raise WeightsError(f"{path}: --arch {name}, expected one of torchvision's SqueezeNets")
     batch_norm = "features.conv1_bn.weight" in state
-    return dataclasses.replace(spec, head=HeadSpec(last_relu=True), batch_norm=batch_norm)
+    head_spec = HeadSpec(last_relu=True) if name in _ARCHITECTURES else spec.head
+    return dataclasses.replace(spec, head=head_spec, batch_norm=batch_norm)
 
 
 def _guess(weights: Weights, path: Path) -> str:
