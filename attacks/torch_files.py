@@ -125,9 +125,9 @@ def _of_tensors() -> list[Attack]:
         Attack(
             name="pth: tensor of one number",
             goal="memory exhaustion by a tensor of terabytes that repeats one number",
-            defence="a tensor has at most the elements of its storage",
+            defence="a tensor of more elements than its storage is not made",
             make=_pickled(lambda: _tensor(shape=(1 << 20, 1 << 18), stride=(0, 0))),
-            message="outside of its storage",
+            message="is not a plain tensor",
         ),
     ]
 

@@ -29,6 +29,7 @@ MAX_PICKLE_BYTES = 1 << 22
 """The pickle of torchvision's SqueezeNets has 5 KB; its tensors' numbers lie outside of it."""
 MAX_DIMENSIONS = 64
 """torch's own limit."""
+_MAX_SIZE = 1 << 40
 _MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of the format before torch 1.6."""
 _PROTOCOL = 1001
@@ -271,11 +272,13 @@ class _Storages:
         return function(*arguments) if function and isinstance(arguments, tuple) else None
 
 
-def _stored(view: _View, dtype: torch.dtype, offset: Any, shape: Any, stride: Any) -> StoredTensor:
-    """Make a tensor that lies within its storage.
+def _stored(
+    view: _View, dtype: torch.dtype, offset: Any, shape: Any, stride: Any
+) -> StoredTensor | None:
+    """Make a tensor that lies within its storage; None if it has more elements than that.
 
     Raises:
-        TorchFileError: it does not, or has more elements than the storage.
+        TorchFileError: it does not.
     """
     sizes = isinstance(shape, tuple) and isinstance(stride, tuple) and len(shape) == len(stride)
     if (
@@ -289,7 +292,11 @@ def _stored(view: _View, dtype: torch.dtype, offset: Any, shape: Any, stride: An
     for size, step in zip(shape, stride, strict=True):
         num_elements *= max(1, size)
         last += (size - 1) * step
-    if num_elements > room or (0 not in shape and last >= room):
+    if 0 in shape:
+        last = -1
+    elif num_elements > room:  # it repeats its numbers, as expand() does
+        return None
+    if last >= room or num_elements > _MAX_SIZE:
         raise TorchFileError("has a tensor outside of its storage")
     first = view.start * view.storage.dtype.itemsize // dtype.itemsize
     return StoredTensor(
@@ -299,4 +306,4 @@ def _stored(view: _View, dtype: torch.dtype, offset: Any, shape: Any, stride: An
 
 def _is_size(value: Any) -> bool:
     """Whether it is a whole number that sizes and places in a file can have."""
-    return type(value) is int and 0 <= value < 1 << 40
+    return type(value) is int and 0 <= value < _MAX_SIZE
