@@ -134,12 +134,12 @@ def test_big_endian_files_are_refused() -> None:
         read_torch_file(io.BytesIO(swapped))
 
 
-@pytest.mark.parametrize("new", [True, False])
 def test_a_tensor_that_repeats_its_numbers_is_not_made() -> None:
     found = read_torch_file(io.BytesIO(saved({"x": torch.ones(1).expand(9), "y": torch.ones(2)})))
     assert isinstance(found["x"], Instance) and torch.equal(found["y"].read(), torch.ones(2))
 
 
+@pytest.mark.parametrize("new", [True, False])
 def test_every_truncation_is_an_error(new: bool) -> None:
     content = saved({"x": torch.ones(50), "y": [1, 2]}, new=new)
     for length in range(4, len(content)):
