@@ -38,7 +38,7 @@ def _of_pickles() -> list[Attack]:
             goal="the same, in the old file format without an archive",
             defence="the same reader takes it as data",
             make=_with_code(bare=True),
-            message="did not write: it holds",
+            message="that torch.save did not write, and may be an attack",
         ),
         Attack(
             name="pth: key that takes hours to hash",
@@ -53,6 +53,13 @@ def _of_pickles() -> list[Attack]:
             defence="everything is visited once",
             make=_pickled(lambda: b"\x80\x02" + _shared_tuples() + b"."),
             message="holds no state_dict",
+        ),
+        Attack(
+            name="pth: class that takes hours to name",
+            goal="exhaustion of time by an object whose class is such a tuple, when it is written out",
+            defence="only classes that a pickle names are named",
+            make=_pickled(lambda: b"\x80\x02}" + _FIRST_KEY + _shared_tuples() + b")Rs."),
+            message="is not a plain tensor of numbers (an object)",
         ),
         Attack(
             name="pth: memo of billions",

@@ -258,3 +258,19 @@ def test_files_of_torch_that_are_no_state_dict(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(MalformedError, match=r"an archive that is cut short.*state_dict\(\)"):
         load_pth(path)
+
+
+def doubled() -> tuple[object, ...]:
+    """Return a tuple that takes ages to write out, hash or search."""
+    value: tuple[object, ...] = ()
+    for _ in range(60):
+        value = (value, value)
+    return value
+
+
+@pytest.mark.parametrize("key", ["classes", "class_to_idx", "args", "model_ema", "epoch"])
+def test_values_that_take_ages_to_write_out(tmp_path: Path, state: State, key: str) -> None:
+    path = tmp_path / "x.pth"
+    for value in (doubled(), {"a": doubled()}, {"0": doubled()}, [doubled()] * 3):
+        torch.save({"model": state, key: value}, path)
+        assert load_model(path, progress=Log()).record.class_names[0] == "class0"

@@ -35,8 +35,10 @@ def ordered_names(value: object) -> tuple[str, ...]:
         if all(type(output) is int for _, output in pairs):
             pairs = [(output, name) for name, output in pairs]
         try:
-            numbered = sorted((int(output), str(name)) for output, name in pairs)
-        except (TypeError, ValueError):
+            numbered = sorted((int(output), name) for output, name in pairs)
+        except (TypeError, ValueError, OverflowError):
+            return ()
+        if not all(isinstance(name, str) for _, name in numbered):
             return ()
         if [output for output, _ in numbered] != list(range(len(numbered))):
             return ()

@@ -252,7 +252,7 @@ def _what_was_read(weights: Weights, others: list[Weights], note: str) -> str:
             own = f"{path}.{key}" if path else str(key)
             leads_there = any(f"{place}.".startswith(f"{own}.") for place in places)
             if not leads_there and isinstance(key, str) and not _is_tensor_or_own(value, key):
-                kind = f" ({value.of})" if isinstance(value, Instance) else ""
+                kind = f" ({value.class_name})" if isinstance(value, Instance) else ""
                 unread.append(_printable(f"{key}{kind}"))
     parts = [note] if note else []
     if unread:
@@ -276,7 +276,7 @@ def _is_tensor_or_own(value: object, key: str) -> bool:
 
 def _nothing_found(content: object) -> str:
     values = content.values() if isinstance(content, dict) else (content,)
-    objects = dict.fromkeys(str(each.of) for each in values if isinstance(each, Instance))
+    objects = dict.fromkeys(each.class_name for each in values if isinstance(each, Instance))
     if objects:
         names = ", ".join(_printable(name) for name in list(objects)[:_NAMES_SHOWN])
         return (
@@ -293,7 +293,9 @@ def _nothing_found(content: object) -> str:
 
 
 def _not_plain(leaf: Instance) -> str:
-    return f"is not a plain tensor of numbers ({_printable(str(leaf.of))}), which may be an attack"
+    return (
+        f"is not a plain tensor of numbers ({_printable(leaf.class_name)}), which may be an attack"
+    )
 
 
 def _printable(text: str) -> str:

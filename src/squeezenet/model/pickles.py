@@ -18,6 +18,7 @@ from typing import IO, Any, TypeAlias
 
 MAX_OPERATIONS = 1_000_000
 """The state_dict of torchvision's SqueezeNets takes about 2,300."""
+_MAX_NAME = 80
 MAX_KEY_NUMBER = (1 << 16) - 1
 """The largest number that is kept as a key: an optimiser numbers its parameters."""
 
@@ -43,16 +44,27 @@ class OtherKey:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Instance:
-    """An object of a class that was not made. ``of`` is the class, ``state`` its attributes.
+    """An object of a class that was not made. ``of`` names the class, ``state`` has its attributes.
 
+    A class that is itself made by the pickle has no name: writing it out may take for ever.
     ``entries`` are what was stored in it as in a dictionary, ``items`` as in a list.
     """
 
-    of: object
+    of: GlobalName | None
     arguments: tuple[Any, ...] = ()
     state: Any = None
     entries: dict[Any, Any] = field(default_factory=dict)
     items: list[Any] = field(default_factory=list)
+
+    @property
+    def class_name(self) -> str:
+        """The name of its class, for messages."""
+        return str(self.of)[:_MAX_NAME] if self.of else "an object"
+
+
+def make_instance(of: Any, *arguments: Any) -> Instance:
+    """Remember a call of ``of``, whatever that is."""
+    return Instance(of=of if isinstance(of, GlobalName) else None, arguments=arguments)
 
 
 Build: TypeAlias = Callable[..., Any]
@@ -109,8 +121,8 @@ _BUILD: dict[str, Build] = {
     # Sets become lists: their elements would be hashed.
     **{f"{place}.{kind}": _list for place in ("builtins", "__builtin__")
        for kind in ("list", "set", "frozenset")},
-    "copyreg._reconstructor": lambda of, *rest: Instance(of=of, arguments=rest),
-    "copy_reg._reconstructor": lambda of, *rest: Instance(of=of, arguments=rest),
+    "copyreg._reconstructor": make_instance,
+    "copy_reg._reconstructor": make_instance,
 }  # fmt: skip
 
 
@@ -229,7 +241,7 @@ class _Machine:
         made = None
         if isinstance(of, GlobalName) and (function := self._build.get(str(of))) is not None:
             made = function(*arguments)
-        self.stack.append(Instance(of=of, arguments=arguments) if made is None else made)
+        self.stack.append(make_instance(of, *arguments) if made is None else made)
 
     def _reduce(self, argument: Any) -> None:
         arguments, of = self.stack.pop(), self.stack.pop()

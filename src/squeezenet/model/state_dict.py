@@ -28,6 +28,7 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|average|averaged|shadow|teacher)([._]|$)")
 _MAX_PATH = 512
 _MAX_LEAVES = 20_000
+_MAX_CONTAINERS = 50_000
 _MAX_DEPTH = 32
 _MAX_PLACES = 32
 """They bound the work of a hostile file; the depth is that of dictionaries and modules."""
@@ -92,18 +93,19 @@ class _Node:
 def _leaves(content: object) -> list[_Node]:
     """Walk through everything once, near things first."""
     leaves: list[_Node] = []
-    pending = deque([_Node(path="", value=content)])
+    pending = deque([iter([_Node(path="", value=content)])])
     seen: set[int] = set()
-    while pending and len(leaves) < _MAX_LEAVES:
-        node = pending.popleft()
-        odd = isinstance(node.value, Instance) and not node.value.entries and not node.value.state
-        if odd or isinstance(node.value, (StoredTensor, torch.Tensor)):
-            leaves.append(node)
-        if id(node.value) in seen or node.depth > _MAX_DEPTH:
-            continue
-        if isinstance(node.value, (dict, list, tuple, Instance)):
-            seen.add(id(node.value))
-            pending.extend(_children(node))
+    while pending:
+        for node in pending.popleft():
+            value = node.value
+            odd = isinstance(value, Instance) and not value.entries and not value.state
+            if odd or isinstance(value, (StoredTensor, torch.Tensor)):
+                leaves.append(node)
+            elif value and id(value) not in seen and node.depth <= _MAX_DEPTH:
+                seen.add(id(value))
+                pending.append(_children(node))
+            if len(leaves) >= _MAX_LEAVES or len(seen) >= _MAX_CONTAINERS:
+                return leaves
     return leaves
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import torch
 
-from squeezenet.model.pickles import GlobalName, Instance, PickleError, read_pickle
+from squeezenet.model.pickles import GlobalName, Instance, PickleError, make_instance, read_pickle
 from squeezenet.model.stored_zip import (
     CompressedEntryError,
     Entry,
@@ -158,8 +158,11 @@ def _read_legacy(file: IO[bytes], file_bytes: int) -> Any:
     file.seek(0)
     pickles = io.BytesIO(file.read(MAX_PICKLE_BYTES))
     if (magic := read_pickle(pickles)) != _MAGIC:
-        kind = f": it holds {magic.of}" if isinstance(magic, Instance) else ""
-        raise TorchFileError(f"is a pickle that torch.save did not write{kind}")
+        raise TorchFileError(
+            f"is a pickle of {magic.class_name} that torch.save did not write, and may be an attack"
+            if isinstance(magic, Instance)
+            else "is a pickle that torch.save did not write"
+        )
     if read_pickle(pickles) != _PROTOCOL:
         raise TorchFileError("is of an unknown version of torch's format")
     system = read_pickle(pickles)
@@ -224,7 +227,7 @@ class _Storages:
         of, key, num_elements = (reference[i] for i in (1, 2, 4))
         dtype = _DTYPES.get(str(of)) if isinstance(of, GlobalName) else None
         if dtype is None:
-            return Instance(of=of)
+            return make_instance(of)
         if not isinstance(key, str) or not _is_size(num_elements):
             raise TorchFileError("refers to what is no storage")
         storage = self.by_key.setdefault(
