@@ -96,7 +96,8 @@ def load_foreign(
         provenance={"source": _printable(path.name), "method": "torchvision state_dict"},
     )
     [other, *_] = [other for other in _ARCHITECTURES if other != spec.name]
-    model = from_state(record, _tensors(weights, spec, path), str(path), f"is it --arch {other}?")
+    advice = f"is it --arch {other}?" if arch is not None else ""
+    model = from_state(record, _tensors(weights, spec, path), str(path), advice)
     others = [each for each in complete if each is not weights]
     if said := _what_was_read(weights, others, note):
         (progress or SilentProgress()).log(f"{path}: {said}")
