@@ -56,10 +56,24 @@ def _of_pickles() -> list[Attack]:
         ),
         Attack(
             name="pth: class that takes hours to name",
-            goal="exhaustion of time by an object whose class is such a tuple, when it is written out",
+            goal="exhaustion of time by an object of such a class, when that is written out",
             defence="only classes that a pickle names are named",
             make=_pickled(lambda: b"\x80\x02}" + _FIRST_KEY + _shared_tuples() + b")Rs."),
             message="is not a plain tensor of numbers (an object)",
+        ),
+        Attack(
+            name="pth: values that are copied again and again",
+            goal="exhaustion of time by many calls that have the same 100,000 arguments",
+            defence="nothing is copied: calls of many arguments are not made",
+            make=_pickled(_copies),
+            message="is not a plain tensor",
+        ),
+        Attack(
+            name="pth: modules that share a dictionary",
+            goal="exhaustion of time by objects that all have the same large attributes",
+            defence="every dictionary is searched once",
+            make=_pickled(_shared_attributes),
+            message="holds no state_dict",
         ),
         Attack(
             name="pth: memo of billions",
@@ -182,6 +196,21 @@ def _archive(pickled: bytes, *, padding: int = 0) -> bytes:
 def _shared_tuples() -> bytes:
     """The empty tuple (memo 0), doubled: drop, get, get, pair, put."""
     return b")q\x00" + b"".join(b"0h%ch%c\x86q%c" % (i, i, i + 1) for i in range(_DOUBLINGS))
+
+
+def _copies() -> bytes:
+    arguments = b"(" + b"K\x01" * 100_000 + b"tq\x00"
+    calls = b"0ctorch._utils\n_rebuild_parameter\nh\x00R" * 60_000
+    pairs = b"0(" + b"(U\x01aK\x01l" * 30_000 + b"lq\x01"
+    again = b"0ccollections\nOrderedDict\nh\x01\x85R" * 20_000
+    return b"\x80\x02}" + _FIRST_KEY + arguments + calls + pairs + again + b"0ca\nb\n)Rs."
+
+
+def _shared_attributes() -> bytes:
+    entries = b"(" + b"".join(b"U\x06%06d]K\x01a" % i for i in range(60_000)) + b"u"
+    state = b"}(U\x08_modules}U\x0b_parameters}" + entries + b"uq\x00"
+    objects = b"".join(b"ca\nb\n)Rh\x00b" for _ in range(60_000))
+    return b"\x80\x02}U\x01x(" + state + objects + b"ls."
 
 
 def _archive_behind_a_pickle(folder: Path) -> list[str]:

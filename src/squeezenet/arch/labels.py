@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from squeezenet.arch.spec import MAX_CHANNELS
 from squeezenet.errors import DataError, SpecError
 
 MAX_NAME_CHARACTERS = 256
@@ -30,6 +31,8 @@ def ordered_names(value: object) -> tuple[str, ...]:
 
     Returns none if ``value`` is nothing of the kind, or does not number the outputs from 0 on.
     """
+    if not isinstance(value, (dict, list, tuple)) or len(value) > MAX_CHANNELS:
+        return ()
     if isinstance(value, dict):
         pairs = list(value.items())
         if all(type(output) is int for _, output in pairs):
@@ -43,9 +46,7 @@ def ordered_names(value: object) -> tuple[str, ...]:
         if [output for output, _ in numbered] != list(range(len(numbered))):
             return ()
         return tuple(name for _, name in numbered)
-    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
-        return tuple(value)
-    return ()
+    return tuple(value) if all(isinstance(name, str) for name in value) else ()
 
 
 @contextlib.contextmanager

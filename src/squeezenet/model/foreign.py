@@ -35,6 +35,8 @@ _NAME_KEYS = ("class_to_idx", "classes", "class_names", "CLASSES", "idx_to_class
 _SETTINGS_KEYS = ("meta", "hyper_parameters", "hparams", "args", "config")
 """Dictionaries and objects beside the weights in which such names may be, too."""
 _NAMES_SHOWN = 6
+_MAX_NEAR = 4
+"""Dictionaries around the weights in which names are looked for."""
 _SAVE = "save model.state_dict() with torch.save"
 
 
@@ -229,7 +231,7 @@ def _labels(
 
 def _names_beside(weights: Weights) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Find lists of class names near the weights: (where, names)."""
-    for _, around in reversed(weights.around):
+    for _, around in weights.around[: -_MAX_NEAR - 1 : -1]:
         places: list[tuple[str, Mapping[Any, Any]]] = [("", around)]
         for key in _SETTINGS_KEYS:
             inside = around.get(key)

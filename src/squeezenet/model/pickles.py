@@ -18,6 +18,8 @@ from typing import IO, Any, TypeAlias
 
 MAX_OPERATIONS = 1_000_000
 """The state_dict of torchvision's SqueezeNets takes about 2,300."""
+MAX_ARGUMENTS = 16
+"""Calls with more are remembered, not made; those that make tensors have at most 8."""
 _MAX_NAME = 80
 MAX_KEY_NUMBER = (1 << 16) - 1
 """The largest number that is kept as a key: an optimiser numbers its parameters."""
@@ -51,7 +53,6 @@ class Instance:
     """
 
     of: GlobalName | None
-    arguments: tuple[Any, ...] = ()
     state: Any = None
     entries: dict[Any, Any] = field(default_factory=dict)
     items: list[Any] = field(default_factory=list)
@@ -62,9 +63,9 @@ class Instance:
         return str(self.of)[:_MAX_NAME] if self.of else "an object"
 
 
-def make_instance(of: Any, *arguments: Any) -> Instance:
-    """Remember a call of ``of``, whatever that is."""
-    return Instance(of=of if isinstance(of, GlobalName) else None, arguments=arguments)
+def make_instance(of: Any) -> Instance:
+    """Stand for what a call of ``of`` would make, whatever that is."""
+    return Instance(of=of if isinstance(of, GlobalName) else None)
 
 
 Build: TypeAlias = Callable[..., Any]
@@ -121,8 +122,8 @@ _BUILD: dict[str, Build] = {
     # Sets become lists: their elements would be hashed.
     **{f"{place}.{kind}": _list for place in ("builtins", "__builtin__")
        for kind in ("list", "set", "frozenset")},
-    "copyreg._reconstructor": make_instance,
-    "copy_reg._reconstructor": make_instance,
+    "copyreg._reconstructor": lambda of, *rest: make_instance(of),
+    "copy_reg._reconstructor": lambda of, *rest: make_instance(of),
 }  # fmt: skip
 
 
@@ -238,10 +239,9 @@ class _Machine:
     def _call(self, of: object, arguments: Any) -> None:
         if not isinstance(arguments, tuple):
             raise PickleError("makes an object of what are no arguments")
-        made = None
-        if isinstance(of, GlobalName) and (function := self._build.get(str(of))) is not None:
-            made = function(*arguments)
-        self.stack.append(make_instance(of, *arguments) if made is None else made)
+        function = self._build.get(str(of)) if isinstance(of, GlobalName) else None
+        made = function(*arguments) if function and len(arguments) <= MAX_ARGUMENTS else None
+        self.stack.append(make_instance(of) if made is None else made)
 
     def _reduce(self, argument: Any) -> None:
         arguments, of = self.stack.pop(), self.stack.pop()

@@ -101,45 +101,51 @@ def _leaves(content: object) -> list[_Node]:
             odd = isinstance(value, Instance) and not value.entries and not value.state
             if odd or isinstance(value, (StoredTensor, torch.Tensor)):
                 leaves.append(node)
-            elif value and id(value) not in seen and node.depth <= _MAX_DEPTH:
+            elif id(value) not in seen and node.depth <= _MAX_DEPTH:
                 seen.add(id(value))
-                pending.append(_children(node))
+                pending.append(_children(node, seen))
             if len(leaves) >= _MAX_LEAVES or len(seen) >= _MAX_CONTAINERS:
                 return leaves
     return leaves
 
 
-def _children(node: _Node) -> Iterator[_Node]:
+def _children(node: _Node, seen: set[int]) -> Iterator[_Node]:
     value = node.value
     attributes = value.state if isinstance(value, Instance) else None
     if isinstance(attributes, tuple) and attributes:
         attributes = attributes[0]  # the second half are slots
     if isinstance(attributes, dict) and isinstance(attributes.get("_modules"), dict):
-        yield from _of_module(node, attributes)
+        yield from _of_module(node, attributes, seen)
         return
-    for entries in (value, getattr(value, "entries", None), attributes):
-        if isinstance(entries, dict):
-            around = (*node.around, (node.path, entries))
-            for key, each in entries.items():
-                if _is_container(each) and isinstance(key, (str, int)):
-                    yield from _child(node, str(key), each, entries, around)
+    for mapping in (value, getattr(value, "entries", None), attributes):
+        if isinstance(mapping, dict):
+            around = (*node.around, (node.path, mapping))
+            for key, each in _entries(mapping, value, seen):
+                yield from _child(node, key, each, mapping, around)
     if isinstance(value, (list, tuple)):
         for i, each in enumerate(value):
             if _is_container(each):
                 yield from _child(node, str(i), each, value, node.around)
 
 
-def _of_module(node: _Node, attributes: dict[Any, Any]) -> Iterator[_Node]:
+def _entries(mapping: Any, known: object, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield what a dictionary holds, unless it was met before, as a part of another object."""
+    if not isinstance(mapping, dict) or (mapping is not known and id(mapping) in seen):
+        return
+    seen.add(id(mapping))
+    for key, each in mapping.items():
+        if _is_container(each) and isinstance(key, (str, int)):
+            yield str(key), each
+
+
+def _of_module(node: _Node, attributes: dict[Any, Any], seen: set[int]) -> Iterator[_Node]:
     """Go into a saved module: its parameters and buffers, then the modules inside of it."""
-    inside = node.holder is not None and isinstance(node.value, Instance) and node.depth > 0
-    holder = node.holder if inside and isinstance(node.holder, _ModuleTree) else _ModuleTree()
-    around = node.around if holder is node.holder else (*node.around, (node.path, attributes))
+    inside = isinstance(node.holder, _ModuleTree)
+    holder = node.holder if inside else _ModuleTree()
+    around = node.around if inside else (*node.around, (node.path, attributes))
     for part in ("_parameters", "_buffers", "_modules"):
-        entries = attributes.get(part)
-        if isinstance(entries, dict):
-            for key, each in entries.items():
-                if _is_container(each) and isinstance(key, str):
-                    yield from _child(node, key, each, holder, around)
+        for key, each in _entries(attributes.get(part), None, seen):
+            yield from _child(node, key, each, holder, around)
 
 
 class _ModuleTree:
@@ -159,7 +165,9 @@ def _child(
 
 
 def _is_container(value: Any) -> bool:
-    return isinstance(value, (dict, list, tuple, Instance, StoredTensor, torch.Tensor))
+    if isinstance(value, (dict, list, tuple)):
+        return len(value) > 0
+    return isinstance(value, (Instance, StoredTensor, torch.Tensor))
 
 
 def _place(path: str) -> str | None:

@@ -16,7 +16,14 @@ from typing import IO, Any
 
 import torch
 
-from squeezenet.model.pickles import GlobalName, Instance, PickleError, make_instance, read_pickle
+from squeezenet.model.pickles import (
+    MAX_ARGUMENTS,
+    GlobalName,
+    Instance,
+    PickleError,
+    make_instance,
+    read_pickle,
+)
 from squeezenet.model.stored_zip import (
     CompressedEntryError,
     Entry,
@@ -272,7 +279,9 @@ class _Storages:
         """Make a tensor that has attributes beside its numbers."""
         known = {"_rebuild_tensor_v2": self._tensor, "_rebuild_tensor_v3": self._tensor_v3}
         function = known.get(of.name) if isinstance(of, GlobalName) else None
-        return function(*arguments) if function and isinstance(arguments, tuple) else None
+        if function is None or not isinstance(arguments, tuple) or len(arguments) > MAX_ARGUMENTS:
+            return None
+        return function(*arguments)
 
 
 def _stored(
