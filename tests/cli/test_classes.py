@@ -59,6 +59,10 @@ def test_foreign_weights_are_evaluated(
     assert result["images"] == 36
     result = as_json(capsys, "eval", pth, images, *ARCH, "--classes", names, "--against", pth)
     assert result["agreement"] == 100.0
+    named = pth.with_name("named.safetensors")
+    output(capsys, "convert", pth, named, *ARCH, "--classes", names)
+    line = failure(capsys, 1, "eval", named, images, *ARCH, "--against", pth)
+    assert "different classes" in line and "--classes FILE" in line
 
 
 def test_names_are_kept_in_converted_files(

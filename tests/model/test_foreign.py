@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from squeezenet.arch.labels import ClassLabels
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.presets import preset
 from squeezenet.errors import ClassCountError, MalformedError, WeightsError
 from squeezenet.model.foreign import load_pth

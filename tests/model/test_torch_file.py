@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 from collections import OrderedDict
@@ -110,6 +111,24 @@ def test_tensors_as_torch_reads_them(tensor: torch.Tensor, new: bool) -> None:
     found = read_torch_file(io.BytesIO(saved({"x": tensor}, new=new)))["x"]
     assert isinstance(found, StoredTensor) and found.shape == tuple(tensor.shape)
     assert torch.equal(found.read(), tensor)
+
+
+def test_views_and_tensors_of_old_releases() -> None:
+    """torch 0.2 wrote storages that are parts of others, and a function without gradients."""
+    start = b"".join(
+        pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    )
+    # The storage has 5 numbers, the view 3 from the second on, the tensor the last 2 of them.
+    storage = b"(U\x07storagectorch\nFloatStorage\nU\x01aU\x03cpuK\x05(U\x01bK\x01K\x03ttQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor\n(" + storage + b"K\x01(K\x02t(K\x01ttR"
+    numbers = struct.pack("<q5f", 5, 0, 1, 2, 3, 4)
+    content = start + b"\x80\x02" + tensor + b"." + pickle.dumps(["a"], 2) + numbers
+    found = read_torch_file(io.BytesIO(content))
+    assert found.read().tolist() == [2, 3]
+    with pytest.raises(TorchFileError, match="view outside of its storage"):
+        read_torch_file(io.BytesIO(content.replace(b"K\x01K\x03tt", b"K\x03K\x03tt")))
+    with pytest.raises(TorchFileError, match="tensor outside of its storage"):
+        read_torch_file(io.BytesIO(content.replace(b"K\x01(K\x02", b"K\x02(K\x02")))
 
 
 def test_big_endian_files_are_refused() -> None:

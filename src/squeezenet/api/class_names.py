@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from squeezenet.arch.labels import ClassLabels, check_labels, ordered_names
+from squeezenet.arch.class_labels import ClassLabels, ordered_names
+from squeezenet.arch.labels import check_labels
 from squeezenet.errors import SpecError, UsageError
 
 Classes: TypeAlias = "str | os.PathLike[str] | Sequence[str]"

@@ -2,65 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from squeezenet.arch.spec import MAX_CHANNELS
-from squeezenet.errors import DataError, SpecError
+from squeezenet.errors import SpecError
 
 MAX_NAME_CHARACTERS = 256
 """spec/FORMAT.md, "LABELS". ImageNet's longest name has 30."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassLabels:
-    """Names of classes in the order of the outputs, and other names for the same or none."""
-
-    names: tuple[str, ...]
-    ids: tuple[str, ...] = ()
-
-
-def numbered_classes(num_classes: int) -> tuple[str, ...]:
-    """Return the names of classes whose names nobody knows: class0, class1, ..."""
-    return tuple(f"class{i}" for i in range(num_classes))
-
-
-def ordered_names(value: object) -> tuple[str, ...]:
-    """Read class names from a list, or from a mapping of names to outputs or of outputs to names.
-
-    Returns none if ``value`` is nothing of the kind, or does not number the outputs from 0 on.
-    """
-    if not isinstance(value, (dict, list, tuple)) or len(value) > MAX_CHANNELS:
-        return ()
-    if isinstance(value, dict):
-        pairs = list(value.items())
-        if all(type(output) is int for _, output in pairs):
-            pairs = [(output, name) for name, output in pairs]
-        try:
-            numbered = sorted((int(output), name) for output, name in pairs)
-        except (TypeError, ValueError, OverflowError):
-            return ()
-        if not all(isinstance(name, str) for _, name in numbered):
-            return ()
-        if [output for output, _ in numbered] != list(range(len(numbered))):
-            return ()
-        return tuple(name for _, name in numbered)
-    return tuple(value) if all(isinstance(name, str) for name in value) else ()
-
-
-@contextlib.contextmanager
-def hint_at_classes(names: tuple[str, ...]) -> Iterator[None]:
-    """Add to a ``DataError`` how a model gets class names, if ``names`` are only numbered."""
-    try:
-        yield
-    except DataError as error:
-        if names != numbered_classes(len(names)):
-            raise
-        raise DataError(
-            f"{error}; its file does not name its classes: pass --classes FILE, with a name per "
-            "line in the order of its outputs"
-        ) from None
 
 
 def check_labels(

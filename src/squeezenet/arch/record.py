@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from squeezenet.arch.labels import ClassLabels, check_labels, numbered_classes
+from squeezenet.arch.class_labels import ClassLabels, numbered_classes
+from squeezenet.arch.labels import check_labels
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.serialization import canonical_json, from_plain, to_plain
 from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from squeezenet.api.class_names import class_labels
-from squeezenet.arch.labels import ClassLabels
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.record import with_labels
 from squeezenet.cli.options import ArchOption, ClassesOption, JsonOption, ModelArgument
 from squeezenet.cli.output import make_progress, print_json

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
-from squeezenet.arch.labels import hint_at_classes
+from squeezenet.arch.class_labels import hint_at_classes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.model_kinds import model_path
 from squeezenet.extras import require_extra

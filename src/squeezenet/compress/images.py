@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from squeezenet.arch.labels import hint_at_classes
+from squeezenet.arch.class_labels import hint_at_classes
 from squeezenet.arch.record import ModelRecord
 from squeezenet.data.digits import DIGITS, load_digits
 from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data

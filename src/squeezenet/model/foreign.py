@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from squeezenet.arch.class_labels import ClassLabels, numbered_classes, ordered_names
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.imagenet import imagenet_classes
-from squeezenet.arch.labels import ClassLabels, check_labels, numbered_classes, ordered_names
+from squeezenet.arch.labels import check_labels
 from squeezenet.arch.preprocessing import default_preprocessing, torchvision_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord

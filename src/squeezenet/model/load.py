@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.graph import build_graph
-from squeezenet.arch.labels import ClassLabels
 from squeezenet.arch.record import with_labels
 from squeezenet.codec.model_kinds import ModelKind, SourceFile, find_model, read_compressed
 from squeezenet.codec.types import MAX_CODEBOOK, CompressedLayer, CompressedModel, exact_codebook

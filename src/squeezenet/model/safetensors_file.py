@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from squeezenet.arch.labels import ClassLabels
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import (
     ChecksumError,

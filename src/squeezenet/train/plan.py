@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from squeezenet.arch.labels import ClassLabels
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import MAX_INPUT_SIZE
 from squeezenet.data.digits import DIGITS

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezenet.arch.labels import ClassLabels
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
