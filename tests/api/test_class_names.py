@@ -45,6 +45,11 @@ def test_files_of_ids_and_names(tmp_path: Path, number: str) -> None:
     assert labels is not None and (labels.names, labels.ids) == (names, ids)
 
 
+def test_names_are_composed_as_those_of_folders() -> None:
+    labels = class_labels(["Ame\u0301lie", "b"])
+    assert labels is not None and labels.names == ("Am\u00e9lie", "b")
+
+
 def test_folders_and_lists(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
     folder = image_folder(zebra=1, ant=2)
     labels = class_labels(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -35,7 +36,7 @@ def class_labels(classes: Classes | None) -> ClassLabels | None:
         return _checked(ClassLabels(names=tuple(map(str, classes))), "classes")
     path = Path(classes)
     if path.is_dir():
-        from squeezenet.images.sets import find_splits, read_class_folders
+        from squeezenet.images.folders import find_splits, read_class_folders
 
         splits = find_splits(path)
         folder = splits.get("train") or next(iter(splits.values()), path)
@@ -75,6 +76,12 @@ def _parse(text: str, path: Path) -> ClassLabels:
 
 
 def _checked(labels: ClassLabels, where: str) -> ClassLabels:
+    # As the names of class folders are, whatever file system they come from.
+    names, ids = (
+        tuple(unicodedata.normalize("NFC", each) for each in part)
+        for part in (labels.names, labels.ids)
+    )
+    labels = ClassLabels(names=names, ids=ids)
     if not labels.names:
         raise UsageError(f"--classes {where}: no names inside, expected one per line")
     try:

@@ -23,6 +23,8 @@ from squeezenet.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     from squeezenet.data.sources import TrainingData
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.limits import ImageLimits
+    from squeezenet.images.walk import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class TrainResult:
     ``out`` is the run folder, which ``open_model`` and ``compress`` take as a model. ``best_top1``
     and ``last_top1`` are percent of the ``val_images`` held out, after ``best_epoch`` and at the
     end. ``from_`` is the model that was fine-tuned, with ``new_head`` if its last layer was learned
-    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read.
+    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read, and
+    ``findings`` has the files of the data that are no pictures.
     """
 
     out: Path
@@ -51,6 +54,7 @@ class TrainResult:
     val_images: int
     classes: int
     skipped: int
+    findings: Findings
 
     @property
     def weights(self) -> Path:
@@ -93,6 +97,7 @@ def train(
     keep_checkpoints: bool = False,
     strict: bool = False,
     workers: int | None = None,
+    limits: ImageLimits | None = None,
     report: bool = True,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -109,9 +114,9 @@ def train(
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
-    process. ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
-    ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
-    does.
+    process. ``limits`` bound what decoding one image may take. ``report`` draws the run's report,
+    where matplotlib is installed. ``progress``, a ``squeezenet.progress.Progress``, shows messages
+    and how far the work is; by default nothing does.
 
     Raises:
         MissingExtraError: torch or another package of the extra ``train`` is not installed.
@@ -127,6 +132,7 @@ def train(
     require_workers(workers)
     require_checkpoint_every(checkpoint_every)
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.limits import DEFAULT_LIMITS
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
     from squeezenet.train.plan import TrainOptions, default_run_folder, plan_training
@@ -160,7 +166,7 @@ def train(
         bad=bad,
         progress=progress,
     )
-    plan = plan_training(str(data), options, progress)
+    plan = plan_training(str(data), options, progress, limits or DEFAULT_LIMITS)
     if out is None:
         out = default_run_folder(str(data))
         progress.log(f"no --out: the run is in {out}")
@@ -171,7 +177,7 @@ def train(
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
     fields = {name: value for name, value in measured.items() if name in known}
-    return TrainResult(out=run, skipped=bad.count, **fields)
+    return TrainResult(out=run, skipped=bad.count, findings=plan.data.findings, **fields)
 
 
 def _draw_report(

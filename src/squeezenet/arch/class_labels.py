@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from squeezenet.arch.spec import MAX_CHANNELS
-from squeezenet.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +43,11 @@ def ordered_names(value: object) -> tuple[str, ...]:
     return tuple(value) if all(isinstance(name, str) for name in value) else ()
 
 
-@contextlib.contextmanager
-def hint_at_classes(names: tuple[str, ...]) -> Iterator[None]:
-    """Add to a ``DataError`` how a model gets class names, if ``names`` are only numbered."""
-    try:
-        yield
-    except DataError as error:
-        if names != numbered_classes(len(names)):
-            raise
-        raise DataError(
-            f"{error}; its file does not name its classes: pass --classes FILE, with a name per "
-            "line in the order of its outputs"
-        ) from None
+def classes_hint(names: tuple[str, ...]) -> str:
+    """Say how a model gets class names, if ``names`` are only numbered; the end of an error."""
+    if names != numbered_classes(len(names)):
+        return ""
+    return (
+        "; its file does not name its classes: pass --classes FILE, with a name per line in the "
+        "order of its outputs"
+    )

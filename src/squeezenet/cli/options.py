@@ -8,28 +8,21 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
-from squeezenet.arch.class_labels import hint_at_classes
-from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.model_kinds import model_path
-from squeezenet.extras import require_extra
-from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
-
-DIGITS = "digits"
-"""Equals ``data.digits.DIGITS``, whose module needs scikit-learn and is imported when needed."""
-
 
 RUNNING = Group("Running", sort_key=9)
 """The options of how a command runs, last in its help: they do not change what it is for."""
 
 
-def _model_path(type_: Any, tokens: Sequence[Token]) -> Path:
+def model_argument(type_: Any, tokens: Sequence[Token]) -> Path:
+    """Convert a model argument for the option parser: a path, or the word ``default``."""
     return model_path(tokens[0].value)
 
 
 ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
-        converter=_model_path,
+        converter=model_argument,
         help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word "
         "default: the CIFAR-10 network that comes with squeezenet.",
     ),
@@ -60,7 +53,10 @@ StrictOption: TypeAlias = Annotated[
 ]
 SplitOption: TypeAlias = Annotated[
     Literal["train", "val", "test"] | None,
-    Parameter(help="Part of the data to use. By default test, else val."),
+    Parameter(
+        help="Part of the data to use. By default test, else val. In a folder without parts, val "
+        "is what training holds out."
+    ),
 ]
 WorkersOption: TypeAlias = Annotated[
     int | None,
@@ -82,16 +78,16 @@ CheckpointOption: TypeAlias = Annotated[
     float,
     Parameter(group=RUNNING, help="Seconds between checkpoints. Each epoch also ends with one."),
 ]
-
-
-def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:
-    """Open images to evaluate a model on: a folder, or ``digits`` (its test part by default)."""
-    if source == DIGITS:
-        require_extra("train", "the data set digits")
-        from squeezenet.data.digits import load_digits
-
-        images: ImageSet = load_digits()[split or "test"]
-    else:
-        images = read_eval_folder(Path(source), split)
-    with hint_at_classes(record.class_names):
-        return with_model_labels(images, record)
+MaxPixelsOption: TypeAlias = Annotated[
+    int, Parameter(group=RUNNING, help="Largest image that is read, in pixels.")
+]
+MaxMemoryOption: TypeAlias = Annotated[
+    str,
+    Parameter(group=RUNNING, help="Memory that decoding one image may take, in bytes: 500M, 2G."),
+]
+ListUnusedOption: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative=(), group=RUNNING, help="List the files and folders that are not used, and why."
+    ),
+]

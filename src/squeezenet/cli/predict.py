@@ -6,8 +6,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.cli.options import ArchOption, ClassesOption, JsonOption, StrictOption
+from squeezenet.cli.options import (
+    ArchOption,
+    ClassesOption,
+    JsonOption,
+    ListUnusedOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
+    StrictOption,
+)
 from squeezenet.cli.predict_images import Format, predict_images
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
 
 
 def predict(
@@ -28,6 +37,9 @@ def predict(
     classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
+    max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
+    max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Name the class of each image, with probabilities."""
@@ -39,5 +51,8 @@ def predict(
         classes=classes,
         arch=arch,
         strict=strict,
+        max_pixels=max_pixels,
+        max_memory=max_memory,
+        list_unused=list_unused,
         json=json,
     )

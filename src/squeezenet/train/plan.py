@@ -17,6 +17,9 @@ from squeezenet.arch.spec import MAX_INPUT_SIZE
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
 from squeezenet.errors import FetchError, SpecError, UsageError
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
+from squeezenet.images.sets import require_readable_classes
+from squeezenet.images.walk import log_findings
 from squeezenet.model.loaded import LoadedModel, needs_new_head
 from squeezenet.model.published import PUBLISHED, published_file
 from squeezenet.progress import Progress, SilentProgress
@@ -132,7 +135,10 @@ class TrainingPlan:
 
 
 def plan_training(
-    source: str, options: TrainOptions, progress: Progress | None = None
+    source: str,
+    options: TrainOptions,
+    progress: Progress | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> TrainingPlan:
     """Open the data and make every choice that ``options`` leaves open; log the main ones.
 
@@ -144,7 +150,9 @@ def plan_training(
         WeightsError, FormatError: the model to fine-tune cannot be used.
     """
     progress = progress or SilentProgress()
-    data = open_training_data(source, val_fraction=options.val_fraction)
+    data = open_training_data(source, val_fraction=options.val_fraction, limits=limits)
+    log_findings(data.findings, progress)
+    require_readable_classes(data.train)
     if options.arch is None and options.start is None:
         options = _with_default_start(source, data, options, progress)
     new_head = False
