@@ -195,6 +195,18 @@ def test_incomplete_weights_before_complete_ones(tmp_path: Path, state: State) -
     same_weights(path, state)
 
 
+def test_which_of_two_weights_are_read(tmp_path: Path, state: State) -> None:
+    path, log = tmp_path / "x.pth", Log()
+    other = {key: tensor + 1 for key, tensor in state.items()}
+    for key in ("best_model", "model_ema", "ema_state_dict", "swa_model", "generator"):
+        torch.save({key: other, "model": state}, path)
+        same_weights(path, state, log)
+        assert f"other weights are under {key!r}" in log.lines[-1]
+    torch.save({"model": other, "state_dict": state}, path)
+    same_weights(path, other, log)
+    assert "read weights under 'model'; other weights are under 'state_dict'" in log.lines[-1]
+
+
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, None])
 @pytest.mark.parametrize("prefix", ["", "model.", "module._orig_mod."])
 def test_plain_safetensors(

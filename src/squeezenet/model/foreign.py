@@ -82,9 +82,8 @@ def load_foreign(
     found = find_weights(content)
     if not found:
         raise WeightsError(f"{path}: {_nothing_found(content)}; {_SAVE}")
-    # The first complete ones, and a moving average only where there is nothing else.
     complete = [weights for weights in found if _fits(weights, arch)] or found
-    weights = next((each for each in complete if not each.is_average), complete[0])
+    weights = min(complete, key=lambda each: (each.is_average, not each.has_usual_name))
     spec = _spec(weights, arch, path)
     labels, note = _labels(weights, spec, labels, path)
     record = ModelRecord(

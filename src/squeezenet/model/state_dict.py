@@ -26,6 +26,9 @@ _PARTS = ("features", "classifier")
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What DataParallel, torch.compile and FSDP put between the parts of a key."""
 _AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|average|averaged|shadow|teacher)([._]|$)")
+_USUAL_NAMES = {
+    "", "state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module",
+}  # fmt: skip
 _MAX_PATH = 512
 _MAX_LEAVES = 20_000
 _MAX_CONTAINERS = 50_000
@@ -51,6 +54,11 @@ class Weights:
     def is_average(self) -> bool:
         """Whether they are a moving average of weights, by the name of their place."""
         return _AVERAGE.search(self.place) is not None
+
+    @property
+    def has_usual_name(self) -> bool:
+        """Whether they are where most programs keep the weights of the last epoch."""
+        return self.place.partition(".")[0] in _USUAL_NAMES
 
 
 def find_weights(content: object) -> list[Weights]:
