@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attack import PROOF, Attack
 from models import VECTORS
+from PIL import Image
 
 _MODEL = str(VECTORS / "accept" / "folded.sqz")
 _ESCAPE = "\x1b]0;attacked\x07\x9b31m"
@@ -22,6 +23,22 @@ def attacks() -> list[Attack]:
             defence="the size is checked before decoding; at most 134 megapixels are allowed",
             make=_huge,
             message="pixels",
+        ),
+        Attack(
+            name="picture: 121 megapixels in colours with transparency",
+            goal="memory exhaustion by a picture within the limit of pixels, whose conversion "
+            "takes several copies",
+            defence="the memory of decoding is reckoned by format before, at most 1 GB is allowed; "
+            "conversions go strip by strip",
+            make=_transparent,
+            message="MB, expected at most 1024 MB",
+        ),
+        Attack(
+            name="picture: progressive JPEG of 121 megapixels",
+            goal="the same, by the coefficients that a decoder keeps of a progressive JPEG",
+            defence="their memory is counted as well",
+            make=_progressive,
+            message="MB, expected at most 1024 MB",
         ),
         Attack(
             name="picture: 100000 pixels by 1",
@@ -45,6 +62,14 @@ def attacks() -> list[Attack]:
             defence="names are printed with control characters escaped, in every output format",
             make=_named,
             message="\\u001b",
+            exit_code=0,
+        ),
+        Attack(
+            name="folder: links that lead back",
+            goal="endless work by a folder with twenty links to itself, twenty more in each",
+            defence="links are followed, each real folder once",
+            make=_loops,
+            message='"link to a folder that is used already": 20',
             exit_code=0,
         ),
         Attack(
@@ -76,6 +101,38 @@ def _huge(folder: Path) -> list[str]:
     path = folder / "picture.png"
     path.write_bytes(_png(1 << 16, 1 << 16, bytes(1000)))
     return _predict(path)
+
+
+def _transparent(folder: Path) -> list[str]:
+    path = folder / "picture.png"
+    side = 11_000
+    image = Image.new("RGBA", (8, 8))
+    image.save(path)
+    content = bytearray(path.read_bytes())
+    # The header claims more than there is: what is refused is never decoded.
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    return _predict(path)
+
+
+def _progressive(folder: Path) -> list[str]:
+    path = folder / "picture.jpg"
+    Image.new("RGB", (8, 8)).save(path, progressive=True)
+    content = bytearray(path.read_bytes())
+    frame = content.index(b"\xff\xc2")  # start of frame: length, precision, height, width
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 11_000, 11_000)
+    path.write_bytes(content)
+    return _predict(path)
+
+
+def _loops(folder: Path) -> list[str]:
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    (pictures / "0.png").write_bytes(_png(8, 8, bytes(72)))
+    for i in range(20):
+        (pictures / f"loop{i}").symlink_to(pictures)
+    return ["predict", _MODEL, str(pictures), "--json"]
 
 
 def _long(folder: Path) -> list[str]:

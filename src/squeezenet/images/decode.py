@@ -7,6 +7,7 @@ blended over white, as on a web page. Of an animated file the first frame is use
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import random
 import struct
@@ -167,7 +168,15 @@ def _with_end_marker(content: bytes) -> Image.Image | None:
         except OSError:
             return None
         images.append(image)
-    return images[0] if images[0].tobytes() == images[1].tobytes() else None
+    return images[0] if _digest(images[0]) == _digest(images[1]) else None
+
+
+def _digest(image: Image.Image) -> bytes:
+    """Return a hash of the pixels, taken in strips."""
+    digest = hashlib.sha256()
+    for top, bottom in _strips(image):
+        digest.update(image.crop((0, top, image.width, bottom)).tobytes())
+    return digest.digest()
 
 
 def _shown(image: Image.Image) -> Image.Image:
@@ -187,6 +196,8 @@ def _one_line_errors(name: str) -> Iterator[None]:
             yield
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too many pixels for Pillow ({error})") from None
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Exception as error:
