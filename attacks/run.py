@@ -13,12 +13,13 @@ from pathlib import Path
 import images
 import models
 import network
+import torch_files
 from attack import Attack, run_attack
 
 
 def all_attacks() -> list[Attack]:
     """Return all attacks, in the order of README.md."""
-    return [*models.attacks(), *images.attacks(), *network.attacks()]
+    return [*models.attacks(), *torch_files.attacks(), *images.attacks(), *network.attacks()]
 
 
 def main() -> None:

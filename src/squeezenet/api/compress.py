@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import (
     require_checkpoint_every,
     require_seed,
@@ -58,6 +59,7 @@ def compress(
     learning_rate: float | None = None,
     recipe: str | None = None,
     arch: str | None = None,
+    classes: Classes | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -70,13 +72,14 @@ def compress(
 ) -> CompressionReport:
     """Compress a model into the ``.sqz`` file ``out``, and measure that file.
 
-    ``model`` is a run folder, a model file, or the word ``default``. Give ``data`` (labelled
-    images to learn from) or ``calib`` (images without labels, which teach by the original's
-    predictions): a folder, or the word ``digits``. ``val`` has labelled images to measure with, by
-    default a part of the others. The same call goes on with what was interrupted. Options are
-    those of ``squeezenet compress``; messages name them as a command line does: ``--max-drop`` is
-    ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and ``progress`` are as
-    in ``train``.
+    ``model`` is a run folder, a model file, or the word ``default``. ``classes`` names its outputs
+    if its file does not, as in ``open_model``; the names are kept in the new file. Give ``data``
+    (labelled images to learn from) or ``calib`` (images without labels, which teach by the
+    original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
+    measure with, by default a part of the others. The same call goes on with what was interrupted.
+    Options are those of ``squeezenet compress``; messages name them as a command line does:
+    ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and
+    ``progress`` are as in ``train``.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.
@@ -126,7 +129,7 @@ def compress(
 
     set_threads(threads)
     progress = progress or SilentProgress()
-    loaded = load_model(source, arch)
+    loaded = load_model(source, arch, labels=class_labels(classes), progress=progress)
     images = open_compression_images(
         loaded.record,
         data=_word(data),

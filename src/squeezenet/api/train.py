@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import (
     require_checkpoint_every,
     require_seed,
@@ -75,6 +76,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     arch: str | None = None,
     from_: str | os.PathLike[str] | None = None,
+    classes: Classes | None = None,
     new_head: bool = False,
     recipe: str | None = None,
     epochs: int | None = None,
@@ -104,11 +106,12 @@ def train(
 
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
     form, or the word ``digits``. ``arch`` names the network to train from scratch; ``from_`` is the
-    model to fine-tune: a path, ``default``, or the name of published weights. Without both, the
-    data decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
-    resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
-    trains a run longer. Options are those of ``squeezenet train``; messages name them as a command
-    line does: ``--val-fraction`` is ``val_fraction``.
+    model to fine-tune: a path, ``default``, or the name of published weights; ``classes`` names its
+    outputs if its file does not, as in ``open_model``. Without both, the data decide. ``out`` is
+    the run folder, by default ``runs/`` and the data's name. The same call resumes an interrupted
+    run and returns the result of a finished one; with more ``epochs`` it trains a run longer.
+    Options are those of ``squeezenet train``; messages name them as a command line does:
+    ``--val-fraction`` is ``val_fraction``.
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
@@ -139,6 +142,7 @@ def train(
     options = TrainOptions(
         arch=arch,
         start=_start(from_),
+        classes=class_labels(classes),
         new_head=new_head,
         recipe=recipe,
         epochs=epochs,

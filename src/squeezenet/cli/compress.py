@@ -13,6 +13,7 @@ from squeezenet.cli.options import (
     RUNNING,
     ArchOption,
     CheckpointOption,
+    ClassesOption,
     DeviceOption,
     JsonOption,
     ListUnusedOption,
@@ -88,6 +89,7 @@ def compress(
             "out.",
         ),
     ] = None,
+    classes: Annotated[ClassesOption, Parameter(group=_COMMON)] = None,
     target_bytes: Annotated[
         int | None,
         Parameter(
@@ -209,6 +211,7 @@ def compress(
         learning_rate=learning_rate,
         recipe=recipe,
         arch=arch,
+        classes=classes,
         seed=seed,
         device=device,
         threads=threads,

@@ -11,6 +11,7 @@ from squeezenet.api.open_model import open_model
 from squeezenet.api.options import require_workers
 from squeezenet.cli.options import (
     ArchOption,
+    ClassesOption,
     JsonOption,
     ListUnusedOption,
     MaxMemoryOption,
@@ -60,6 +61,7 @@ def eval_command(
         Parameter(name="--float", negative=(), help="Run a .sqz in float32 instead of integers."),
     ] = False,
     split: SplitOption = None,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,
@@ -72,8 +74,17 @@ def eval_command(
     require_workers(workers)
     limits = parse_limits(max_pixels, max_memory)
     progress = make_progress()
-    opened = open_model(model, arch, in_float=in_float, threads=default_workers())
-    other = open_model(against, arch, in_float=True) if against is not None else None
+    opened = open_model(
+        model,
+        arch,
+        in_float=in_float,
+        threads=default_workers(),
+        classes=classes,
+        progress=progress,
+    )
+    other = None
+    if against is not None:
+        other = open_model(against, arch, in_float=True, classes=classes, progress=progress)
     if other is not None:
         require_same_classes(opened.record, other.record)
     images = open_evaluation_data(data, opened.record, split, limits=limits)

@@ -23,8 +23,8 @@ ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
         converter=model_argument,
-        help="Run folder, .sqz, .safetensors, torchvision .pth, Han's .net, or the word default: "
-        "the CIFAR-10 network that comes with squeezenet.",
+        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word "
+        "default: the CIFAR-10 network that comes with squeezenet.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[
@@ -35,7 +35,14 @@ ArchOption: TypeAlias = Annotated[
     str | None,
     Parameter(
         group=RUNNING,
-        help="Architecture of a .pth. By default the shapes of its weights decide.",
+        help="Architecture of weights of others. By default their shapes decide.",
+    ),
+]
+ClassesOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="Names of the model's outputs, if its file does not name them: a text file with a "
+        "name per line (or id, tab, name), a JSON list, or a folder of class folders.",
     ),
 ]
 StrictOption: TypeAlias = Annotated[

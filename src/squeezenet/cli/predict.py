@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from squeezenet.cli.options import (
     ArchOption,
+    ClassesOption,
     JsonOption,
     ListUnusedOption,
     MaxMemoryOption,
@@ -41,6 +42,7 @@ def predict(
             "@ gets a ' before it, so that no spreadsheet takes it for a formula.",
         ),
     ] = False,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
@@ -55,6 +57,7 @@ def predict(
         min_probability=min_probability,
         format=format,
         raw=raw,
+        classes=classes,
         arch=arch,
         strict=strict,
         max_pixels=max_pixels,

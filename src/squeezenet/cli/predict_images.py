@@ -64,6 +64,7 @@ def predict_images(
     min_probability: float = 0.0,
     format: Format = "table",
     raw: bool = False,
+    classes: str | None = None,
     arch: str | None = None,
     strict: bool = False,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
@@ -94,7 +95,7 @@ def predict_images(
             + ", ".join(DEFAULT_CLASSES),
             sys.stderr,
         )
-    predictor = open_predictor(model, arch)
+    predictor = open_predictor(model, arch, classes=classes, progress=progress)
     bad = bad_images(progress, strict=strict)
     predictions = []
     names, findings = _expand(images)

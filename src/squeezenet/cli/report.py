@@ -12,6 +12,7 @@ from squeezenet.api.options import require_workers
 from squeezenet.api.report import draw_report
 from squeezenet.cli.options import (
     ArchOption,
+    ClassesOption,
     JsonOption,
     ListUnusedOption,
     MaxMemoryOption,
@@ -50,6 +51,7 @@ def report(
     *,
     out: Annotated[Path, Parameter(help="Folder for the pictures and the card.")],
     split: SplitOption = None,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,
@@ -66,7 +68,7 @@ def report(
         raise UsageError(f"--out {out}: is a file, expected a folder")
     out.mkdir(parents=True, exist_ok=True)  # fails before the predictions, not after
     progress = make_progress()
-    opened = open_model(model, arch)
+    opened = open_model(model, arch, classes=classes, progress=progress)
     images = open_evaluation_data(data, opened.record, split, limits=limits)
     report_notes(images.findings, progress)
     bad = bad_images(progress, strict=strict)

@@ -62,6 +62,13 @@ FromOption: TypeAlias = Annotated[
         "name, write ./NAME.",
     ),
 ]
+ClassesOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="With --from: names of the model's outputs, if its file does not name them; see "
+        "squeezenet eval --help. Where they are the data's, the last layer is kept."
+    ),
+]
 NewHeadOption: TypeAlias = Annotated[
     bool,
     Parameter(
@@ -138,6 +145,7 @@ def train(
     out: OutOption = None,
     arch: ArchOption = None,
     from_: FromOption = None,
+    classes: ClassesOption = None,
     new_head: NewHeadOption = False,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
@@ -170,6 +178,7 @@ def train(
         out=out,
         arch=arch,
         from_=from_,
+        classes=classes,
         new_head=new_head,
         recipe=recipe,
         epochs=epochs,

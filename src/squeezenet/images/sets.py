@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from squeezenet.arch.class_labels import classes_hint
 from squeezenet.arch.record import ModelRecord
 from squeezenet.errors import DataError, ImageError
 from squeezenet.images.bad import with_notes
@@ -207,6 +208,7 @@ def with_model_labels(images: ImageSet, record: ModelRecord) -> ImageSet:
             f"({len(unknown)} of {len(images.class_names)} folders are not); "
             + (f"did you mean {alike!r}? " if alike else "")
             + f"the model has {', '.join(record.class_names[:5])}, ..."
+            + classes_hint(record.class_names)
         )
     table = np.array([outputs[name] for name in images.class_names], np.int64)
     return images.subset(range(len(images)), table[images.labels], record.class_names)
