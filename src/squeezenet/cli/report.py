@@ -22,7 +22,6 @@ from squeezenet.cli.options import (
 )
 from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
 from squeezenet.cli.table import print_text
-from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.sets import eval_split
 
@@ -38,7 +37,12 @@ def report(
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the pictures and the card.")],
+    out: Annotated[
+        Path,
+        Parameter(
+            help="Folder for the pictures and the card: new, empty, or of an earlier report."
+        ),
+    ],
     split: SplitOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
@@ -48,9 +52,6 @@ def report(
     """Draw curves, confusion matrix, mistakes; write a model card."""
     require_extra("report", "drawing a report")
     require_workers(workers)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)  # fails before the predictions, not after
     progress = make_progress()
     opened = open_model(model, arch)
     images = open_eval_images(data, opened.record, split)

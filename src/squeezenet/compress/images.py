@@ -13,7 +13,8 @@ import numpy as np
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.data.digits import DIGITS, load_digits
-from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
+from squeezenet.data.fingerprint import Fingerprint, fingerprint
+from squeezenet.data.sources import VAL_FRACTION, open_training_data
 from squeezenet.data.split import stratified_split
 from squeezenet.errors import UsageError
 from squeezenet.images.sets import (
@@ -37,14 +38,16 @@ class CompressionImages:
     ``retrain``: to learn from. Its labels are the model's classes if ``labelled``, else 0.
     ``measure``: to measure with. Its labels are the model's classes if ``measure_labelled``, else
     0, and only agreement with the original can be measured.
-    ``fingerprint``: equal for equal images.
     """
 
     retrain: ImageSet
     labelled: bool
     measure: ImageSet
     measure_labelled: bool
-    fingerprint: str
+
+    def fingerprint(self, known: Fingerprint | None = None) -> Fingerprint:
+        """Return the fingerprint of both sets; ``known`` is an earlier one."""
+        return fingerprint((self.retrain, self.measure), known)
 
 
 def open_compression_images(
@@ -77,7 +80,6 @@ def open_compression_images(
         labelled=data is not None,
         measure=measure,
         measure_labelled=measure_labelled,
-        fingerprint=TrainingData(train=retrain, val=measure).fingerprint,
     )
 
 

@@ -8,11 +8,10 @@ with its own measurements in the record.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from squeezenet import __version__
 from squeezenet.arch.graph import build_graph
@@ -33,6 +32,8 @@ from squeezenet.compress.rate_distortion.job import compress_rate_distortion
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
+from squeezenet.compress.work_folder import remove_work
+from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.errors import QualityError, UsageError
 from squeezenet.evaluation.metrics import Comparison, Evaluation
 from squeezenet.evaluation.predict import LogitsFn
@@ -40,6 +41,7 @@ from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches, default_workers
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import keep_freed_memory
@@ -74,35 +76,47 @@ def compress_model(
 ) -> CompressionReport:
     """Compress ``model`` into ``out`` by the settings' method, and measure the file.
 
-    A folder ``OUT.work`` beside it holds the checkpoints of an interrupted call. It is removed at
-    the end. ``max_drop`` goes into the report, whose ``require_quality`` checks it.
+    A folder ``OUT.work`` beside it holds the checkpoints of an interrupted call, and is locked. It
+    is removed at the end. ``max_drop`` goes into the report, whose ``require_quality`` checks it.
 
     Raises:
         InterruptedRunError: a signal came; the same call resumes.
         QualityError: the settings ask for a size or a quality that cannot be reached.
-        CheckpointError: the work folder belongs to other settings.
+        CheckpointError: the work folder belongs to other settings or images, or another process
+            works in it.
     """
     options = options or FitOptions()
+    progress = options.progress or SilentProgress()
     keep_freed_memory()
-    work = _open_work_folder(model, images, out, settings, base_recipe, seed)
-    measurement = Measurement(model, images, options)
-    record = _file_record(model, settings, seed)
-    job = CompressionJob(
-        model=model,
-        images=images,
-        base_recipe=base_recipe,
-        measure=measurement.accuracy,
-        measure_drop=measurement.drop,
-        file_bytes=_file_size(record, settings, len(images.measure)),
-        work=work.path,
-        seed=seed,
-        options=options,
-    )
-    compressed, stages = _run_method(job, settings)
-    compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
-    file = _encode_measured(compressed, measurement, str(out))
-    write_bytes_atomically(out, file.data)
-    shutil.rmtree(work.path)
+    work = RunFolder(out.with_name(out.name + ".work"))
+    known = images.fingerprint(work.known_data())
+    job_settings = _work_settings(model, known, settings, base_recipe, seed)
+    work.check(job_settings, known)
+    with work.lock():
+        work.open(job_settings, known)
+        measurement = Measurement(model, images, options)
+        record = _file_record(model, settings, seed)
+        job = CompressionJob(
+            model=model,
+            images=images,
+            base_recipe=base_recipe,
+            measure=measurement.accuracy,
+            measure_drop=measurement.drop,
+            file_bytes=_file_size(record, settings, len(images.measure)),
+            work=work.path,
+            seed=seed,
+            options=options,
+        )
+        try:
+            compressed, stages = _run_method(job, settings)
+        except (QualityError, UsageError):
+            # Nothing to resume from: the next call will have other settings.
+            remove_work(work, progress)
+            raise
+        compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
+        file = _encode_measured(compressed, measurement, str(out))
+        write_bytes_atomically(out, file.data)
+        remove_work(work, progress)
 
     sizes = layer_sizes(file.model.layers)
     if isinstance(settings, DeepCompressionSettings):
@@ -126,40 +140,25 @@ def _method(settings: Settings) -> str:
     return "rd" if isinstance(settings, RateDistortionSettings) else "deep-compression"
 
 
-def _open_work_folder(
-    model: LoadedModel,
-    images: CompressionImages,
-    out: Path,
-    settings: Settings,
-    base_recipe: Recipe,
-    seed: int,
-) -> RunFolder:
-    """Open ``OUT.work``; it resumes only a call with the same model, images and settings."""
-    work = RunFolder(out.with_name(out.name + ".work"))
-    work.open(
-        {
-            "architecture": model.record.spec.name,
-            "source": model.source.sha256 if model.source else None,
-            "method": _method(settings),
-            "settings": settings,
-            "recipe": base_recipe,
-            "images": images.fingerprint,
-            "seed": seed,
-        }
-    )
-    return work
+def _work_settings(
+    model: LoadedModel, images: Fingerprint, settings: Settings, base_recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    """What a call must have in common with the one that it resumes."""
+    return {
+        "architecture": model.record.spec.name,
+        "source": model.source.sha256 if model.source else None,
+        "method": _method(settings),
+        "settings": settings,
+        "recipe": base_recipe,
+        "data": images.summary,
+        "seed": seed,
+    }
 
 
 def _run_method(job: CompressionJob, settings: Settings) -> tuple[CompressedModel, list[StageRow]]:
-    """Run the settings' method; remove the work folder if the settings cannot be met."""
-    try:
-        if isinstance(settings, DeepCompressionSettings):
-            return compress_deep(job, settings)
-        return compress_rate_distortion(job, settings)
-    except (QualityError, UsageError):
-        # Nothing to resume from: the next call will have other settings.
-        shutil.rmtree(job.work)
-        raise
+    if isinstance(settings, DeepCompressionSettings):
+        return compress_deep(job, settings)
+    return compress_rate_distortion(job, settings)
 
 
 def _quantized_tensor_names(record: ModelRecord, settings: Settings) -> tuple[str, ...]:

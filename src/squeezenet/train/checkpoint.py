@@ -2,6 +2,7 @@
 
 A checkpoint holds everything that a run needs to resume as if it had never stopped. Random numbers
 need no state, because every draw is seeded by (seed, step). While training, the last two are kept.
+A checkpoint ends with its checksum (``sealed_files``): of a damaged one nothing is used.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from typing import Any
 import torch
 
 from squeezenet.errors import CheckpointError
-from squeezenet.files import write_atomically
+from squeezenet.progress import Progress, SilentProgress
+from squeezenet.sealed_files import open_sealed, write_sealed
 
 _KEPT_IN_TRAINING = 2
 """The newest may be damaged by a failing disk; then the one before it is loaded."""
 _PATTERN = "step-*.pt"
+_DAMAGED = ".damaged"
+CHECKPOINTS = f"{_PATTERN}*"
+"""All files in the folder that are ours: checkpoints, whole and damaged."""
 
 
 def save_checkpoint(
@@ -32,7 +37,7 @@ def save_checkpoint(
     path = folder / f"step-{step:09d}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: torch.save(state, file))
+        write_sealed(path, lambda file: torch.save(state, file))
     except (OSError, RuntimeError) as error:
         # torch's writer turns a failed write into a RuntimeError.
         full = _is_disk_full(error) or _is_disk_full(error.__context__)
@@ -64,31 +69,57 @@ def newest_step(folder: Path) -> int:
     return int(paths[-1].stem.removeprefix("step-")) if paths else 0
 
 
-def load_latest(folder: Path) -> dict[str, Any] | None:
-    """Return the state of the newest readable checkpoint, or None if there are no checkpoints.
+def is_whole_checkpoint(path: Path) -> bool:
+    """Whether the file is there and its checksum is right."""
+    file = open_sealed(path)
+    if file is None:
+        return False
+    file.close()
+    return True
+
+
+def load_latest(folder: Path, progress: Progress | None = None) -> dict[str, Any] | None:
+    """Return the state of the newest checkpoint that is whole, or None if there are none at all.
+
+    Newer ones, which are damaged, are renamed, each with a line to ``progress``.
 
     Raises:
-        CheckpointError: there are some, and none can be read.
+        CheckpointError: there are some, and all are damaged; or one is whole and not of ours.
     """
     paths = checkpoint_paths(folder)
-    for path in reversed(paths):
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:
-            # A damaged file raises RuntimeError, EOFError, UnpicklingError, and so on.
+    for i, path in enumerate(reversed(paths)):
+        file = open_sealed(path)
+        if file is None:
             continue
-        assert isinstance(state, dict)
+        with file:
+            try:
+                state = torch.load(file, map_location="cpu", weights_only=True)
+            except Exception:
+                # Not what torch.save wrote: RuntimeError, EOFError, UnpicklingError, and so on.
+                state = None
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{path}: is no checkpoint of a training; remove the file")
+        for damaged in paths[len(paths) - i :]:
+            (progress or SilentProgress()).log(
+                f"{damaged}: is damaged; the run goes on from {path.name}, the one before"
+            )
+            with contextlib.suppress(OSError):
+                damaged.replace(damaged.with_name(damaged.name + _DAMAGED))
         return state
     if paths:
         raise CheckpointError(
-            f"{folder}: none of {len(paths)} checkpoints can be read; "
-            "remove the run's folder to start again"
+            f"{folder}: none of {len(paths)} checkpoints can be read, all are damaged; copy the "
+            "folder again, or remove the run's folder to start again"
         )
     return None
 
 
 def _remove_all_but(folder: Path, num_kept: int) -> None:
-    for path in checkpoint_paths(folder)[:-num_kept]:
+    paths = checkpoint_paths(folder)
+    old = paths[:-num_kept]
+    if len(paths) >= num_kept:  # what is damaged is of no more use
+        old += folder.glob(_PATTERN + _DAMAGED)
+    for path in old:
         with contextlib.suppress(OSError):
             path.unlink()
 

@@ -47,8 +47,8 @@ from squeezenet.compress.rate_distortion.size_search import (
 )
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row
+from squeezenet.compress.work_folder import CURVATURE, NETWORK, PRUNED_CURVATURE, read_whole
 from squeezenet.model.loaded import LoadedModel
-from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.stop import StopSignals
 
 
@@ -66,7 +66,7 @@ def compress_rate_distortion(
     num_biases = sum(conv.out_channels for conv in session.graph.convs)
     rows = [float_row(num_weights, num_biases, job.measure(session.original))]
     base = session.original
-    search = session.level_search(base, "curvature")
+    search = session.level_search(base, CURVATURE)
     if session.retrains:
         density = load_density(session)
         if density is None:
@@ -74,10 +74,10 @@ def compress_rate_distortion(
             save_density(session, density)
         base, kept = prune_and_retrain(session, density)
         rows.append(pruned_row(kept, num_biases, job.measure(base)))
-        search = session.level_search(base, "pruned-curvature")
+        search = session.level_search(base, PRUNED_CURVATURE)
 
-    path = job.work / "network.npz"
-    checkpoint = load_checkpoint(path)
+    path = job.work / NETWORK
+    checkpoint = read_whole(path, load_checkpoint, job.progress)
     if checkpoint is None:
         network = _search(session, search, session.preset.width)
         activations = _activation_scales(session, network)
@@ -181,7 +181,7 @@ def _train(session: Session, search: LevelSearch, network: QuantizedNetwork) -> 
         max_steps=session.preset.training_steps,
         width=session.preset.width,
         size=size,
-        folder=lambda name: RunFolder(job.work / name),
+        work=job.work,
         seed=job.seed,
         options=job.options,
     )
