@@ -41,16 +41,18 @@ _MAX_DRAWN = 1e30
 
 
 def write_report(
-    folder: OutputFolder,
+    folder: Path,
     measured: Measured,
     images: ImageSet,
     metrics: Sequence[dict[str, Any]] = (),
+    *,
+    is_ours: bool = False,
 ) -> list[Path]:
     """Write the figures and the card; return their paths, the card first.
 
     The figures are "curves" (if there are ``metrics``), "confusion" and "mistakes", each as .png
-    and .svg. ``images`` is the set of the predictions. Equal input gives equal bytes. ``is_ours``: see
-    ``OutputFolder``.
+    and .svg. ``images`` is the set of the predictions. ``is_ours``: see ``OutputFolder``. Equal
+    input gives equal bytes.
 
     Raises:
         UsageError, CheckpointError: see ``OutputFolder.write``.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,7 @@ from squeezenet.sealed_files import open_sealed, write_sealed
 
 _KEPT_IN_TRAINING = 2
 """The newest may be damaged by a failing disk; then the one before it is loaded."""
-_PATTERN = "step-*.pt"
-_DAMAGED = ".damaged"
-CHECKPOINTS = f"{_PATTERN}*"
-"""All files in the folder that are ours: checkpoints, whole and damaged."""
+_NAME = re.compile(r"step-\d{9,15}\.pt")
 
 
 def save_checkpoint(
@@ -49,24 +47,24 @@ def save_checkpoint(
             "free some space and run the same command to resume"
         ) from None
     if not keep_all:
-        _remove_all_but(folder, _KEPT_IN_TRAINING)
+        _remove_all_but(folder, _KEPT_IN_TRAINING, step)
     return path
 
 
 def remove_old_checkpoints(folder: Path) -> None:
     """Keep only the newest checkpoint, from which a finished run can be trained longer."""
-    _remove_all_but(folder, 1)
+    _remove_all_but(folder, 1, newest_step(folder))
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
     """Return the checkpoints, oldest first."""
-    return sorted(folder.glob(_PATTERN))
+    return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
 
 
 def newest_step(folder: Path) -> int:
     """Return the number of steps after which the newest checkpoint was written; 0 if none was."""
     paths = checkpoint_paths(folder)
-    return int(paths[-1].stem.removeprefix("step-")) if paths else 0
+    return _step_of(paths[-1]) if paths else 0
 
 
 def is_whole_checkpoint(path: Path) -> bool:
@@ -81,7 +79,7 @@ def is_whole_checkpoint(path: Path) -> bool:
 def load_latest(folder: Path, progress: Progress | None = None) -> dict[str, Any] | None:
     """Return the state of the newest checkpoint that is whole, or None if there are none at all.
 
-    Newer ones, which are damaged, are renamed, each with a line to ``progress``.
+    Each newer one, which is damaged, is a line to ``progress``.
 
     Raises:
         CheckpointError: there are some, and all are damaged; or one is whole and not of ours.
@@ -103,8 +101,6 @@ def load_latest(folder: Path, progress: Progress | None = None) -> dict[str, Any
             (progress or SilentProgress()).log(
                 f"{damaged}: is damaged; the run goes on from {path.name}, the one before"
             )
-            with contextlib.suppress(OSError):
-                damaged.replace(damaged.with_name(damaged.name + _DAMAGED))
         return state
     if paths:
         raise CheckpointError(
@@ -114,14 +110,22 @@ def load_latest(folder: Path, progress: Progress | None = None) -> dict[str, Any
     return None
 
 
-def _remove_all_but(folder: Path, num_kept: int) -> None:
+def _remove_all_but(folder: Path, num_kept: int, step: int) -> None:
+    """Keep the newest checkpoints up to ``step``.
+
+    Those after it are damaged, or training would not be here. They go when there are enough others.
+    """
     paths = checkpoint_paths(folder)
-    old = paths[:-num_kept]
-    if len(paths) >= num_kept:  # what is damaged is of no more use
-        old += folder.glob(_PATTERN + _DAMAGED)
-    for path in old:
-        with contextlib.suppress(OSError):
-            path.unlink()
+    usable = [path for path in paths if _step_of(path) <= step]
+    kept = usable[-num_kept:] if len(usable) >= num_kept else paths
+    for path in paths:
+        if path not in kept:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -2,8 +2,7 @@
 
 run.json          settings: network, recipe, data, seed
 data.fingerprint  hashes of the images, to notice and name those that change (``data.fingerprint``)
-checkpoints/      the last two while training, the last one after that (``checkpoint``); one that
-                  was found to be damaged is renamed to step-N.pt.damaged
+checkpoints/      the last two while training, the last one after that (``checkpoint``)
 metrics.jsonl     one JSON object per line: training every 20 steps, validation every epoch
 tensorboard/      the same as curves
 best.safetensors  weights of the best validation, with the model's record
@@ -33,7 +32,6 @@ from squeezenet.files import is_leftover, make_folder, remove_leftovers
 from squeezenet.folder_lock import LOCK, FolderLock
 from squeezenet.sealed_files import read_sealed_json, write_sealed_json
 from squeezenet.train.checkpoint import (
-    CHECKPOINTS,
     checkpoint_paths,
     is_whole_checkpoint,
     newest_step,
@@ -188,7 +186,7 @@ class RunFolder:
         remove_leftovers(self.checkpoints)
         events = list(self.tensorboard.glob("events.out.tfevents.*"))
         files = [self.path / name for name in _NAMES]
-        checkpoints = self.checkpoints.glob(CHECKPOINTS)
+        checkpoints = checkpoint_paths(self.checkpoints)
         for file in (*checkpoints, *events, *files):
             if file.is_file() or file.is_symlink():
                 file.unlink()
