@@ -346,7 +346,7 @@ def test_a_run_says_what_it_trained_on(tmp_path: Path) -> None:
     assert {key: result[key] for key in expected} == expected
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["architecture"] == "squeezenet_tiny" and settings["seed"] == 0
-    assert settings["data"] == small_data().fingerprint
+    assert settings["data"] == small_data().fingerprint().summary
     assert settings["start"] == {"method": "trained", "seed": 0}
     for name in ("best", "last"):
         provenance = load_model(tmp_path / "run" / f"{name}.safetensors").record.provenance

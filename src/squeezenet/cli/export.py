@@ -11,7 +11,7 @@ from squeezenet.cli.options import JsonOption, ModelArgument
 from squeezenet.cli.output import print_json
 from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
-from squeezenet.export.c import c_project
+from squeezenet.export.c import C_FILES, c_project
 from squeezenet.output_folder import SUMS, OutputFolder
 
 
@@ -28,8 +28,10 @@ def export(
     """Write a .sqz as C source code that compiles to a program."""
     if model_kind(model) is not ModelKind.SQZ:
         raise UsageError(f"{model}: not a .sqz file; squeezenet compress makes one")
+    folder = OutputFolder(out)
+    folder.check(C_FILES)
     project = c_project(model.read_bytes(), model.name)
-    paths = OutputFolder(out).write({name: text.encode() for name, text in project.items()})
+    paths = folder.write({name: text.encode() for name, text in project.items()})
     sizes = {path.name: path.stat().st_size for path in (*paths, out / SUMS)}
     if json:
         print_json({"out": str(out), "to": to, "files": sizes})

@@ -65,13 +65,14 @@ class Fingerprint:
     def change(self, known: Fingerprint | None) -> str:
         """Say which images have changed since ``known``, which has equal names, if it tells."""
         if known is None or self.names != known.names or self.whole != known.whole:
-            return "images have changed"
+            return "images have changed since the run began"
         changed = np.flatnonzero(self.contents_N != known.contents_N)
         if not len(changed):
-            return "images have changed"
+            return "images have changed since the run began"
         names = (images.name(i) for images in self.sets for i in range(len(images)))
         first = next(itertools.islice(names, int(changed[0]), None))
-        return f"{len(changed):,} of {len(self.contents_N):,} images have changed, first {first},"
+        count = f"{len(changed):,} of {len(self.contents_N):,} images"
+        return f"{count} have changed since the run began, first {first}"
 
     def save(self, path: Path) -> None:
         """Write it as numbers of 64 bits, with a checksum.

@@ -263,8 +263,7 @@ class RunFolder:
                 "holds a run on other images: their names or labels have changed since it began; "
                 f"{_ANOTHER}"
             )
-        change = data.change(self.known_data())
-        return f"{change} under the same names since the run began; {_ANOTHER}"
+        return f"{data.change(self.known_data())}, under the same names; {_ANOTHER}"
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
