@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import folders
 import images
 import models
 from attack import Attack, run_attack
@@ -17,7 +18,7 @@ from attack import Attack, run_attack
 
 def all_attacks() -> list[Attack]:
     """Return all attacks, in the order of README.md."""
-    return [*models.attacks(), *images.attacks()]
+    return [*models.attacks(), *images.attacks(), *folders.attacks()]
 
 
 def main() -> None:

@@ -10,11 +10,16 @@ import pytest
 from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "attacks"))
+import folders as attacks_by_folders
 import images as attacks_on_images
 import models as attacks_on_models
 from attack import Attack, run_attack
 
-ATTACKS = [*attacks_on_models.attacks(), *attacks_on_images.attacks()]
+ATTACKS = [
+    *attacks_on_models.attacks(),
+    *attacks_on_images.attacks(),
+    *attacks_by_folders.attacks(),
+]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

@@ -70,7 +70,7 @@ def test_every_damaged_work_file_is_computed_again(
     settings: compress_run.Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Flipped, cut, empty and missing, each file in turn: the same bytes, and one line for each."""
+    """Flipped, cut, empty or missing, each file in turn: the same bytes, and one line for each."""
     out, rng = tmp_path / "x.sqz", random.Random(0)
     work, kept = tmp_path / "x.sqz.work", tmp_path / "kept"
     stop_before_the_file(model, out, settings, monkeypatch)
@@ -84,6 +84,8 @@ def test_every_damaged_work_file_is_computed_again(
         if (path.is_file() and path.suffix in (".npz", ".json", ".pt") and path.parent != kept)
         or (path.parent == kept and path.suffix in (".npz", ".json") and path.name != "run.json")
     )  # fmt: skip
+    # Of several trainings, the first.
+    files = [file for file in files if "2" not in file.parts[0] and "3" not in file.parts[0]]
     assert len(files) >= 4
     for file in files:
         shutil.copytree(kept, work)
@@ -98,11 +100,8 @@ def test_every_damaged_work_file_is_computed_again(
         log = Log()
         assert compress(model, out, settings, log) == expected, (file, kind)
         damaged = [line for line in log.lines if "is damaged" in line]
-        assert len(damaged) == (kind != "missing" or file.name == "run.json"), (
-            file,
-            kind,
-            log.lines,
-        )
+        said = kind != "missing" or file.name == "run.json"
+        assert len(damaged) == said, (file, kind, log.lines)
         assert not work.exists()
 
 

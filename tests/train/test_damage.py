@@ -217,7 +217,7 @@ def test_bad_lines_of_metrics_are_left_out_and_counted(whole: Path, stopped: Pat
     log = Log()
     resume(stopped, log)
     assert f"{file}: 2 damaged or unfinished lines are left out" in log.lines
-    kept = {line for line in (whole / "metrics.jsonl").read_bytes().splitlines(keepends=True)}
+    kept = set((whole / "metrics.jsonl").read_bytes().splitlines(keepends=True))
     assert set(file.read_bytes().splitlines(keepends=True)) == kept - {good[0]}
 
 
