@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import pickle
 import random
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from squeezenet.errors import CheckpointError, UsageError
+from squeezenet import files
+from squeezenet.errors import CheckpointError, SqueezeNetError, UsageError
+from squeezenet.folder_lock import LOCK
 from squeezenet.model.load import load_model
 from squeezenet.sealed_files import read_sealed_json, write_sealed, write_sealed_json
 from squeezenet.train.checkpoint import (
@@ -279,3 +283,44 @@ def test_a_checkpoint_of_another_shape_is_refused(stopped: Path, state: object) 
     write_sealed(newest, lambda file: torch.save(state, file))
     with pytest.raises(CheckpointError, match="remove"):
         resume(stopped)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+def test_every_write_fails_once_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A full disk at each write in turn: one error, and the next call ends as it would have."""
+    recipe = quick(epochs=2, max_steps=4, batch_size=16)
+    quick_run(tmp_path / "whole", recipe)
+    errors: list[str] = []
+    for number in itertools.count():
+        run, calls = tmp_path / f"{call}{number}", itertools.count()
+        with monkeypatch.context() as patch:
+            fail_at(patch, call, number, calls)
+            try:
+                quick_run(run, recipe)
+            except (SqueezeNetError, OSError) as error:
+                errors.append(str(error))
+        if next(calls) <= number:
+            break  # there are no more writes
+        quick_run(run, recipe)
+        assert weights(run) == weights(tmp_path / "whole"), number
+        assert not list(run.rglob("*.tmp")) and not (run / LOCK).exists()
+        shutil.rmtree(run)
+    assert len(errors) == number >= 8
+    assert all("No space left" in error or "full" in error for error in errors), errors
+
+
+def fail_at(patch: pytest.MonkeyPatch, call: str, number: int, calls: Iterator[int]) -> None:
+    """Let the call of ``squeezenet.files`` with this number meet a full disk."""
+    owner, name = {
+        "fsync": (files.os, "fsync"), "replace": (Path, "replace"), "write": (files.os, "fdopen")
+    }[call]  # fmt: skip
+    real = getattr(owner, name)
+
+    def maybe(*arguments: object, **options: object) -> object:
+        if next(calls) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **options)
+
+    patch.setattr(owner, name, maybe)

@@ -56,24 +56,36 @@ def other_run(folder: Path) -> None:
     (folder / ".notes.tmp").write_text("precious")
 
 
-@pytest.mark.parametrize("make", [foreign_settings, notes, hidden, other_run])
-@pytest.mark.parametrize("call", ["open", "lock", "check"])
+def open_it(run: RunFolder) -> None:
+    run.open(SETTINGS)
+
+
+def check_it(run: RunFolder) -> None:
+    run.check(SETTINGS)
+
+
+def lock_it(run: RunFolder) -> None:
+    with run.lock():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [
+        *((make, open_it) for make in (foreign_settings, notes, hidden, other_run)),
+        *((make, check_it) for make in (foreign_settings, notes, hidden, other_run)),
+        *((make, lock_it) for make in (notes, hidden)),
+    ],
+)
 def test_a_refused_folder_is_left_to_the_byte(
-    tmp_path: Path, make: Callable[[Path], None], call: str
+    tmp_path: Path, make: Callable[[Path], None], call: Callable[[RunFolder], None]
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     make(folder)
     before = state_of(folder)
-    run = RunFolder(folder)
     with pytest.raises((UsageError, CheckpointError)):
-        if call != "lock":
-            getattr(run, call)(SETTINGS)
-        elif make in (notes, hidden):
-            with run.lock():
-                pass
-        else:
-            run.check(SETTINGS)
+        call(RunFolder(folder))
     assert state_of(folder) == before
 
 
