@@ -77,7 +77,8 @@ class FolderLock:
             self._close()
 
     def _open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_RDWR | os.O_CREAT
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a link, a pipe
         try:
             self._descriptor = os.open(self._path, flags, 0o666)
         except OSError as error:

@@ -15,12 +15,12 @@ from squeezenet.compress.deep_compression import job as deep
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, RateDistortionSettings
 from squeezenet.compress.run import compress_model
-from squeezenet.compress.work_folder import open_stage, read_numbers
+from squeezenet.compress.work_folder import open_stage, read_numbers, remove_work
 from squeezenet.errors import CheckpointError, InterruptedRunError, UsageError
 from squeezenet.folder_lock import FolderLock
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.sealed_files import write_sealed, write_sealed_json
-from squeezenet.train.checkpoint import save_checkpoint
+from squeezenet.train.checkpoint import newest_step, save_checkpoint
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.recipe import recipe_named
 from squeezenet.train.run_folder import RunFolder
@@ -173,6 +173,20 @@ def test_a_damaged_stage_begins_again(tmp_path: Path) -> None:
     (path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty and holds no run"):
         open_stage(path, {"stage": "prune"}, log)
+
+
+def test_a_stage_is_no_link(tmp_path: Path) -> None:
+    """A work folder from somebody else could have it point to any run, which would be removed."""
+    other, work = RunFolder(tmp_path / "other"), RunFolder(tmp_path / "x.sqz.work")
+    other.open({"seed": 0})
+    save_checkpoint(other.checkpoints, 1, {"step": 1})
+    (other.path / "run.json").write_text("{}")
+    work.open({"seed": 0})
+    (work.path / "prune").symlink_to(other.path)
+    with pytest.raises(UsageError, match="prune: is a symbolic link"):
+        open_stage(work.path / "prune", {"stage": "prune"}, Log())
+    remove_work(work, Log())
+    assert (other.path / "run.json").is_file() and newest_step(other.checkpoints) == 1
 
 
 def test_numbers(tmp_path: Path) -> None:

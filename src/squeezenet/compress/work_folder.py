@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from squeezenet.errors import UsageError
 from squeezenet.progress import Progress
 from squeezenet.sealed_files import read_sealed_json
 from squeezenet.train.run_folder import RunFolder
@@ -29,6 +30,8 @@ def open_stage(path: Path, settings: dict[str, Any], progress: Progress) -> RunF
     Raises:
         CheckpointError, UsageError: see ``RunFolder.open``.
     """
+    if path.is_symlink():
+        raise UsageError(f"{path}: is a symbolic link, expected the folder itself; remove it")
     folder = RunFolder(path)
     if folder.is_damaged:
         progress.log(f"{path}: is damaged; this stage is computed again")
@@ -65,8 +68,9 @@ def read_numbers(path: Path, progress: Progress) -> dict[str, float]:
 def remove_work(folder: RunFolder, progress: Progress) -> None:
     """Remove a work folder that is locked, and say so if it has other files, which stay."""
     for stage in STAGES:
-        if (folder.path / stage).is_dir():
-            RunFolder(folder.path / stage).remove()
+        path = folder.path / stage
+        if path.is_dir() and not path.is_symlink():
+            RunFolder(path).remove()
     for name in FILES:
         (folder.path / name).unlink(missing_ok=True)
     if not folder.remove():
