@@ -1,25 +1,19 @@
-"""Attacks by model files. The ``.sqz`` files are those of spec/vectors."""
+"""Attacks by model files but ``.pth``. The ``.sqz`` files are those of spec/vectors."""
 
 from __future__ import annotations
 
-import io
-import os
-import pickle
 import struct
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from attack import PROOF, Attack
+from attack import Attack
 
 VECTORS = Path(__file__).parents[1] / "spec" / "vectors"
-_DOUBLINGS = 60
-"""Each level of the hash bomb doubles the time: 2^60 steps never end."""
 
 
 def attacks() -> list[Attack]:
-    """Return all attacks by model files."""
-    return [*_sqz(), *_pth(), *_others()]
+    """Return all attacks by model files but ``.pth``."""
+    return [*_sqz(), *_others()]
 
 
 def _sqz() -> list[Attack]:
@@ -87,39 +81,6 @@ def _sqz() -> list[Attack]:
     ]
 
 
-def _pth() -> list[Attack]:
-    return [
-        Attack(
-            name="pth: code in the pickle",
-            goal="execution of a command when the weights are loaded",
-            defence="torch's restricted unpickler loads tensors only",
-            make=_pth_with_code(bare=False),
-            message="may be an attack",
-        ),
-        Attack(
-            name="pth: code in a bare pickle",
-            goal="the same, in the old file format without an archive",
-            defence="the same restricted unpickler loads it",
-            make=_pth_with_code(bare=True),
-            message="may be an attack",
-        ),
-        Attack(
-            name="pth: compressed archive",
-            goal="memory exhaustion by an archive that inflates a thousandfold",
-            defence="torch never compresses; a compressed archive is refused before it is inflated",
-            make=_zip_bomb,
-            message="compressed archive",
-        ),
-        Attack(
-            name="pth: key that takes hours to hash",
-            goal="exhaustion of time by a tuple of tuples of tuples, each used twice in the next",
-            defence="tuples that are used in many places are counted before the pickle is loaded",
-            make=_hash_bomb,
-            message="may be an attack",
-        ),
-    ]
-
-
 def _others() -> list[Attack]:
     return [
         Attack(
@@ -168,51 +129,6 @@ def _picture(folder: Path) -> Path:
     path = folder / "picture.png"
     Image.new("L", (8, 8), 128).save(path)
     return path
-
-
-class _Code:
-    """An object whose unpickling calls a function."""
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (f"touch '{self.proof}'",)
-
-
-def _pth_with_code(*, bare: bool) -> Callable[[Path], list[str]]:
-    def make(folder: Path) -> list[str]:
-        path = folder / "model.pth"
-        evil = pickle.dumps({"features.0.weight": _Code(folder / PROOF)}, protocol=2)
-        path.write_bytes(evil if bare else _archive(evil))
-        return ["info", str(path)]
-
-    return make
-
-
-def _archive(pickled: bytes, *, padding: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    kind = zipfile.ZIP_DEFLATED if padding else zipfile.ZIP_STORED
-    with zipfile.ZipFile(buffer, "w", kind) as archive:
-        archive.writestr("model/data.pkl", pickled)
-        archive.writestr("model/version", b"3\n")
-        if padding:
-            archive.writestr("model/data/0", bytes(padding))
-    return buffer.getvalue()
-
-
-def _zip_bomb(folder: Path) -> list[str]:
-    path = folder / "model.pth"
-    path.write_bytes(_archive(pickle.dumps({}, protocol=2), padding=1 << 28))
-    return ["info", str(path)]
-
-
-def _hash_bomb(folder: Path) -> list[str]:
-    # A dictionary whose key is the empty tuple (memo 0), doubled: drop, get, get, pair, put.
-    key = b")q\x00" + b"".join(b"0h%ch%c\x86q%c" % (i, i, i + 1) for i in range(_DOUBLINGS))
-    path = folder / "model.pth"
-    path.write_bytes(_archive(b"\x80\x02}(" + key + b"K\x01u."))
-    return ["info", str(path)]
 
 
 def _safetensors(folder: Path) -> list[str]:

@@ -13,12 +13,18 @@ from pathlib import Path
 import folders
 import images
 import models
+import torch_files
 from attack import Attack, run_attack
 
 
 def all_attacks() -> list[Attack]:
     """Return all attacks, in the order of README.md."""
-    return [*models.attacks(), *images.attacks(), *folders.attacks()]
+    return [
+        *models.attacks(),
+        *torch_files.attacks(),
+        *images.attacks(),
+        *folders.attacks(),
+    ]
 
 
 def main() -> None:

@@ -13,10 +13,12 @@ sys.path.insert(0, str(REPOSITORY / "attacks"))
 import folders as attacks_by_folders
 import images as attacks_on_images
 import models as attacks_on_models
+import torch_files as attacks_by_torch_files
 from attack import Attack, run_attack
 
 ATTACKS = [
     *attacks_on_models.attacks(),
+    *attacks_by_torch_files.attacks(),
     *attacks_on_images.attacks(),
     *attacks_by_folders.attacks(),
 ]

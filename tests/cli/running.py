@@ -35,8 +35,8 @@ def failure(capsys: Capture, code: int, *arguments: object) -> str:
     assert "Traceback" not in captured.err and "internal error" not in captured.err
     lines = captured.err.strip().splitlines()
     assert lines[-1].startswith("squeezenet: ")
-    for line in lines[:-1]:  # images that could not be read, and which network predicted
-        assert "skipped" in line or line.startswith("no model given: ")
+    for line in lines[:-1]:  # what could not be read, or was not, and which network predicted
+        assert "skipped" in line or "; not read: " in line or line.startswith("no model given: ")
     return lines[-1]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from squeezenet.compress.images import open_compression_images, random_subset, val_fraction
+from squeezenet.compress.images import open_compression_images, random_subset
 from squeezenet.data.digits import load_digits
+from squeezenet.data.sources import recorded_val_fraction
 from squeezenet.errors import DataError, UsageError
 from squeezenet.images.sets import ImageSet
 from tests.compress.conftest import untrained_model
@@ -89,12 +90,14 @@ def test_random_subsets_are_drawn_from_all_images() -> None:
 
 def test_the_share_that_training_held_out() -> None:
     def fraction(value: object) -> float:
-        return val_fraction(dataclasses.replace(RECORD, provenance={"val_fraction": value}))
+        return recorded_val_fraction(
+            dataclasses.replace(RECORD, provenance={"val_fraction": value})
+        )
 
     assert fraction(0.25) == 0.25
     for value in (0.0, 1.0, -0.5, "0.3", None, 1):
         assert fraction(value) == 0.1
-    assert val_fraction(RECORD) == 0.1
+    assert recorded_val_fraction(RECORD) == 0.1
 
 
 def test_training_and_measuring_share_one_split(image_folder: Callable[..., Path]) -> None:

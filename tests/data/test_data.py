@@ -18,7 +18,8 @@ from squeezenet.data.sources import open_training_data
 from squeezenet.data.split import class_weights, stratified_split
 from squeezenet.errors import DataError, ImageError, SpecError, UsageError
 from squeezenet.images.bad import BadImages
-from squeezenet.images.sets import ArrayImages, ImageSet, read_class_folders
+from squeezenet.images.folders import read_class_folders
+from squeezenet.images.sets import ArrayImages, ImageSet
 
 MakeFolder = Callable[..., Path]
 RECORD = torchvision_preprocessing(resize=8, crop=(8, 8))

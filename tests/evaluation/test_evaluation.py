@@ -22,7 +22,8 @@ from squeezenet.evaluation.metrics import (
 )
 from squeezenet.evaluation.predict import evaluate, predict
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.sets import read_class_folders, with_model_labels
+from squeezenet.images.folders import read_class_folders
+from squeezenet.images.sets import with_model_labels
 from tests.conftest import record_of
 
 MakeFolder = Callable[..., Path]

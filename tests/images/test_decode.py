@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from squeezenet.errors import ImageError
+from squeezenet.errors import ImageError, UsageError
 from squeezenet.images import decode
-from squeezenet.images.decode import read_image
+from squeezenet.images.decode import IncompleteImageWarning, read_image
+from squeezenet.images.limits import ImageLimits, parse_limits
 
 RED = np.zeros((6, 8, 3), np.uint8)
 RED[..., 0] = 200
@@ -99,8 +103,113 @@ def test_truncated_and_missing(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png")
 
 
-def test_image_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_beyond_the_limits_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "big.png", Image.fromarray(RED))
-    monkeypatch.setattr(decode, "MAX_PIXELS", 47)
     with pytest.raises(ImageError, match="8x6 pixels, expected at most 47"):
+        read_image(path, limits=ImageLimits(max_pixels=47))
+    with pytest.raises(ImageError, match="decoding 8x6 pixels takes 1 MB"):
+        read_image(path, limits=ImageLimits(max_memory=8 * 6 * 8 - 1))
+    assert read_image(path, limits=ImageLimits(max_pixels=48, max_memory=8 * 6 * 8)).shape
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_without_its_end_marker_is_read_and_said(
+    tmp_path: Path, mode: str, progressive: bool
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (61, 43, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    path = save(tmp_path / "x.jpg", image, progressive=progressive)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.warns(IncompleteImageWarning, match=r"x\.jpg: the JPEG's end marker is missing"):
+        np.testing.assert_array_equal(read_image(path), whole)
+    buffer = io.BytesIO(path.read_bytes())
+    with pytest.warns(IncompleteImageWarning, match="stdin"):
+        np.testing.assert_array_equal(read_image(buffer, "stdin"), whole)
+
+
+@pytest.mark.parametrize("cut", [3, 5, 9, 17, 40, 333])
+def test_a_jpeg_that_lacks_pixels_is_refused(tmp_path: Path, cut: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 48, 3), dtype=np.uint8)
+    path = save(tmp_path / "x.jpg", Image.fromarray(noise))
+    path.write_bytes(path.read_bytes()[: -2 - cut])
+    with pytest.raises(ImageError, match="truncated"):
         read_image(path)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
+def test_heic_is_named(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "IMG_1.jpg"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(4) + b"mif1heic" + bytes(64))
+    with pytest.raises(ImageError, match="HEIC, convert to JPEG, or install pillow-heif"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16", "F", "CMYK", "L", "1"])
+@pytest.mark.parametrize("turned", [1, 3, 5, 6, 8])
+def test_strips_give_what_a_whole_image_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, turned: int
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (9, 7, 4), dtype=np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65535, (9, 7), dtype=np.uint16))
+    elif mode == "F":
+        image = Image.fromarray(rng.random((9, 7), dtype=np.float32))
+    else:
+        image = Image.fromarray(noise).convert("RGB" if mode in ("CMYK", "P", "L", "1") else mode)
+        image = image.convert(mode)
+    exif = image.getexif()
+    exif[0x0112] = turned
+    path = save(tmp_path / "x.tif", image, exif=exif)
+    whole = read_image(path)
+    assert whole.shape == ((9, 7, 3) if turned < 5 else (7, 9, 3))
+    monkeypatch.setattr(decode, "_STRIP_PIXELS", 14)
+    np.testing.assert_array_equal(read_image(path), whole)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(decode.to_pixels(decode.rgb_from_pillow(opened)), whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"), [("1G", 1 << 30), ("500m", 500 << 20), ("64KiB", 1 << 16), ("9", 9)]
+)
+def test_limits_as_options(text: str, num_bytes: int) -> None:
+    assert parse_limits(5, text) == ImageLimits(max_pixels=5, max_memory=num_bytes)
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "text"), [(0, "1G"), (5, ""), (5, "0"), (5, "1T"), (5, "-1"), (5, "1.5G")]
+)
+def test_limits_that_are_none(max_pixels: int, text: str) -> None:
+    with pytest.raises(UsageError, match="expected numbers of pixels and bytes"):
+        parse_limits(max_pixels, text)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("RGBA", "png", {}), ("LA", "png", {}), ("P", "png", {"transparency": 1}),
+        ("RGB", "jpg", {"progressive": True, "subsampling": 0}), ("RGBA", "tif", {}),
+    ],
+)  # fmt: skip
+def test_decoding_stays_within_its_memory(
+    tmp_path: Path, mode: str, kind: str, options: dict[str, Any]
+) -> None:
+    """A process with room for what the limits foresee, and for Python itself, reads the image."""
+    path = tmp_path / f"x.{kind}"
+    Image.new(mode, (6000, 4000), 1).save(path, **options)
+    script = (
+        "import resource, sys; from pathlib import Path; import numpy\n"
+        "from squeezenet.images.decode import read_image; from PIL import Image\n"
+        "from squeezenet.images.limits import _bytes_per_pixel\n"
+        "Image.init(); path = Path(sys.argv[1]); room = 24_000_000 * _bytes_per_pixel("
+        "Image.open(path))\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + room + (64 << 20),) * 2)\n"
+        "print(read_image(path).shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "(4000, 6000, 3)\n", done.stderr[-300:]

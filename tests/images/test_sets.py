@@ -18,14 +18,8 @@ from squeezenet.errors import DataError, ImageError, UsageError
 from squeezenet.images import sets
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches
-from squeezenet.images.sets import (
-    CachedImages,
-    is_small_set,
-    read_class_folders,
-    read_eval_folder,
-    read_unlabelled,
-    with_model_labels,
-)
+from squeezenet.images.folders import read_class_folders, read_eval_folder, read_unlabelled
+from squeezenet.images.sets import CachedImages, is_small_set, with_model_labels
 from tests.conftest import record_of
 
 MakeFolder = Callable[..., Path]
@@ -134,7 +128,7 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str
         "from squeezenet.data.loader import iter_train_batches\n"
         "from squeezenet.images.bad import BadImages\n"
         "from squeezenet.images.batches import EvalBatches\n"
-        "from squeezenet.images.sets import read_class_folders\n"
+        "from squeezenet.images.folders import read_class_folders\n"
         "if __name__ == '__main__':\n"
         "    images = read_class_folders(Path(sys.argv[1]))\n"
         "    record = torchvision_preprocessing(resize=64, crop=(64, 64))\n"

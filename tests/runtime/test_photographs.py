@@ -15,8 +15,8 @@ from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeight
 from squeezenet.compress.calibrate import calibrated
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.decode import read_image
+from squeezenet.images.folders import read_unlabelled
 from squeezenet.images.preprocess import crop_pixels
-from squeezenet.images.sets import read_unlabelled
 from squeezenet.reference.integer_interpreter import IntegerInterpreter
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from squeezenet.arch.presets import caffe_squeezenet1_0, preset
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.data.sources import TrainingData, open_training_data
 from squeezenet.errors import ImageError, WeightsError
-from squeezenet.images.sets import read_class_folders
+from squeezenet.images.folders import read_class_folders
 from squeezenet.model.safetensors_file import save_safetensors
 from squeezenet.train.recipe import recipe_named
 from squeezenet.train.start import (

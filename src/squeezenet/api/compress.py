@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import (
     require_checkpoint_every,
     require_seed,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
     from squeezenet.compress.report import CompressionReport
     from squeezenet.compress.run import Settings
+    from squeezenet.images.limits import ImageLimits
     from squeezenet.train.recipe import Recipe
 
 Method = Literal["rd", "deep-compression"]
@@ -57,22 +59,26 @@ def compress(
     learning_rate: float | None = None,
     recipe: str | None = None,
     arch: str | None = None,
+    classes: Classes | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
     checkpoint_every: float = 60.0,
     strict: bool = False,
     workers: int | None = None,
+    limits: ImageLimits | None = None,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Compress a model into the ``.sqz`` file ``out``, and measure that file.
 
-    ``model`` is a run folder, a model file, or the word ``default``. Give ``data`` (labelled
-    images to learn from) or ``calib`` (images without labels, which teach by the original's
-    predictions): a folder, or the word ``digits``. ``val`` has labelled images to measure with, by
-    default a part of the others. The same call goes on with what was interrupted. Options are
-    those of ``squeezenet compress``; messages name them as a command line does: ``--max-drop`` is
-    ``max_drop``. ``workers``, ``threads`` and ``progress`` are as in ``train``.
+    ``model`` is a run folder, a model file, or the word ``default``. ``classes`` names its outputs
+    if its file does not, as in ``open_model``; the names are kept in the new file. Give ``data``
+    (labelled images to learn from) or ``calib`` (images without labels, which teach by the
+    original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
+    measure with, by default a part of the others. The same call goes on with what was interrupted.
+    Options are those of ``squeezenet compress``; messages name them as a command line does:
+    ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``limits`` and ``progress`` are as in
+    ``train``.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.
@@ -113,16 +119,27 @@ def compress(
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.limits import DEFAULT_LIMITS
+    from squeezenet.images.sets import require_readable_classes
+    from squeezenet.images.walk import log_findings
     from squeezenet.model.load import load_model
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
 
     set_threads(threads)
     progress = progress or SilentProgress()
-    loaded = load_model(source, arch)
+    loaded = load_model(source, arch, labels=class_labels(classes), progress=progress)
     images = open_compression_images(
-        loaded.record, data=_word(data), calib=_word(calib), val=_word(val), seed=seed
+        loaded.record,
+        data=_word(data),
+        calib=_word(calib),
+        val=_word(val),
+        seed=seed,
+        limits=limits or DEFAULT_LIMITS,
     )
+    log_findings(images.findings, progress)
+    if images.labelled:
+        require_readable_classes(images.retrain)
     settings = for_few_images(settings, divergence, len(images.retrain), progress)
     require_reachable(loaded.record, images, settings, max_drop)
     bad = BadImages(strict=strict, report=progress.log)
@@ -142,7 +159,7 @@ def compress(
             progress=progress,
         ),
     )
-    return dataclasses.replace(report, skipped=bad.count)
+    return dataclasses.replace(report, skipped=bad.count, findings=images.findings)
 
 
 def _settings(

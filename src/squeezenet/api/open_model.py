@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from squeezenet.api.class_names import Classes, class_labels
+from squeezenet.arch.record import with_labels
 from squeezenet.client import Prediction
 from squeezenet.codec.model_kinds import (
     DEFAULT,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from squeezenet.evaluation.predict import LogitsFn
     from squeezenet.images.decode import Pixels
     from squeezenet.images.inputs import ImageInput
+    from squeezenet.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -34,7 +37,8 @@ class OpenModel:
     ``record`` has the network's spec, its preprocessing, class names and provenance. ``network``
     maps cropped uint8 pixels (N, H, W, C) to float32 logits (N, K). ``source`` is the file that the
     weights come from. Files for integer clients run on the compiled runtime, ``classifier``, and
-    give the same logits as on any other client, bit for bit; for others it is None.
+    give the same logits as on any other client, bit for bit; for others it is None, and for names
+    that come from outside the file.
     """
 
     record: ModelRecord
@@ -113,19 +117,26 @@ def open_model(
     *,
     in_float: bool = False,
     threads: int = 1,
+    classes: Classes | None = None,
+    progress: Progress | None = None,
 ) -> OpenModel:
     """Open a run folder or a model file, or the network that comes with the package (``default``).
 
     ``.sqz`` and Han's ``.net`` need no torch; ``.safetensors``, ``.pth`` and run folders do.
-    ``arch`` names the architecture of a ``.pth``, by default its shapes decide. ``in_float`` runs
-    an integer model in float32. ``threads`` are for integer models.
+    ``arch`` names the architecture of weights of others, by default their shapes decide.
+    ``in_float`` runs an integer model in float32. ``threads`` are for integer models. ``classes``
+    names the outputs of a model whose file does not: a list of names, a file with a name per line
+    (or id, tab, name; or a JSON list), or a folder of class folders. ``progress`` is told what a
+    file of others has beside the weights.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or ``classes`` for a model that names its own.
+        ClassCountError: ``classes`` are not as many as the outputs.
         FormatError, WeightsError: the file is damaged, or no model.
         MissingExtraError: it needs torch, which is not installed.
     """
     path = model_path(model) if isinstance(model, str) else Path(model)
+    labels = class_labels(classes)
     source = find_model(path)
     if source.kind is ModelKind.SQZ and not in_float:
         from squeezenet.client import Classifier
@@ -135,19 +146,24 @@ def open_model(
         except FloatOnlyError:
             pass
         else:
+            record = classifier.record
+            if labels is not None:
+                record = with_labels(record, labels, str(path))
             return OpenModel(
-                record=classifier.record,
+                record=record,
                 network=classifier.logits,
                 source=source,
                 arithmetic="integer",
-                classifier=classifier,
+                # It predicts the names of the file.
+                classifier=classifier if record is classifier.record else None,
             )
     if source.kind.is_compressed:
         from squeezenet.reference.float_interpreter import FloatInterpreter
 
         compressed = read_compressed(source)
+        record = compressed.record
         return OpenModel(
-            record=compressed.record,
+            record=record if labels is None else with_labels(record, labels, str(path)),
             network=FloatInterpreter(compressed).logits,
             source=source,
             arithmetic="float32",
@@ -156,6 +172,6 @@ def open_model(
     from squeezenet.images.preprocess import from_pixels
     from squeezenet.model.load import load_model
 
-    loaded = load_model(path, arch)
+    loaded = load_model(path, arch, labels=labels, progress=progress)
     network = from_pixels(loaded.logits, loaded.record.preprocessing)
     return OpenModel(record=loaded.record, network=network, source=source, arithmetic="float32")

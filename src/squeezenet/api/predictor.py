@@ -16,14 +16,22 @@ from squeezenet.errors import FloatOnlyError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from squeezenet.progress import Progress
+
 Predictor: TypeAlias = "Callable[[Image.Image, int], list[Prediction]]"
 """(RGB image, number of classes) -> the best classes, best first."""
 
 
-def open_predictor(path: Path, arch: str | None = None) -> Predictor:
-    """Open a model argument; errors as ``open_model``'s."""
+def open_predictor(
+    path: Path,
+    arch: str | None = None,
+    *,
+    classes: str | None = None,
+    progress: Progress | None = None,
+) -> Predictor:
+    """Open a model argument; arguments and errors as ``open_model``'s."""
     source = find_model(path)
-    if source.kind is ModelKind.SQZ:
+    if source.kind is ModelKind.SQZ and classes is None:
         try:
             engine = Engine(source.path)
         except FloatOnlyError:
@@ -34,4 +42,4 @@ def open_predictor(path: Path, arch: str | None = None) -> Predictor:
             )
     from squeezenet.api.open_model import open_model
 
-    return open_model(path, arch).predict
+    return open_model(path, arch, classes=classes, progress=progress).predict

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import (
     require_checkpoint_every,
     require_seed,
@@ -22,6 +23,8 @@ from squeezenet.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     from squeezenet.data.sources import TrainingData
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.limits import ImageLimits
+    from squeezenet.images.walk import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class TrainResult:
     ``out`` is the run folder, which ``open_model`` and ``compress`` take as a model. ``best_top1``
     and ``last_top1`` are percent of the ``val_images`` held out, after ``best_epoch`` and at the
     end. ``from_`` is the model that was fine-tuned, with ``new_head`` if its last layer was learned
-    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read.
+    anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read, and
+    ``findings`` has the files of the data that are no pictures.
     """
 
     out: Path
@@ -50,6 +54,7 @@ class TrainResult:
     val_images: int
     classes: int
     skipped: int
+    findings: Findings
 
     @property
     def weights(self) -> Path:
@@ -71,6 +76,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     arch: str | None = None,
     from_: str | os.PathLike[str] | None = None,
+    classes: Classes | None = None,
     new_head: bool = False,
     recipe: str | None = None,
     epochs: int | None = None,
@@ -91,6 +97,7 @@ def train(
     keep_checkpoints: bool = False,
     strict: bool = False,
     workers: int | None = None,
+    limits: ImageLimits | None = None,
     report: bool = True,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -98,17 +105,18 @@ def train(
 
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
     form, or the word ``digits``. ``arch`` names the network to train from scratch; ``from_`` is the
-    model to fine-tune: a path, ``default``, or the name of published weights. Without both, the
-    data decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
-    resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
-    trains a run longer. Options are those of ``squeezenet train``; messages name them as a command
-    line does: ``--val-fraction`` is ``val_fraction``.
+    model to fine-tune: a path, ``default``, or the name of published weights; ``classes`` names its
+    outputs if its file does not, as in ``open_model``. Without both, the data decide. ``out`` is
+    the run folder, by default ``runs/`` and the data's name. The same call resumes an interrupted
+    run and returns the result of a finished one; with more ``epochs`` it trains a run longer.
+    Options are those of ``squeezenet train``; messages name them as a command line does:
+    ``--val-fraction`` is ``val_fraction``.
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
-    process. ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
-    ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
-    does.
+    process. ``limits`` bound what decoding one image may take. ``report`` draws the run's report,
+    where matplotlib is installed. ``progress``, a ``squeezenet.progress.Progress``, shows messages
+    and how far the work is; by default nothing does.
 
     Raises:
         MissingExtraError: torch or another package of the extra ``train`` is not installed.
@@ -124,6 +132,7 @@ def train(
     require_workers(workers)
     require_checkpoint_every(checkpoint_every)
     from squeezenet.images.bad import BadImages
+    from squeezenet.images.limits import DEFAULT_LIMITS
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
     from squeezenet.train.plan import TrainOptions, default_run_folder, plan_training
@@ -131,6 +140,7 @@ def train(
     options = TrainOptions(
         arch=arch,
         start=_start(from_),
+        classes=class_labels(classes),
         new_head=new_head,
         recipe=recipe,
         epochs=epochs,
@@ -156,7 +166,7 @@ def train(
         bad=bad,
         progress=progress,
     )
-    plan = plan_training(str(data), options, progress)
+    plan = plan_training(str(data), options, progress, limits or DEFAULT_LIMITS)
     if out is None:
         out = default_run_folder(str(data))
         progress.log(f"no --out: the run is in {out}")
@@ -167,7 +177,7 @@ def train(
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
     fields = {name: value for name, value in measured.items() if name in known}
-    return TrainResult(out=run, skipped=bad.count, **fields)
+    return TrainResult(out=run, skipped=bad.count, findings=plan.data.findings, **fields)
 
 
 def _draw_report(

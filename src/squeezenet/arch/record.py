@@ -5,16 +5,18 @@ Written as canonical JSON, so that equal models give equal bytes. It has no date
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from squeezenet.arch.class_labels import ClassLabels, numbered_classes
 from squeezenet.arch.labels import check_labels
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.serialization import canonical_json, from_plain, to_plain
 from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
-from squeezenet.errors import SpecError
+from squeezenet.errors import ClassCountError, SpecError, UsageError
 
 MAX_PROVENANCE_VALUES = 10_000
 MAX_PROVENANCE_DEPTH = 32
@@ -91,6 +93,30 @@ class ModelRecord:
             class_ids=body.class_ids,
             provenance=body.provenance,
         )
+
+
+def with_labels(record: ModelRecord, labels: ClassLabels, where: str) -> ModelRecord:
+    """Name the classes of a record that has none but class0, class1, ...
+
+    ``where`` begins an error message.
+
+    Raises:
+        ClassCountError: there are not as many labels as classes.
+        UsageError: the record has other names of its own, which would be lost.
+    """
+    if len(labels.names) != len(record.class_names):
+        raise ClassCountError(
+            f"{where}: the network has {len(record.class_names)} outputs, --classes names "
+            f"{len(labels.names)}"
+        )
+    if record.class_names == numbered_classes(len(record.class_names)):
+        return dataclasses.replace(record, class_names=labels.names, class_ids=labels.ids)
+    if labels.names in (record.class_names, record.class_ids):
+        return record
+    raise UsageError(
+        f"{where}: names its classes itself ({', '.join(record.class_names[:3])}, ...), and "
+        "--classes differs; leave --classes out"
+    )
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

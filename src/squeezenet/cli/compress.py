@@ -13,17 +13,28 @@ from squeezenet.cli.options import (
     RUNNING,
     ArchOption,
     CheckpointOption,
+    ClassesOption,
     DeviceOption,
     JsonOption,
+    ListUnusedOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
     ModelArgument,
     SeedOption,
     StrictOption,
     ThreadsOption,
     WorkersOption,
 )
-from squeezenet.cli.output import make_progress, plain, print_json, report_skipped
+from squeezenet.cli.output import (
+    make_progress,
+    plain,
+    print_json,
+    report_skipped,
+    report_unused,
+)
 from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.errors import UsageError
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 
 if TYPE_CHECKING:
     from squeezenet.compress.report import CompressionReport
@@ -78,6 +89,7 @@ def compress(
             "out.",
         ),
     ] = None,
+    classes: Annotated[ClassesOption, Parameter(group=_COMMON)] = None,
     target_bytes: Annotated[
         int | None,
         Parameter(
@@ -172,6 +184,9 @@ def compress(
     checkpoint_every: CheckpointOption = 60.0,
     strict: StrictOption = False,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
+    max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compress a model to a .sqz file and measure what it lost."""
@@ -196,15 +211,18 @@ def compress(
         learning_rate=learning_rate,
         recipe=recipe,
         arch=arch,
+        classes=classes,
         seed=seed,
         device=device,
         threads=threads,
         checkpoint_every=checkpoint_every,
         strict=strict,
         workers=workers,
+        limits=parse_limits(max_pixels, max_memory),
         progress=progress,
     )
     report_skipped(report.skipped, progress)
+    report_unused(report.findings, progress, list_all=list_unused)
     show_report(report, out, as_json=json)
     report.require_quality()
 
@@ -213,11 +231,14 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool) -> None:
     """Print the stage table, or everything that was measured as JSON."""
     before, after = report.stages[0], report.stages[-1]
     if as_json:
+        fields = dataclasses.asdict(report)
+        del fields["findings"]
         print_json(
             plain(
                 {
                     "out": str(out),
-                    **dataclasses.asdict(report),
+                    **fields,
+                    "not_used": report.findings.counts,
                     "before": {"top1": before.top1, "top5": before.top5},
                     "after": {"top1": after.top1, "top5": after.top5},
                 }

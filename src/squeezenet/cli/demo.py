@@ -20,10 +20,12 @@ from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.cli.compress import compress
 from squeezenet.cli.eval import eval_command
-from squeezenet.cli.options import DIGITS, JsonOption, SeedOption, open_eval_images
+from squeezenet.cli.options import JsonOption, SeedOption
 from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.predict import predict
 from squeezenet.cli.train import train
+from squeezenet.data.digits import DIGITS
+from squeezenet.data.sources import open_evaluation_data
 from squeezenet.errors import QualityError
 from squeezenet.evaluation.predict import evaluate
 from squeezenet.extras import require_extra
@@ -111,14 +113,14 @@ def _measure(out: Path) -> dict[str, Any]:
     return {
         "top1_before": before,
         "top1_after": after,
-        "images": len(open_eval_images(DIGITS, file.record, None)),
+        "images": len(open_evaluation_data(DIGITS, file.record)),
         "weight_bytes": count(build_graph(run.record.spec)).weight_bytes,
         "file_bytes": file.file_bytes,
     }
 
 
 def _test_top1(model: OpenModel) -> float:
-    images = open_eval_images(DIGITS, model.record, None)
+    images = open_evaluation_data(DIGITS, model.record)
     batches = EvalBatches(images, model.record.preprocessing, workers=0)
     return evaluate(model.network, model.record, batches).top1
 

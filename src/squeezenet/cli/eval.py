@@ -11,18 +11,31 @@ from squeezenet.api.open_model import open_model
 from squeezenet.api.options import require_workers
 from squeezenet.cli.options import (
     ArchOption,
+    ClassesOption,
     JsonOption,
+    ListUnusedOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
     ModelArgument,
     SplitOption,
     StrictOption,
     WorkersOption,
-    open_eval_images,
 )
-from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.output import (
+    bad_images,
+    make_progress,
+    plain,
+    print_json,
+    report_notes,
+    report_skipped,
+    report_unused,
+)
 from squeezenet.cli.table import print_text
+from squeezenet.data.sources import open_evaluation_data
 from squeezenet.evaluation.metrics import compare, require_same_classes, score
 from squeezenet.evaluation.predict import predict
 from squeezenet.images.batches import EvalBatches, default_workers
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 
 
 def eval_command(
@@ -48,19 +61,34 @@ def eval_command(
         Parameter(name="--float", negative=(), help="Run a .sqz in float32 instead of integers."),
     ] = False,
     split: SplitOption = None,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
+    max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure top-1 and top-5 accuracy on labelled images."""
     require_workers(workers)
+    limits = parse_limits(max_pixels, max_memory)
     progress = make_progress()
-    opened = open_model(model, arch, in_float=in_float, threads=default_workers())
-    other = open_model(against, arch, in_float=True) if against is not None else None
+    opened = open_model(
+        model,
+        arch,
+        in_float=in_float,
+        threads=default_workers(),
+        classes=classes,
+        progress=progress,
+    )
+    other = None
+    if against is not None:
+        other = open_model(against, arch, in_float=True, classes=classes, progress=progress)
     if other is not None:
         require_same_classes(opened.record, other.record)
-    images = open_eval_images(data, opened.record, split)
+    images = open_evaluation_data(data, opened.record, split, limits=limits)
+    report_notes(images.findings, progress)
     bad = bad_images(progress, strict=strict)
     batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
     predicted = predict(opened.network, opened.record, batches, progress=progress)
@@ -68,6 +96,7 @@ def eval_command(
     result = dataclasses.asdict(measured) | {
         "file_bytes": opened.file_bytes,
         "arithmetic": opened.arithmetic,
+        "not_used": images.findings.counts,
     }
     if other is not None:
         other_batches = EvalBatches(images, other.record.preprocessing, workers=workers)
@@ -75,17 +104,25 @@ def eval_command(
         comparison = compare(predicted, reference)
         result |= dataclasses.asdict(comparison)
     report_skipped(bad.count, progress)
+    report_unused(images.findings, progress, list_all=list_unused)
     if json:
         print_json(plain(result))
         return
+    has_top5 = len(opened.classes) > 5  # with five classes or fewer it is always 100%
     print_text(
-        f"top-1 {measured.top1:.1f}%  top-5 {measured.top5:.1f}%  on {measured.images} images"
+        f"top-1 {measured.top1:.1f}%"
+        + (f"  top-5 {measured.top5:.1f}%" if has_top5 else "")
+        + f"  on {measured.images} images"
         f"  ({opened.file_bytes:,} bytes, {opened.arithmetic} arithmetic)"
     )
     if other is not None:
         print_text(
             f"against {against}: agreement {comparison.agreement:.1f}%, "
             f"KL {comparison.kl:.4f} nats, "
-            f"top-1 {comparison.top1_difference:+.2f} ± {comparison.top1_standard_error:.2f}, "
-            f"top-5 {comparison.top5_difference:+.2f} ± {comparison.top5_standard_error:.2f}"
+            f"top-1 {comparison.top1_difference:+.2f} ± {comparison.top1_standard_error:.2f}"
+            + (
+                f", top-5 {comparison.top5_difference:+.2f} ± {comparison.top5_standard_error:.2f}"
+                if has_top5
+                else ""
+            )
         )

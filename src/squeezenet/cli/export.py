@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from squeezenet.cli.options import JsonOption, ModelArgument
+from squeezenet.cli.options import JsonOption, model_argument
 from squeezenet.cli.output import print_json
 from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
@@ -16,7 +16,10 @@ from squeezenet.output_folder import SUMS, OutputFolder
 
 
 def export(
-    model: ModelArgument,
+    model: Annotated[
+        Path,
+        Parameter(converter=model_argument, help="A .sqz file, or the word default."),
+    ],
     /,
     *,
     to: Annotated[

@@ -17,8 +17,8 @@ from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
-from squeezenet.cli.options import ArchOption, JsonOption
-from squeezenet.cli.output import plain, print_json
+from squeezenet.cli.options import ArchOption, ClassesOption, JsonOption
+from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.table import Column, print_facts, print_table
 from squeezenet.client import STACK_BYTES, Classifier
 from squeezenet.codec.model_kinds import DEFAULT, ModelKind, find_model, model_path, read_compressed
@@ -68,6 +68,7 @@ def info(
     ],
     /,
     *,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -78,6 +79,8 @@ def info(
     stored: dict[str, dict[str, Any]] = {}
     client: _ClientNeeds | None = None
     if arch_or_model in PRESETS:
+        if classes is not None:
+            raise UsageError(f"--classes is for a model file; {arch_or_model} is an architecture")
         spec = PRESETS[arch_or_model]()
     elif not path.exists():
         raise UsageError(
@@ -85,7 +88,7 @@ def info(
             f"{', '.join(PRESETS)}"
         )
     else:
-        model = open_model(path, arch)
+        model = open_model(path, arch, classes=classes, progress=make_progress())
         record, file_bytes, spec = model.record, model.file_bytes, model.record.spec
         stored = _stored_layers(path)
         client = _client_needs(path)

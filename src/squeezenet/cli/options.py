@@ -8,29 +8,23 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
-from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.model_kinds import model_path
-from squeezenet.extras import require_extra
-from squeezenet.images.sets import ImageSet, read_eval_folder, with_model_labels
-
-DIGITS = "digits"
-"""Equals ``data.digits.DIGITS``, whose module needs scikit-learn and is imported when needed."""
-
 
 RUNNING = Group("Running", sort_key=9)
 """The options of how a command runs, last in its help: they do not change what it is for."""
 
 
-def _model_path(type_: Any, tokens: Sequence[Token]) -> Path:
+def model_argument(type_: Any, tokens: Sequence[Token]) -> Path:
+    """Convert a model argument for the option parser: a path, or the word ``default``."""
     return model_path(tokens[0].value)
 
 
 ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
-        converter=_model_path,
-        help="Run folder, .sqz, .safetensors, torchvision .pth, Han's .net, or the word default: "
-        "the CIFAR-10 network that comes with squeezenet.",
+        converter=model_argument,
+        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word "
+        "default: the CIFAR-10 network that comes with squeezenet.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[
@@ -41,7 +35,14 @@ ArchOption: TypeAlias = Annotated[
     str | None,
     Parameter(
         group=RUNNING,
-        help="Architecture of a .pth. By default the shapes of its weights decide.",
+        help="Architecture of weights of others. By default their shapes decide.",
+    ),
+]
+ClassesOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="Names of the model's outputs, if its file does not name them: a text file with a "
+        "name per line (or id, tab, name), a JSON list, or a folder of class folders.",
     ),
 ]
 StrictOption: TypeAlias = Annotated[
@@ -52,7 +53,10 @@ StrictOption: TypeAlias = Annotated[
 ]
 SplitOption: TypeAlias = Annotated[
     Literal["train", "val", "test"] | None,
-    Parameter(help="Part of the data to use. By default test, else val."),
+    Parameter(
+        help="Part of the data to use. By default test, else val. In a folder without parts, val "
+        "is what training holds out."
+    ),
 ]
 WorkersOption: TypeAlias = Annotated[
     int | None,
@@ -74,13 +78,16 @@ CheckpointOption: TypeAlias = Annotated[
     float,
     Parameter(group=RUNNING, help="Seconds between checkpoints. Each epoch also ends with one."),
 ]
-
-
-def open_eval_images(source: str, record: ModelRecord, split: str | None) -> ImageSet:
-    """Open images to evaluate a model on: a folder, or ``digits`` (its test part by default)."""
-    if source == DIGITS:
-        require_extra("train", "the data set digits")
-        from squeezenet.data.digits import load_digits
-
-        return with_model_labels(load_digits()[split or "test"], record)
-    return with_model_labels(read_eval_folder(Path(source), split), record)
+MaxPixelsOption: TypeAlias = Annotated[
+    int, Parameter(group=RUNNING, help="Largest image that is read, in pixels.")
+]
+MaxMemoryOption: TypeAlias = Annotated[
+    str,
+    Parameter(group=RUNNING, help="Memory that decoding one image may take, in bytes: 500M, 2G."),
+]
+ListUnusedOption: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative=(), group=RUNNING, help="List the files and folders that are not used, and why."
+    ),
+]

@@ -16,6 +16,7 @@ from squeezenet.progress import Progress
 
 if TYPE_CHECKING:
     from squeezenet.cli.display import TerminalProgress
+    from squeezenet.images.walk import Findings
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -98,3 +99,18 @@ def report_skipped(count: int, progress: Progress) -> None:
     if count:
         what, was = ("image", "was") if count == 1 else ("images", "were")
         progress.log(f"{count} {what} could not be read and {was} skipped")
+
+
+def report_notes(findings: Findings, progress: Progress) -> None:
+    """Begin a command with what there is to say of its data, a line each."""
+    for note in findings.notes:
+        progress.log(note)
+
+
+def report_unused(findings: Findings, progress: Progress, *, list_all: bool) -> None:
+    """End a command with what its data had besides pictures: counted by reason, or all of it."""
+    if list_all:
+        for entry in findings.passed_over:
+            progress.log(f"not used {entry.path}: {entry.reason}")
+    if summary := findings.summary(hint=not list_all):
+        progress.log(summary)

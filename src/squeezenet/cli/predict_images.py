@@ -8,19 +8,37 @@ from __future__ import annotations
 import glob
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from squeezenet.api.predictor import open_predictor
-from squeezenet.cli.output import LineProgress, bad_images, plain, print_json, report_skipped
+from squeezenet.cli.output import (
+    LineProgress,
+    bad_images,
+    plain,
+    print_json,
+    report_skipped,
+    report_unused,
+)
 from squeezenet.cli.suggest import see_help, unknown
 from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.cli.text import one_line
 from squeezenet.codec.model_kinds import DEFAULT_MODEL, is_sqz, model_path
 from squeezenet.errors import DataError, ImageError, UsageError
+from squeezenet.images.bad import with_notes
 from squeezenet.images.decode import is_image, read_rgb
+from squeezenet.images.limits import (
+    DEFAULT_LIMITS,
+    DEFAULT_MAX_MEMORY,
+    ImageLimits,
+    parse_limits,
+)
+from squeezenet.images.walk import NOTHING, Findings, find_pictures
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from squeezenet.api.predictor import Predictor
 
 UNSURE = "unsure"
@@ -45,8 +63,12 @@ def predict_images(
     top: int = 3,
     min_probability: float = 0.0,
     format: Format = "table",
+    classes: str | None = None,
     arch: str | None = None,
     strict: bool = False,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+    max_memory: str = DEFAULT_MAX_MEMORY,
+    list_unused: bool = False,
     json: bool = False,
 ) -> None:
     """Print the classes of images; the arguments are those of the command."""
@@ -62,6 +84,7 @@ def predict_images(
         raise UsageError(
             f"--min-probability {min_probability}, --top {top}; expected 0 to 1, and at least 1"
         )
+    limits = parse_limits(max_pixels, max_memory)
     progress = LineProgress()  # on a terminal too: there is no bar, and rich is slow to import
     if len(images) == len(model_and_images):
         print_text(
@@ -69,20 +92,26 @@ def predict_images(
             + ", ".join(DEFAULT_CLASSES),
             sys.stderr,
         )
-    predictor = open_predictor(model, arch)
+    predictor = open_predictor(model, arch, classes=classes, progress=progress)
     bad = bad_images(progress, strict=strict)
     predictions = []
-    for name in _expand(images):
+    names, findings = _expand(images)
+    for name in names:
         try:
-            predictions.append(_predict(name, predictor, top, min_probability))
+            image, notes = with_notes(partial(_read, name, limits))
+            predictions.append(_predict(name, image, predictor, top, min_probability))
         except ImageError as error:
             bad.add(str(error))
             continue
+        for note in notes:
+            bad.note(note)
         if format == "jsonl" and not json:
             print_json(plain(predictions[-1]), indent=None)
     report_skipped(bad.count, progress)
+    report_unused(findings, progress, list_all=list_unused)
     if json:
-        print_json(plain({"predictions": predictions, "skipped": bad.count}))
+        result = {"predictions": predictions, "skipped": bad.count}
+        print_json(plain(result | {"not_used": findings.counts}))
     elif format == "csv":
         _print_csv(predictions)
     elif format == "table" and predictions:
@@ -116,17 +145,22 @@ def _names_images(argument: str) -> bool:
     return not is_sqz(path) and is_image(path)
 
 
-def _expand(arguments: tuple[str, ...]) -> list[str]:
-    """Replace folders and globs by the images in them, sorted."""
+def _expand(arguments: tuple[str, ...]) -> tuple[list[str], Findings]:
+    """Replace folders and globs by the images in them, sorted; say what is passed over."""
     names: list[str] = []
+    findings = NOTHING
     for argument in arguments:
         if not argument:
             raise UsageError("an empty image name; expected files, folders, globs, or -")
         path = Path(argument)
         if path.is_dir():
-            from squeezenet.images.sets import read_unlabelled
-
-            names += map(str, read_unlabelled(path).paths)
+            pictures, passed_over = find_pictures(path)
+            inside = Findings(passed_over=tuple(passed_over))
+            if not pictures:
+                why = inside.summary(hint=False)
+                raise DataError(f"{path}: no images inside{f' ({why})' if why else ''}")
+            names += map(str, pictures)
+            findings += inside
         elif argument != _STDIN and not path.exists() and glob.has_magic(argument):
             found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - may be absolute
             if not found:
@@ -134,16 +168,20 @@ def _expand(arguments: tuple[str, ...]) -> list[str]:
             names += found
         else:
             names.append(argument)
-    return names
+    return names, findings
 
 
-def _predict(name: str, model: Predictor, top: int, min_probability: float) -> dict[str, Any]:
-    if name == _STDIN:
-        if sys.stdin is None:
-            raise UsageError("-: there is no standard input")
-        image = read_rgb(io.BytesIO(sys.stdin.buffer.read()), "stdin")
-    else:
-        image = read_rgb(Path(name))
+def _read(name: str, limits: ImageLimits) -> Image.Image:
+    if name != _STDIN:
+        return read_rgb(Path(name), limits=limits)
+    if sys.stdin is None:
+        raise UsageError("-: there is no standard input")
+    return read_rgb(io.BytesIO(sys.stdin.buffer.read()), "stdin", limits)
+
+
+def _predict(
+    name: str, image: Image.Image, model: Predictor, top: int, min_probability: float
+) -> dict[str, Any]:
     ranked: list[dict[str, Any]] = [
         {
             "class": prediction.label,

@@ -11,19 +11,30 @@ from squeezenet.api.open_model import open_model
 from squeezenet.api.options import require_workers
 from squeezenet.api.report import draw_report
 from squeezenet.cli.options import (
-    DIGITS,
     ArchOption,
+    ClassesOption,
     JsonOption,
+    ListUnusedOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
     ModelArgument,
     SplitOption,
     StrictOption,
     WorkersOption,
-    open_eval_images,
 )
-from squeezenet.cli.output import bad_images, make_progress, plain, print_json, report_skipped
+from squeezenet.cli.output import (
+    bad_images,
+    make_progress,
+    plain,
+    print_json,
+    report_notes,
+    report_skipped,
+    report_unused,
+)
 from squeezenet.cli.table import print_text
+from squeezenet.data.sources import evaluation_title, open_evaluation_data
 from squeezenet.extras import require_extra
-from squeezenet.images.sets import eval_split
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 
 
 def report(
@@ -44,26 +55,32 @@ def report(
         ),
     ],
     split: SplitOption = None,
+    classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
+    max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Draw curves, confusion matrix, mistakes; write a model card."""
     require_extra("report", "drawing a report")
     require_workers(workers)
+    limits = parse_limits(max_pixels, max_memory)
     progress = make_progress()
-    opened = open_model(model, arch)
-    images = open_eval_images(data, opened.record, split)
+    opened = open_model(model, arch, classes=classes, progress=progress)
+    images = open_evaluation_data(data, opened.record, split, limits=limits)
+    report_notes(images.findings, progress)
     bad = bad_images(progress, strict=strict)
-    about = f"from {Path(data).resolve().name}"
-    if data != DIGITS and (chosen := eval_split(Path(data), split)):
-        about += f", its part {chosen}/"
+    about = f"from {evaluation_title(data, split)}"
     measured, paths = draw_report(
         opened, images, out, about, workers=workers, bad=bad, progress=progress
     )
     report_skipped(bad.count, progress)
+    report_unused(images.findings, progress, list_all=list_unused)
     if json:
-        print_json(plain({**vars(measured), "files": [str(path) for path in paths]}))
+        files = [str(path) for path in paths]
+        print_json(plain({**vars(measured), "not_used": images.findings.counts, "files": files}))
         return
     print_text(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")

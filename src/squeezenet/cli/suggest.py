@@ -9,8 +9,9 @@ def unknown(what: str, word: str, known: Iterable[str]) -> str:
     """Name an unknown ``what`` and the nearest known one, if any is near."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"unknown {what} {word}" + (f"; did you mean {near[0]}?" if near else ";")
+    names = {name.lstrip("-"): name for name in known}  # the dashes say nothing
+    near = difflib.get_close_matches(word.lstrip("-"), list(names), n=1)
+    return f"unknown {what} {word}" + (f"; did you mean {names[near[0]]}?" if near else ";")
 
 
 def see_help(command: str = "") -> str:

@@ -14,13 +14,23 @@ from squeezenet.cli.options import (
     CheckpointOption,
     DeviceOption,
     JsonOption,
+    ListUnusedOption,
+    MaxMemoryOption,
+    MaxPixelsOption,
     SeedOption,
     StrictOption,
     ThreadsOption,
     WorkersOption,
 )
-from squeezenet.cli.output import make_progress, plain, print_json, report_skipped
+from squeezenet.cli.output import (
+    make_progress,
+    plain,
+    print_json,
+    report_skipped,
+    report_unused,
+)
 from squeezenet.cli.table import print_text
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 
 DataArgument: TypeAlias = Annotated[
     str,
@@ -50,6 +60,13 @@ FromOption: TypeAlias = Annotated[
         help="Model to fine-tune: a file or run folder, default (the network of the package), or "
         "published weights by name (see squeezenet fetch), downloaded once. For a file of such a "
         "name, write ./NAME.",
+    ),
+]
+ClassesOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="With --from: names of the model's outputs, if its file does not name them; see "
+        "squeezenet eval --help. Where they are the data's, the last layer is kept."
     ),
 ]
 NewHeadOption: TypeAlias = Annotated[
@@ -128,6 +145,7 @@ def train(
     out: OutOption = None,
     arch: ArchOption = None,
     from_: FromOption = None,
+    classes: ClassesOption = None,
     new_head: NewHeadOption = False,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
@@ -148,6 +166,9 @@ def train(
     keep_checkpoints: KeepCheckpointsOption = False,
     strict: StrictOption = False,
     workers: WorkersOption = None,
+    max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
+    max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train or fine-tune a network, or resume a stopped run."""
@@ -157,6 +178,7 @@ def train(
         out=out,
         arch=arch,
         from_=from_,
+        classes=classes,
         new_head=new_head,
         recipe=recipe,
         epochs=epochs,
@@ -177,16 +199,20 @@ def train(
         keep_checkpoints=keep_checkpoints,
         strict=strict,
         workers=workers,
+        limits=parse_limits(max_pixels, max_memory),
         progress=progress,
     )
     report_skipped(result.skipped, progress)
+    report_unused(result.findings, progress, list_all=list_unused)
     _show(result, as_json=json)
 
 
 def _show(result: TrainResult, *, as_json: bool) -> None:
     if as_json:
         fields = dataclasses.asdict(result)
-        print_json(plain(fields | {"out": str(result.out), "from": fields.pop("from_")}))
+        del fields["findings"]
+        fields |= {"out": str(result.out), "from": fields.pop("from_")}
+        print_json(plain(fields | {"not_used": result.findings.counts}))
         return
     print_text(
         f"{result.out}: best top-1 {result.best_top1:.1f}% at epoch {result.best_epoch} on "

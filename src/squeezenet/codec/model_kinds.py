@@ -125,7 +125,7 @@ def model_kind(path: Path) -> ModelKind:
         return ModelKind.HAN_NET
     raise UnknownFormatError(
         f"{path}: not a model that squeezenet knows; expected a run folder, .sqz, .safetensors, "
-        "torchvision .pth, or Han's .net"
+        "torch's .pth, or Han's .net"
     )
 
 

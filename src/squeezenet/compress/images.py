@@ -7,22 +7,22 @@ them can be measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.data.digits import DIGITS, load_digits
 from squeezenet.data.fingerprint import Fingerprint, fingerprint
-from squeezenet.data.sources import VAL_FRACTION, open_training_data
+from squeezenet.data.sources import (
+    open_evaluation_data,
+    open_training_data,
+    open_unlabelled_data,
+    recorded_val_fraction,
+)
 from squeezenet.data.split import stratified_split
 from squeezenet.errors import UsageError
-from squeezenet.images.sets import (
-    ImageSet,
-    read_eval_folder,
-    read_unlabelled,
-    with_model_labels,
-)
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
+from squeezenet.images.sets import ImageSet, with_model_labels
+from squeezenet.images.walk import NOTHING, Findings
 
 FULL_TRAINING_IMAGES = 10_000
 """From so many images on, retraining uses the settings of a full training. It was measured far
@@ -44,6 +44,7 @@ class CompressionImages:
     labelled: bool
     measure: ImageSet
     measure_labelled: bool
+    findings: Findings = NOTHING
 
     def fingerprint(self, known: Fingerprint | None = None) -> Fingerprint:
         """Return the fingerprint of both sets; ``known`` is an earlier one."""
@@ -51,7 +52,13 @@ class CompressionImages:
 
 
 def open_compression_images(
-    record: ModelRecord, *, data: str | None, calib: str | None, val: str | None, seed: int
+    record: ModelRecord,
+    *,
+    data: str | None,
+    calib: str | None,
+    val: str | None,
+    seed: int,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> CompressionImages:
     """Open the images of the command's options ``--data`` or ``--calib``, and ``--val``.
 
@@ -66,26 +73,29 @@ def open_compression_images(
         )
     if data is not None:
         # The same split as in training, so that no image that was trained on is measured.
-        opened = open_training_data(data, val_fraction=val_fraction(record))
+        opened = open_training_data(data, val_fraction=recorded_val_fraction(record), limits=limits)
         retrain, held_out = (with_model_labels(part, record) for part in (opened.train, opened.val))
+        findings = opened.findings
     else:
         assert calib is not None
-        retrain, held_out = _split_unlabelled(calib, seed)
+        retrain, held_out = _split_unlabelled(calib, seed, limits)
+        findings = retrain.findings
     measure, measure_labelled = held_out, data is not None
     if val is not None:
-        found = load_digits()["test"] if val == DIGITS else read_eval_folder(Path(val))
-        measure, measure_labelled = with_model_labels(found, record), True
+        measure, measure_labelled = open_evaluation_data(val, record, limits=limits), True
+        findings += measure.findings
     return CompressionImages(
         retrain=retrain,
         labelled=data is not None,
         measure=measure,
         measure_labelled=measure_labelled,
+        findings=findings,
     )
 
 
-def _split_unlabelled(calib: str, seed: int) -> tuple[ImageSet, ImageSet]:
+def _split_unlabelled(calib: str, seed: int, limits: ImageLimits) -> tuple[ImageSet, ImageSet]:
     """Split the images of ``--calib`` into those to learn from and those held out; labels are 0."""
-    images = read_unlabelled(Path(calib)) if calib != DIGITS else load_digits()["train"]
+    images = open_unlabelled_data(calib, limits=limits)
     no_labels = np.zeros(len(images), np.int64)
     learn, held_out = stratified_split(no_labels, HELD_OUT_SHARE, seed)
     if not len(held_out):
@@ -105,9 +115,3 @@ def random_subset(images: ImageSet, max_images: int, seed: int) -> ImageSet:
         return images
     order = np.random.default_rng(seed).permutation(len(images))[:max_images]
     return images.subset(sorted(order.tolist()))
-
-
-def val_fraction(record: ModelRecord) -> float:
-    """Return the share of its images that the model's training held out."""
-    found = record.provenance.get("val_fraction")
-    return found if isinstance(found, float) and 0 < found < 1 else VAL_FRACTION

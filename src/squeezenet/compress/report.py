@@ -8,6 +8,7 @@ from squeezenet.codec.sizes import LayerSizes
 from squeezenet.compress.stage_table import StageRow
 from squeezenet.errors import QualityError
 from squeezenet.evaluation.metrics import Comparison
+from squeezenet.images.walk import NOTHING, Findings
 
 _ADVICE_TOO_LARGE = {
     "deep-compression": "prune more (--density) or use fewer --bits",
@@ -25,7 +26,8 @@ class CompressionReport:
     """What is known of the written file. Accuracies are those of the file itself.
 
     ``original_bytes``: the float32 weights and biases. ``max_drop`` and ``target_bytes``: what was
-    required, None for no requirement. ``skipped`` counts images that could not be read.
+    required, None for no requirement. ``skipped`` counts images that could not be read;
+    ``findings`` has the files of the data that are no pictures.
     """
 
     file_bytes: int
@@ -39,6 +41,7 @@ class CompressionReport:
     max_drop: float | None
     target_bytes: int | None
     skipped: int = 0
+    findings: Findings = NOTHING
 
     @property
     def drop(self) -> float:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from squeezenet.data.split import stratified_split
+from squeezenet.extras import require_extra
 from squeezenet.images.sets import ArrayImages
 
 DIGITS = "digits"
@@ -18,7 +19,12 @@ _SPLIT_SEED = 0
 
 @lru_cache(maxsize=1)
 def load_digits() -> dict[str, ArrayImages]:
-    """Return ``train``, ``val`` and ``test``: 65, 10 and 25% of each class, the same every time."""
+    """Return ``train``, ``val`` and ``test``: 65, 10 and 25% of each class, the same every time.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    require_extra("train", "the data set digits")
     from sklearn.datasets import load_digits as load
 
     bunch = load()

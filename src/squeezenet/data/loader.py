@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import Augmentation, random_crop
 from squeezenet.errors import DataError, ImageError
-from squeezenet.images.bad import BadImages
+from squeezenet.images.bad import BadImages, with_notes
 from squeezenet.images.batches import init_worker_process
 from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ImageSet
@@ -68,6 +69,8 @@ def iter_train_batches(
     for step, items in zip(range(first_step, last_step), loader, strict=True):
         good, labels = [], []
         for item in items:
+            for note in item.notes:
+                bad.note(note)
             if item.error is not None:
                 bad.add(item.error)
                 num_bad_in_a_row += 1
@@ -87,11 +90,12 @@ def iter_train_batches(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Item:
-    """A cropped image, or the error message of one that cannot be read."""
+    """A cropped image with notes on it, or the error message of one that cannot be read."""
 
     label: int
     pixels_HWC: Pixels | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _Crops(Dataset[_Item]):
@@ -110,14 +114,14 @@ class _Crops(Dataset[_Item]):
         epoch, i = index
         label = int(self._images.labels[i])
         try:
-            pixels = self._images.pixels(i)
+            pixels, notes = with_notes(partial(self._images.pixels, i))
         except ImageError as error:
             return _Item(label=label, error=str(error))
         rng = np.random.default_rng([self._seed, epoch, i])
         crop_HWC = random_crop(pixels, self._augmentation, self._preprocessing, rng)
         if self._augmentation.flip and (epoch + self._flipped_first[i]) % 2:
             crop_HWC = crop_HWC[:, ::-1]
-        return _Item(label=label, pixels_HWC=crop_HWC)
+        return _Item(label=label, pixels_HWC=crop_HWC, notes=tuple(notes))
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from squeezenet.arch.class_labels import classes_hint
 from squeezenet.errors import ClassCountError
 
 if TYPE_CHECKING:
@@ -90,10 +91,11 @@ def require_same_classes(record: ModelRecord, other: ModelRecord) -> None:
         ClassCountError: the class names differ.
     """
     if record.class_names != other.class_names:
+        hint = classes_hint(record.class_names) or classes_hint(other.class_names)
         raise ClassCountError(
             f"{record.spec.name} and {other.spec.name} have different classes "
             f"({len(record.class_names)} and {len(other.class_names)}); "
-            "only networks of the same classes can be compared"
+            f"only networks of the same classes can be compared{hint}"
         )
 
 

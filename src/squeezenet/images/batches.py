@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.errors import DataError, ImageError
-from squeezenet.images.bad import BadImages
+from squeezenet.images.bad import BadImages, with_notes
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import ArrayImages, ImageSet, Labels
@@ -32,6 +34,10 @@ _MAX_DEFAULT_WORKERS = 4
 networks here on a few cores."""
 _MAX_CACHED_BYTES = 1 << 30
 """Largest set of cropped images that is kept in memory: 7,000 crops of 224x224."""
+
+
+DecodedChunk: TypeAlias = "tuple[list[Pixels | str], list[str]]"
+"""The pixels of each image or the message of its error, and notes on images that were read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,10 +114,12 @@ class EvalBatches:
         self._cache = cache
 
     def _decode(self) -> Iterator[Batch]:
-        for indices, results in _decoded(
+        for indices, (results, notes) in _decoded(
             self.images, self._preprocessing, self._batch_size, self._workers
         ):
             good = []
+            for note in notes:
+                self.bad.note(note)
             for index, result in zip(indices, results, strict=True):
                 if isinstance(result, str):
                     self.bad.add(result)
@@ -128,7 +136,7 @@ class EvalBatches:
 
 def _decoded(
     images: ImageSet, preprocessing: Preprocessing, batch_size: int, workers: int
-) -> Iterator[tuple[range, list[Pixels | str]]]:
+) -> Iterator[tuple[range, DecodedChunk]]:
     chunks = [
         range(start, min(start + batch_size, len(images)))
         for start in range(0, len(images), batch_size)
@@ -141,7 +149,7 @@ def _decoded(
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _start_worker, (images, preprocessing)
     ) as pool:
-        pending: deque[tuple[range, Future[list[Pixels | str]]]] = deque()
+        pending: deque[tuple[range, Future[DecodedChunk]]] = deque()
         try:
             for chunk in chunks:
                 pending.append((chunk, pool.submit(_work, chunk)))
@@ -155,17 +163,18 @@ def _decoded(
             pool.shutdown(cancel_futures=True)
 
 
-def _decode_chunk(
-    images: ImageSet, preprocessing: Preprocessing, chunk: range
-) -> list[Pixels | str]:
-    """Return the pixels of each image, or the message of its error."""
+def _decode_chunk(images: ImageSet, preprocessing: Preprocessing, chunk: range) -> DecodedChunk:
     results: list[Pixels | str] = []
+    all_notes: list[str] = []
     for index in chunk:
         try:
-            results.append(crop_pixels(images.pixels(index), preprocessing))
+            pixels_HWC, notes = with_notes(partial(images.pixels, index))
         except ImageError as error:
             results.append(str(error))
-    return results
+            continue
+        results.append(crop_pixels(pixels_HWC, preprocessing))
+        all_notes += notes
+    return results, all_notes
 
 
 _worker_state: tuple[ImageSet, Preprocessing] | None = None
@@ -198,6 +207,6 @@ def _start_worker(images: ImageSet, preprocessing: Preprocessing) -> None:
     _worker_state = (images, preprocessing)
 
 
-def _work(chunk: range) -> list[Pixels | str]:
+def _work(chunk: range) -> DecodedChunk:
     assert _worker_state is not None
     return _decode_chunk(*_worker_state, chunk)

@@ -7,15 +7,26 @@ blended over white, as on a web page. Of an animated file the first frame is use
 from __future__ import annotations
 
 import contextlib
+import io
+import random
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from squeezenet.errors import ImageError
+from squeezenet.images.formats import (
+    HEAD_BYTES,
+    HEIC_ADVICE,
+    RAW_ADVICE,
+    is_heic,
+    is_raw,
+    reads_heic,
+)
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,44 +34,75 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
-"""The formats that Pillow may open. Others are refused: Pillow would start Ghostscript for EPS."""
+"""The formats that Pillow may open, and HEIF where pillow-heif is installed. Others are refused:
+Pillow would start Ghostscript for EPS."""
 _JPEG = b"\xff\xd8\xff"
 """The first bytes of every JPEG file: start of image, and the start of the next marker."""
-MAX_PIXELS = 1 << 27
-"""Largest image, in pixels: 134 megapixels take 400 MB decoded."""
+_JPEG_END = b"\xff\xd9"
+_NOISE_BYTES = 2048
+"""More than the largest block of a JPEG takes."""
+_STRIP_PIXELS = 1 << 20
+"""Pixels that are converted at a time; what a conversion needs besides is a few megabytes."""
 
 
-def read_image(source: Path | BinaryIO, name: str | None = None) -> Pixels:
+class IncompleteImageWarning(UserWarning):
+    """An image was read although a part of its file is missing that holds no pixels."""
+
+
+def read_image(
+    source: Path | BinaryIO, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> Pixels:
     """Read one image as uint8 RGB of shape (height, width, 3).
 
-    ``name`` is the image's name in errors (default: the path).
+    ``name`` is the image's name in errors (default: the path). Warns with
+    ``IncompleteImageWarning`` of a JPEG that lacks its end marker.
 
     Raises:
         ImageError: the file is missing, too large or not a readable image.
     """
+    return to_pixels(read_rgb(source, name, limits))
+
+
+def to_pixels(rgb: Image.Image) -> Pixels:
+    """Return the pixels of an RGB image as uint8 (height, width, 3), copied in strips.
+
+    ``np.asarray`` of a whole image holds them three times.
+    """
     import numpy as np
 
-    return np.asarray(read_rgb(source, name))
+    pixels_HWC = np.empty((rgb.height, rgb.width, 3), np.uint8)
+    for top, bottom in _strips(rgb):
+        pixels_HWC[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
+    return pixels_HWC
 
 
-def read_rgb(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
+def read_rgb(
+    source: Path | BinaryIO, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> Image.Image:
     """Read one image as a Pillow image in RGB, without importing NumPy.
 
-    ``name`` is the image's name in errors (default: the path).
+    ``name`` is the image's name in errors (default: the path). Warns as ``read_image`` does.
 
     Raises:
         ImageError: the file is missing, too large or not a readable image.
     """
     name = name or str(source)
-    if isinstance(source, Path) and source.exists() and not source.is_file():
+    if not isinstance(source, Path):
+        return _read(source, name, limits)
+    if source.exists() and not source.is_file():
         raise ImageError(f"{name}: not a regular file")
-    with _one_line_errors(name), _open(source) as image:
-        return _shown(image, name)
+    if is_raw(source):
+        raise ImageError(f"{name}: {RAW_ADVICE}")
+    with _one_line_errors(name):
+        file = source.open("rb")
+    with file:
+        return _read(file, name, limits)
 
 
-def rgb_from_pillow(image: Image.Image, name: str = "Pillow image") -> Image.Image:
+def rgb_from_pillow(
+    image: Image.Image, name: str = "Pillow image", limits: ImageLimits = DEFAULT_LIMITS
+) -> Image.Image:
     """Convert a Pillow image to RGB exactly as ``read_rgb`` does for its file.
 
     The frame that an animation is at counts. ``image`` itself stays as it is, but is loaded.
@@ -69,17 +111,70 @@ def rgb_from_pillow(image: Image.Image, name: str = "Pillow image") -> Image.Ima
         ImageError: its file is damaged or closed, or it is too large.
     """
     with _one_line_errors(name):
-        return _shown(image, name)
+        limits.check(image, name)
+        file_name = getattr(image, "filename", "")
+        if image.format == "TIFF" and getattr(image, "tile", None) and file_name:
+            # Not loaded yet. Pillow would map the file into memory, and mix up its rows if it is
+            # turned by 90 degrees (Pillow 13.0). A file object is not mapped.
+            with Path(file_name).open("rb") as file, Image.open(file) as again:
+                again.seek(image.tell())
+                again.load()
+                return _shown(again)
+        image.load()
+        return _shown(image)
 
 
-def _shown(image: Image.Image, name: str) -> Image.Image:
-    """The image in RGB as a viewer shows it; refuses its size before its pixels are decoded."""
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: {image.width}x{image.height} pixels, expected at most {MAX_PIXELS}"
-        )
-    image.load()
-    return _to_rgb(ImageOps.exif_transpose(image))
+def _read(file: BinaryIO, name: str, limits: ImageLimits) -> Image.Image:
+    start = file.tell()
+    with _one_line_errors(name), _open(file) as image:
+        limits.check(image, name)
+        complete = _load(image, file, start)
+        rgb = _shown(complete)
+    if complete is not image:
+        message = f"{name}: the JPEG's end marker is missing, all of its pixels are there"
+        warnings.warn(message, IncompleteImageWarning, stacklevel=3)
+    return rgb
+
+
+def _load(image: Image.Image, file: BinaryIO, start: int) -> Image.Image:
+    """Decode the pixels; return the image, or what replaces a JPEG that lacks its end marker."""
+    try:
+        image.load()
+    except OSError:
+        if image.format != "JPEG":
+            raise
+        file.seek(start)
+        complete = _with_end_marker(file.read())
+        if complete is None:
+            raise
+        return complete
+    return image
+
+
+def _with_end_marker(content: bytes) -> Image.Image | None:
+    """Return the image of a JPEG that lacks only its end marker; None if pixels are missing.
+
+    libjpeg takes zeros for data that is missing. So the file is decoded twice, once with random
+    bytes before the end marker. Where something is missing they are decoded, else they are left
+    over and change nothing.
+    """
+    noise = random.Random(0).randbytes(_NOISE_BYTES).replace(b"\xff", b"\x7f")
+    images = []
+    for rest in (b"", noise):
+        image = Image.open(io.BytesIO(content.rstrip(b"\xff") + rest + _JPEG_END), formats=["JPEG"])
+        try:
+            image.load()
+        except OSError:
+            return None
+        images.append(image)
+    return images[0] if images[0].tobytes() == images[1].tobytes() else None
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """Return a decoded image in RGB as a viewer shows it."""
+    transposed = _TRANSPOSED_BY_ORIENTATION.get(image.getexif().get(_ORIENTATION, 1))
+    rgb = _to_rgb(image)
+    return rgb if transposed is None else rgb.transpose(transposed)
 
 
 @contextlib.contextmanager
@@ -98,7 +193,7 @@ def _one_line_errors(name: str) -> Iterator[None]:
         # Pillow's plugins raise many kinds of errors on damaged input (SyntaxError, struct.error,
         # OSError, ...); they all mean the same to a user.
         if isinstance(error, UnidentifiedImageError):
-            raise ImageError(f"{name}: not a readable image (unknown format)") from None
+            raise ImageError(f"{name}: not a readable image ({error})") from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: not a readable image ({reason})") from None
 
@@ -108,48 +203,51 @@ def is_image(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            with _open(path):
+            with _open(file):
                 return True
     except Exception:  # as in read_image
         return False
 
 
-def _open(source: Path | BinaryIO) -> Image.Image:
-    jpeg = _open_jpeg(source)
-    if jpeg is not None:
+def _open(file: BinaryIO) -> Image.Image:
+    """Open an image from where the file stands; its pixels are not read yet."""
+    start = file.tell()
+    head = file.read(HEAD_BYTES)
+    file.seek(start)
+    if head.startswith(_JPEG) and (jpeg := _open_jpeg(file)):
         return jpeg
     Image.preinit()  # the five most common formats; importing all takes longer than inference
-    try:
-        return Image.open(source, formats=_formats())
-    except UnidentifiedImageError:
-        if not isinstance(source, Path):
-            source.seek(0)
+    with contextlib.suppress(UnidentifiedImageError):
+        return Image.open(file, formats=_formats())
     Image.init()
-    return Image.open(source, formats=_formats())
+    formats = _formats()
+    if is_heic(head):
+        if not reads_heic():
+            raise UnidentifiedImageError(f"HEIC, {HEIC_ADVICE}")
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()
+        formats.append("HEIF")
+    file.seek(start)
+    with contextlib.suppress(UnidentifiedImageError):
+        return Image.open(file, formats=formats)
+    raise UnidentifiedImageError("unknown format")
 
 
-def _open_jpeg(source: Path | BinaryIO) -> Image.Image | None:
-    """Open a JPEG without importing Pillow's other formats; return None for any other file.
+def _open_jpeg(file: BinaryIO) -> Image.Image | None:
+    """Open a JPEG without importing Pillow's other formats; None if Pillow refuses its header.
 
     This saves a tenth of the time of ``squeezenet predict`` on one photograph.
     """
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head = file.read(len(_JPEG))
-    else:
-        head = source.read(len(_JPEG))
-        source.seek(0)
-    if head != _JPEG:
-        return None
     from PIL.JpegImagePlugin import JpegImageFile
 
+    start = file.tell()
     try:
-        return JpegImageFile(source)
+        return JpegImageFile(file)
     except (SyntaxError, IndexError, TypeError, struct.error):  # as Image.open treats a plugin
-        if not isinstance(source, Path):
-            source.seek(0)
+        file.seek(start)
         return None
 
 
@@ -157,26 +255,71 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
+_ORIENTATION = 0x0112
+"""The EXIF tag."""
+_TRANSPOSED_BY_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation (EXIF 2.32, tag Orientation)."""
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB in strips: a conversion of all pixels at once takes several copies of them."""
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    if image.mode == "RGB" and not has_alpha:
+        return image
+    convert: Callable[[Image.Image], Image.Image]
+    convert = _opaque_strip if has_alpha else _plain_strip
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _deep_grey_to_rgb(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        convert = _deep_grey_strip(image)
+    rgb = Image.new("RGB", image.size)
+    for top, bottom in _strips(image):
+        rgb.paste(convert(image.crop((0, top, image.width, bottom))), (0, top))
+    return rgb
 
 
-def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert deep grey: 16 bits are divided by 257; floats are in 0..1 or in 0..255."""
+def _strips(image: Image.Image) -> Iterator[tuple[int, int]]:
+    """Yield the first row, and the row after the last, of each strip of ``_STRIP_PIXELS``."""
+    rows = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        yield top, min(top + rows, image.height)
+
+
+def _plain_strip(strip: Image.Image) -> Image.Image:
+    return strip.convert("RGB")
+
+
+def _opaque_strip(strip: Image.Image) -> Image.Image:
+    rgba = strip.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _deep_grey_strip(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return what converts strips of deep grey: floats are in 0..1 or in 0..255.
+
+    16 bits are divided by 257, as are whole numbers of 32 bits if one of them is over 255.
+    """
     import numpy as np
 
-    values = np.asarray(image).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError("has NaN or infinite values, expected finite grey values")
+    highest = image.getextrema()[1]
+    assert isinstance(highest, int | float)
     if image.mode == "F":
-        scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
+        scale = 255.0 if highest <= 1.0 else 1.0
     else:
-        scale = 1 / 257 if values.max(initial=0.0) > 255 or image.mode != "I" else 1.0
-    grey = np.clip(np.round(values * scale), 0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+        scale = 1 / 257 if highest > 255 or image.mode != "I" else 1.0
+
+    def convert(strip: Image.Image) -> Image.Image:
+        values = np.asarray(strip).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("has NaN or infinite values, expected finite grey values")
+        grey = np.clip(np.round(values * scale), 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+
+    return convert

@@ -17,7 +17,7 @@ from PIL import Image
 
 from squeezenet.errors import ImageError
 from squeezenet.files import read_open_file
-from squeezenet.images.decode import Pixels, read_rgb, rgb_from_pillow
+from squeezenet.images.decode import Pixels, read_image, rgb_from_pillow, to_pixels
 
 T = TypeVar("T")
 ImageInput: TypeAlias = (
@@ -51,14 +51,14 @@ def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
         ImageError: it cannot be read, or it is nothing of ``ACCEPTED``.
     """
     if isinstance(image, str | os.PathLike):
-        return np.asarray(read_rgb(Path(image)))
+        return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return np.asarray(rgb_from_pillow(image, name or "Pillow image"))
+        return to_pixels(rgb_from_pillow(image, name or "Pillow image"))
     if isinstance(image, bytes | bytearray | memoryview):
-        return np.asarray(read_rgb(io.BytesIO(image), name or "image in memory"))
+        return read_image(io.BytesIO(image), name or "image in memory")
     if hasattr(image, "read"):
         own_name, content = read_open_file(image, name or "file object", ImageError)
-        return np.asarray(read_rgb(io.BytesIO(content), own_name))
+        return read_image(io.BytesIO(content), own_name)
     # PyTorch's tensors, too, have __array__; lists of numbers do not.
     if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
         return _from_array(image, name)

@@ -1,23 +1,27 @@
-"""Sets of labelled images: class folders, arrays in memory, or another set with a pixel cache."""
+"""Sets of labelled images: files, arrays in memory, or another set with a pixel cache."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from squeezenet.arch.labels import MAX_NAME_CHARACTERS
+from squeezenet.arch.class_labels import classes_hint
 from squeezenet.arch.record import ModelRecord
-from squeezenet.errors import DataError, ImageError, UsageError
-from squeezenet.images.decode import IMAGE_SUFFIXES, Pixels, read_image
+from squeezenet.errors import DataError, ImageError
+from squeezenet.images.bad import with_notes
+from squeezenet.images.decode import Pixels, read_image
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
+from squeezenet.images.walk import NOTHING, Findings
 
 Labels: TypeAlias = npt.NDArray[np.int64]
 
-SPLITS = ("train", "val", "test")
 MAX_CACHED_BYTES = 1 << 28
 """Largest set of decoded images that training keeps in memory: CIFAR-10 has 0.6 of it."""
 _NUM_SIZE_SAMPLES = 16
@@ -33,6 +37,10 @@ class ImageSet(Protocol):
     @property
     def labels(self) -> Labels:
         """Index into ``class_names`` of each image."""
+
+    @property
+    def findings(self) -> Findings:
+        """What the search for these images has passed over."""
 
     def __len__(self) -> int: ...
 
@@ -62,6 +70,8 @@ class FolderImages:
     paths: tuple[Path, ...]
     labels: Labels
     class_names: tuple[str, ...]
+    findings: Findings = NOTHING
+    limits: ImageLimits = DEFAULT_LIMITS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,7 +80,7 @@ class FolderImages:
         return str(self.paths[index])
 
     def pixels(self, index: int) -> Pixels:
-        return read_image(self.paths[index])
+        return read_image(self.paths[index], limits=self.limits)
 
     def subset(
         self,
@@ -82,6 +92,8 @@ class FolderImages:
             paths=tuple(self.paths[i] for i in indices),
             labels=self.labels[list(indices)] if labels is None else labels,
             class_names=class_names or self.class_names,
+            findings=self.findings,
+            limits=self.limits,
         )
 
 
@@ -93,6 +105,7 @@ class ArrayImages:
     labels: Labels
     class_names: tuple[str, ...]
     title: str
+    findings: Findings = NOTHING
 
     def __len__(self) -> int:
         return len(self.pixels_NHWC)
@@ -134,6 +147,10 @@ class CachedImages:
     def labels(self) -> Labels:
         return self._images.labels
 
+    @property
+    def findings(self) -> Findings:
+        return self._images.findings
+
     def __len__(self) -> int:
         return len(self._images)
 
@@ -163,118 +180,10 @@ def is_small_set(images: ImageSet) -> bool:
     sizes = []
     for i in range(0, len(images), max(1, len(images) // _NUM_SIZE_SAMPLES)):
         try:
-            sizes.append(images.pixels(i).nbytes)
+            sizes.append(with_notes(partial(images.pixels, i))[0].nbytes)
         except ImageError:
             continue  # reported when training reads it
     return bool(sizes) and max(sizes) * len(images) <= MAX_CACHED_BYTES
-
-
-def read_class_folders(root: Path) -> FolderImages:
-    """List the images ``root/<class>/**/*.jpg`` (and other types); classes are sorted by name.
-
-    Reads names only and opens no image. Skips hidden files and hidden class folders.
-
-    Raises:
-        UsageError: ``root`` is not a folder.
-        DataError: no class folders, no images, or a class without images.
-    """
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such folder")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    for folder in folders:
-        if not folder.name.isprintable() or len(folder.name) > MAX_NAME_CHARACTERS:
-            raise DataError(
-                f"{root}: folder name {folder.name!r} is not a valid class name, expected at most "
-                f"{MAX_NAME_CHARACTERS} printable characters; rename the folder"
-            )
-    if not folders:
-        raise DataError(f"{root}: no class folders inside; expected {root.name}/<class>/<image>")
-    paths: list[Path] = []
-    labels: list[int] = []
-    empty = []
-    for label, folder in enumerate(folders):
-        found = _images_under(folder)
-        if not found:
-            empty.append(folder.name)
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
-        raise DataError(
-            f"{root}: no images inside; expected {root.name}/<class>/<image> with files of type "
-            + ", ".join(sorted(IMAGE_SUFFIXES))
-        )
-    if empty:
-        raise DataError(
-            f"{root}: class {empty[0]!r} has no images ({len(empty)} of {len(folders)} class "
-            "folders are empty); add images or remove the folder"
-        )
-    return FolderImages(
-        paths=tuple(paths),
-        labels=np.array(labels, np.int64),
-        class_names=tuple(folder.name for folder in folders),
-    )
-
-
-def find_splits(root: Path) -> dict[str, Path]:
-    """Return the folders ``train``, ``val`` and ``test`` of ``root`` that exist, by name."""
-    return {name: root / name for name in SPLITS if (root / name).is_dir()}
-
-
-def read_eval_folder(root: Path, split: str | None = None) -> FolderImages:
-    """List the images to evaluate a model on: those of ``eval_split``.
-
-    Raises:
-        UsageError, DataError: see ``eval_split`` and ``read_class_folders``.
-    """
-    chosen = eval_split(root, split)
-    return read_class_folders(root / chosen if chosen else root)
-
-
-def eval_split(root: Path, split: str | None = None) -> str | None:
-    """Choose the split to evaluate on: ``split`` if given, else ``test``, else ``val``.
-
-    None means the folder itself, which has no splits.
-
-    Raises:
-        UsageError: the split does not exist, or only ``train`` does and was not asked for.
-    """
-    splits = find_splits(root) if root.is_dir() else {}
-    if split is None and list(splits) == ["train"]:
-        raise UsageError(
-            f"{root}: only train/ inside, expected test/ or val/; pass --split train to evaluate "
-            "on training images"
-        )
-    if split is not None and split not in splits:
-        raise UsageError(
-            f"{root}: no folder {split!r} inside; found {sorted(splits) or 'no split'}"
-        )
-    return split or next((name for name in ("test", "val") if name in splits), None)
-
-
-def read_unlabelled(root: Path) -> FolderImages:
-    """List all images under a folder; every label is 0.
-
-    Raises:
-        UsageError: ``root`` is not a folder.
-        DataError: it has no images.
-    """
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such folder")
-    paths = _images_under(root)
-    if not paths:
-        raise DataError(f"{root}: no images inside; expected {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return FolderImages(
-        paths=tuple(paths), labels=np.zeros(len(paths), np.int64), class_names=("unlabelled",)
-    )
-
-
-def _images_under(folder: Path) -> list[Path]:
-    """Return image files by their suffixes, sorted by path; hidden files are skipped."""
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
 
 
 def with_model_labels(images: ImageSet, record: ModelRecord) -> ImageSet:
@@ -286,16 +195,44 @@ def with_model_labels(images: ImageSet, record: ModelRecord) -> ImageSet:
     Raises:
         DataError: a class of the set is not one of the model's.
     """
-    outputs: dict[str, int] = {}
-    for names in (record.class_names, record.class_ids):
-        for output, name in enumerate(names):
-            outputs[name] = output
+    outputs = {
+        unicodedata.normalize("NFC", name): output
+        for names in (record.class_names, record.class_ids)
+        for output, name in enumerate(names)
+    }
     unknown = [name for name in images.class_names if name not in outputs]
     if unknown:
+        alike = {name.casefold(): name for name in outputs}.get(unknown[0].casefold())
         raise DataError(
             f"class {unknown[0]!r} is not one of the model's {len(record.class_names)} classes "
             f"({len(unknown)} of {len(images.class_names)} folders are not); "
-            f"the model has {', '.join(record.class_names[:5])}, ..."
+            + (f"did you mean {alike!r}? " if alike else "")
+            + f"the model has {', '.join(record.class_names[:5])}, ..."
+            + classes_hint(record.class_names)
         )
     table = np.array([outputs[name] for name in images.class_names], np.int64)
     return images.subset(range(len(images)), table[images.labels], record.class_names)
+
+
+def require_readable_classes(images: ImageSet) -> None:
+    """Refuse a set in which none of a class's images can be read: it could never be learned.
+
+    Decodes one image per class, more where images are broken.
+
+    Raises:
+        DataError: names the class and the first of its errors.
+    """
+    for label in np.unique(images.labels).tolist():
+        members = np.flatnonzero(images.labels == label).tolist()
+        first = ""
+        for index in members:
+            try:
+                with_notes(partial(images.pixels, index))
+                break
+            except ImageError as error:
+                first = first or str(error)
+        else:
+            raise DataError(
+                f"class {images.class_names[label]!r}: none of its {len(members)} images can be "
+                f"read ({first}); replace them or remove the folder"
+            )

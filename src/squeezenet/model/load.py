@@ -7,36 +7,51 @@ from pathlib import Path
 
 import torch
 
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.graph import build_graph
+from squeezenet.arch.record import with_labels
 from squeezenet.codec.model_kinds import ModelKind, SourceFile, find_model, read_compressed
 from squeezenet.codec.types import MAX_CODEBOOK, CompressedLayer, CompressedModel, exact_codebook
 from squeezenet.errors import LossyConversionError, MalformedError, SpecError
+from squeezenet.model.foreign import load_pth
 from squeezenet.model.loaded import LoadedModel, from_state
 from squeezenet.model.safetensors_file import load_safetensors
-from squeezenet.model.torchvision_pth import load_pth
+from squeezenet.progress import Progress
 
 
-def load_model(path: Path, arch: str | None = None) -> LoadedModel:
+def load_model(
+    path: Path,
+    arch: str | None = None,
+    *,
+    labels: ClassLabels | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
     """Read a run folder (its best weights), ``.safetensors``, ``.pth``, ``.sqz`` or ``.net``.
 
-    ``arch`` names the architecture of a ``.pth``; by default its shapes decide.
+    ``arch`` names the architecture of weights of others; by default their shapes decide.
+    ``labels`` are the classes of a model whose file does not name them. ``progress`` is told what
+    a file has beside the weights.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or ``labels`` for a model that names its classes.
         FormatError, WeightsError: the file is damaged, or no model.
     """
     source = find_model(path)
     try:
-        return dataclasses.replace(_read(source, arch), source=source)
+        model = _read(source, arch, labels, progress)
+        record = model.record if labels is None else with_labels(model.record, labels, str(path))
     except SpecError as error:
         raise MalformedError(f"{source.path}: {error}") from None
+    return dataclasses.replace(model, record=record, source=source)
 
 
-def _read(source: SourceFile, arch: str | None) -> LoadedModel:
+def _read(
+    source: SourceFile, arch: str | None, labels: ClassLabels | None, progress: Progress | None
+) -> LoadedModel:
     if source.kind is ModelKind.SAFETENSORS:
-        return load_safetensors(source.path)
+        return load_safetensors(source.path, arch, labels=labels, progress=progress)
     if source.kind is ModelKind.TORCH_PTH:
-        return load_pth(source.path, arch)
+        return load_pth(source.path, arch, labels=labels, progress=progress)
     return from_compressed(read_compressed(source))
 
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import MAX_INPUT_SIZE
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
 from squeezenet.errors import FetchError, SpecError, UsageError
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
+from squeezenet.images.sets import require_readable_classes
+from squeezenet.images.walk import log_findings
 from squeezenet.model.loaded import LoadedModel, needs_new_head
 from squeezenet.model.published import PUBLISHED, published_file
 from squeezenet.progress import Progress, SilentProgress
@@ -41,6 +45,7 @@ class TrainOptions:
 
     ``start``: the model to fine-tune, as a path or a name of ``PUBLISHED``. A name wins over a file
     of that name; a ``Path`` or ``./NAME`` is always a file or folder.
+    ``classes``: the outputs of that model, if its file does not name them.
     ``new_head``: learn the last layer anew even if the model has the data's classes already.
     Other names are those of ``Recipe``, ``NetworkChoice`` and ``open_training_data``.
 
@@ -50,6 +55,7 @@ class TrainOptions:
 
     arch: str | None = None
     start: Path | str | None = None
+    classes: ClassLabels | None = None
     new_head: bool = False
     recipe: str | None = None
     epochs: int | None = None
@@ -79,6 +85,8 @@ class TrainOptions:
             raise UsageError(
                 "--new-head is for --from MODEL; a network from scratch has a new head anyway"
             )
+        if self.classes is not None and self.start is None:
+            raise UsageError("--classes names the outputs of the model that --from names")
         if self.start is not None and self.changes_network:
             raise UsageError(
                 "--input-size, --input-channels and --batch-norm are of the model that --from "
@@ -127,7 +135,10 @@ class TrainingPlan:
 
 
 def plan_training(
-    source: str, options: TrainOptions, progress: Progress | None = None
+    source: str,
+    options: TrainOptions,
+    progress: Progress | None = None,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> TrainingPlan:
     """Open the data and make every choice that ``options`` leaves open; log the main ones.
 
@@ -139,7 +150,9 @@ def plan_training(
         WeightsError, FormatError: the model to fine-tune cannot be used.
     """
     progress = progress or SilentProgress()
-    data = open_training_data(source, val_fraction=options.val_fraction)
+    data = open_training_data(source, val_fraction=options.val_fraction, limits=limits)
+    log_findings(data.findings, progress)
+    require_readable_classes(data.train)
     if options.arch is None and options.start is None:
         options = _with_default_start(source, data, options, progress)
     new_head = False
@@ -204,7 +217,8 @@ def _fine_tuned(
     source: str, data: TrainingData, options: TrainOptions, progress: Progress
 ) -> tuple[LoadedModel, Recipe, bool]:
     assert options.start is not None
-    pretrained = open_pretrained(_start_path(options.start, progress), options.arch)
+    path = _start_path(options.start, progress)
+    pretrained = open_pretrained(path, options.arch, labels=options.classes, progress=progress)
     new_head = needs_new_head(pretrained, data.class_names)
     if new_head and not options.new_head:
         progress.log(

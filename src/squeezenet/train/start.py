@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.arch.record import ModelRecord
@@ -18,6 +19,7 @@ from squeezenet.model.init import initialise
 from squeezenet.model.load import load_model
 from squeezenet.model.loaded import LoadedModel, needs_new_head, with_new_head
 from squeezenet.model.network import build_module
+from squeezenet.progress import Progress
 from squeezenet.train.recipe import Recipe
 
 SMALL_INPUT = 32
@@ -126,14 +128,20 @@ def largest_short_side(images: ImageSet) -> int | None:
     return max(sides, default=None)
 
 
-def open_pretrained(path: Path, arch: str | None) -> LoadedModel:
-    """Open the model to fine-tune; ``arch`` is needed for a ``.pth`` of unclear shapes only.
+def open_pretrained(
+    path: Path,
+    arch: str | None,
+    *,
+    labels: ClassLabels | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Open the model to fine-tune; ``arch`` is needed for weights of unclear shapes only.
 
     Raises:
         WeightsError: its architecture is not ``arch``.
         UsageError, FormatError: see ``load_model``.
     """
-    model = load_model(path, arch)
+    model = load_model(path, arch, labels=labels, progress=progress)
     if arch is not None and model.record.spec.name != arch:
         raise WeightsError(
             f"{path}: is {model.record.spec.name}, --arch says {arch}; leave --arch out"
