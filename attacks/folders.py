@@ -104,8 +104,15 @@ def _runs() -> list[Attack]:
         Attack(
             name="run: code in a checkpoint",
             goal="execution of a command when training goes on",
-            defence="torch's restricted unpickler loads tensors only, whatever the checksum says",
+            defence="a checkpoint is read as data, whatever its checksum says",
             make=_run_with_code,
+            message="is no checkpoint of a training",
+        ),
+        Attack(
+            name="run: checkpoint that takes hours to hash",
+            goal="exhaustion of time by a tuple of tuples of tuples, each used twice in the next",
+            defence="keys of a checkpoint are texts and small numbers",
+            make=_run_with_hash_bomb,
             message="is no checkpoint of a training",
         ),
         Attack(
@@ -215,17 +222,27 @@ class _Code:
         return Path.touch, (self._proof,)
 
 
-def _run_with_code(folder: Path) -> list[str]:
+def _run_with_checkpoint(folder: Path, pickled: bytes) -> list[str]:
+    """Replace the checkpoint by another, with a right checksum."""
     from squeezenet.sealed_files import write_sealed
 
     run, command = _unfinished_run(folder)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(_Code(folder / PROOF), protocol=2))
+        archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/version", "3\n")
     [path] = (run / "checkpoints").iterdir()
     write_sealed(path, lambda file: file.write(content.getvalue()))
     return command
+
+
+def _run_with_code(folder: Path) -> list[str]:
+    return _run_with_checkpoint(folder, pickle.dumps(_Code(folder / PROOF), protocol=2))
+
+
+def _run_with_hash_bomb(folder: Path) -> list[str]:
+    # [{key: 1}], where key is (), then 60 times (key, key).
+    return _run_with_checkpoint(folder, b"\x80\x02]})" + b"2\x86" * 60 + b"K\x01sa.")
 
 
 def _endless_checkpoint(folder: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 A checkpoint holds everything that a run needs to resume as if it had never stopped. Random numbers
 need no state, because every draw is seeded by (seed, step). While training, the last two are kept.
-A checkpoint ends with its checksum (``sealed_files``): of a damaged one nothing is used.
+A checkpoint ends with its checksum (``sealed_files``): of a damaged one nothing is used. It is read
+as data, by the reader for weights of others, which runs nothing that it names.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Any
 import torch
 
 from squeezenet.errors import CheckpointError
+from squeezenet.model.torch_file import StoredTensor, TorchFileError, read_torch_file
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.sealed_files import open_sealed, write_sealed
 
 _KEPT_IN_TRAINING = 2
 """The newest may be damaged by a failing disk; then the one before it is loaded."""
+_MAX_DEPTH = 8
+"""An optimiser's ``state_dict`` has four levels, inside of two."""
 _NAME = re.compile(r"step-\d{9,15}\.pt")
 
 
@@ -91,9 +95,8 @@ def load_latest(folder: Path, progress: Progress | None = None) -> dict[str, Any
             continue
         with file:
             try:
-                state = torch.load(file, map_location="cpu", weights_only=True)
-            except Exception:
-                # Not what torch.save wrote: RuntimeError, EOFError, UnpicklingError, and so on.
+                state = _with_tensors(read_torch_file(file), {}, _MAX_DEPTH)
+            except TorchFileError:
                 state = None
         if not isinstance(state, dict):
             raise CheckpointError(f"{path}: is no checkpoint of a training; remove the file")
@@ -108,6 +111,31 @@ def load_latest(folder: Path, progress: Progress | None = None) -> dict[str, Any
             "folder again, or remove the run's folder to start again"
         )
     return None
+
+
+def _with_tensors(value: Any, known: dict[int, Any], max_depth: int) -> Any:
+    """Return what was read with its tensors; what was one object in the file is one again.
+
+    ``known`` are the results so far, by the identity of what they come from.
+
+    Raises:
+        TorchFileError: values are nested too deeply, as in an attack.
+    """
+    if not isinstance(value, (StoredTensor, dict, list, tuple)):
+        return value
+    if id(value) not in known:
+        if not max_depth:
+            raise TorchFileError("is nested too deeply")
+        if isinstance(value, StoredTensor):
+            known[id(value)] = value.read()
+        elif isinstance(value, dict):
+            known[id(value)] = {
+                key: _with_tensors(item, known, max_depth - 1) for key, item in value.items()
+            }
+        else:
+            items = (_with_tensors(item, known, max_depth - 1) for item in value)
+            known[id(value)] = type(value)(items)
+    return known[id(value)]
 
 
 def _remove_all_but(folder: Path, num_kept: int, step: int) -> None:
