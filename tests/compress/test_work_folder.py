@@ -171,7 +171,7 @@ def test_a_damaged_stage_begins_again(tmp_path: Path) -> None:
         save_checkpoint(folder.checkpoints, 1, {"step": 1})
     (path / "run.json").write_bytes(b"")
     (path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty and holds no run"):
+    with pytest.raises(CheckpointError, match="is not empty and holds no run"):
         open_stage(path, {"stage": "prune"}, log)
 
 
@@ -183,7 +183,7 @@ def test_a_stage_is_no_link(tmp_path: Path) -> None:
     (other.path / "run.json").write_text("{}")
     work.open({"seed": 0})
     (work.path / "prune").symlink_to(other.path)
-    with pytest.raises(UsageError, match="prune: is a symbolic link"):
+    with pytest.raises(CheckpointError, match="prune: is a symbolic link"):
         open_stage(work.path / "prune", {"stage": "prune"}, Log())
     remove_work(work, Log())
     assert (other.path / "run.json").is_file() and newest_step(other.checkpoints) == 1

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from squeezenet.errors import UsageError
+from squeezenet.errors import CheckpointError, UsageError
 from squeezenet.progress import Progress
 from squeezenet.sealed_files import read_sealed_json
 from squeezenet.train.run_folder import RunFolder
@@ -28,15 +28,18 @@ def open_stage(path: Path, settings: dict[str, Any], progress: Progress) -> RunF
     """Open the folder of a retraining, within a work folder that is locked.
 
     Raises:
-        CheckpointError, UsageError: see ``RunFolder.open``.
+        CheckpointError: it cannot be written, or holds files of others, or is a link.
     """
     if path.is_symlink():
-        raise UsageError(f"{path}: is a symbolic link, expected the folder itself; remove it")
+        raise CheckpointError(f"{path}: is a symbolic link, expected the folder itself; remove it")
     folder = RunFolder(path)
     if folder.is_damaged:
         progress.log(f"{path}: is damaged; this stage is computed again")
         folder.remove()
-    folder.open(settings)
+    try:
+        folder.open(settings)
+    except UsageError as error:  # of the folder, not of the command
+        raise CheckpointError(str(error)) from None
     return folder
 
 
