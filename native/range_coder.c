@@ -25,7 +25,7 @@ static int reserve(Coder *self, size_t more) {
     more += self->coder.pending + 16;
     if (self->room - used >= more) return 0;
     size_t room = 2 * self->room + more;
-    uint8_t *grown = PyMem_Realloc(self->buffer, room);
+    uint8_t *grown = realloc(self->buffer, room);
     if (grown == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -43,7 +43,7 @@ static PyObject *encoder_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     if (self == NULL) return NULL;
     self->encode = 1;
     self->room = 1 << 16;
-    self->buffer = PyMem_Malloc(self->room);
+    self->buffer = malloc(self->room);
     if (self->buffer == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
@@ -69,7 +69,7 @@ static PyObject *decoder_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 static void coder_dealloc(Coder *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     Py_XDECREF(self->data);
-    PyMem_Free(self->buffer);
+    free(self->buffer);
     freefunc release = PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);

@@ -20,13 +20,13 @@ from squeezenet.codec.model_kinds import model_path
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
     from squeezenet.compress.report import CompressionReport
     from squeezenet.compress.run import Settings
-    from squeezenet.images.limits import ImageLimits
     from squeezenet.train.recipe import Recipe
 
 Method = Literal["rd", "deep-compression"]
@@ -66,7 +66,8 @@ def compress(
     checkpoint_every: float = 60.0,
     strict: bool = False,
     workers: int | None = None,
-    limits: ImageLimits | None = None,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+    max_memory: str = DEFAULT_MAX_MEMORY,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Compress a model into the ``.sqz`` file ``out``, and measure that file.
@@ -77,8 +78,8 @@ def compress(
     original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
     measure with, by default a part of the others. The same call goes on with what was interrupted.
     Options are those of ``squeezenet compress``; messages name them as a command line does:
-    ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``limits`` and ``progress`` are as in
-    ``train``.
+    ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and
+    ``progress`` are as in ``train``.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.
@@ -96,6 +97,7 @@ def compress(
     require_output(file, source, (".sqz",))
     require_seed(seed)
     require_workers(workers)
+    limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
@@ -119,7 +121,6 @@ def compress(
     from squeezenet.compress.images import open_compression_images
     from squeezenet.compress.run import compress_model
     from squeezenet.images.bad import BadImages
-    from squeezenet.images.limits import DEFAULT_LIMITS
     from squeezenet.images.sets import require_readable_classes
     from squeezenet.images.walk import log_findings
     from squeezenet.model.load import load_model
@@ -135,7 +136,7 @@ def compress(
         calib=_word(calib),
         val=_word(val),
         seed=seed,
-        limits=limits or DEFAULT_LIMITS,
+        limits=limits,
     )
     log_findings(images.findings, progress)
     if images.labelled:

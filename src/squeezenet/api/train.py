@@ -18,12 +18,12 @@ from squeezenet.api.options import (
 from squeezenet.codec.model_kinds import BEST_WEIGHTS, DEFAULT, model_path
 from squeezenet.errors import SqueezeNetError
 from squeezenet.extras import require_extra
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from squeezenet.data.sources import TrainingData
     from squeezenet.images.bad import BadImages
-    from squeezenet.images.limits import ImageLimits
     from squeezenet.images.walk import Findings
 
 
@@ -97,7 +97,8 @@ def train(
     keep_checkpoints: bool = False,
     strict: bool = False,
     workers: int | None = None,
-    limits: ImageLimits | None = None,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+    max_memory: str = DEFAULT_MAX_MEMORY,
     report: bool = True,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -114,9 +115,10 @@ def train(
 
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
-    process. ``limits`` bound what decoding one image may take. ``report`` draws the run's report,
-    where matplotlib is installed. ``progress``, a ``squeezenet.progress.Progress``, shows messages
-    and how far the work is; by default nothing does.
+    process. ``max_pixels`` and ``max_memory`` (``500M``, ``2G``) bound what one image may take.
+    ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
+    ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
+    does.
 
     Raises:
         MissingExtraError: torch or another package of the extra ``train`` is not installed.
@@ -130,9 +132,9 @@ def train(
     require_extra("train", "training")
     require_seed(seed)
     require_workers(workers)
+    limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
     from squeezenet.images.bad import BadImages
-    from squeezenet.images.limits import DEFAULT_LIMITS
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
     from squeezenet.train.plan import TrainOptions, default_run_folder, plan_training
@@ -166,7 +168,7 @@ def train(
         bad=bad,
         progress=progress,
     )
-    plan = plan_training(str(data), options, progress, limits or DEFAULT_LIMITS)
+    plan = plan_training(str(data), options, progress, limits)
     if out is None:
         out = default_run_folder(str(data))
         progress.log(f"no --out: the run is in {out}")

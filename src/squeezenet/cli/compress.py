@@ -34,7 +34,7 @@ from squeezenet.cli.output import (
 )
 from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.errors import UsageError
-from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
 
 if TYPE_CHECKING:
     from squeezenet.compress.report import CompressionReport
@@ -218,7 +218,8 @@ def compress(
         checkpoint_every=checkpoint_every,
         strict=strict,
         workers=workers,
-        limits=parse_limits(max_pixels, max_memory),
+        max_pixels=max_pixels,
+        max_memory=max_memory,
         progress=progress,
     )
     report_skipped(report.skipped, progress)

@@ -13,7 +13,11 @@ from squeezenet.cli.table import Column, print_table
 from squeezenet.model.published import PUBLISHED, cache_folder, published
 from squeezenet.model.published import fetch as fetch_published
 
-_COLUMNS = (Column("name"), Column("what", rank=1, shorten="end"))
+_COLUMNS = (
+    Column("name"),
+    Column("what", rank=1, shorten="end"),
+    Column("URL", rank=2, shorten="end", min_width=24, optional=True),
+)
 
 
 def fetch(
@@ -40,9 +44,7 @@ def fetch(
         if json:
             print_json({key: {"about": about, "url": url} for key, about, url in rows})
         else:
-            print_table("", _COLUMNS, [row[:2] for row in rows])
-            for _, _, url in rows:
-                print(url)  # whole, however narrow the terminal: to fetch it by other means
+            print_table("", _COLUMNS, rows)
         return
     weights = published(name)
     path = fetch_published(weights, out or cache_folder(), mirror=mirror, progress=make_progress())

@@ -30,7 +30,7 @@ from squeezenet.cli.output import (
     report_unused,
 )
 from squeezenet.cli.table import print_text
-from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
+from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
 
 DataArgument: TypeAlias = Annotated[
     str,
@@ -199,7 +199,8 @@ def train(
         keep_checkpoints=keep_checkpoints,
         strict=strict,
         workers=workers,
-        limits=parse_limits(max_pixels, max_memory),
+        max_pixels=max_pixels,
+        max_memory=max_memory,
         progress=progress,
     )
     report_skipped(result.skipped, progress)

@@ -17,6 +17,7 @@ from squeezenet.arch.graph import Add, Conv, Graph, build_graph
 from squeezenet.arch.quantized_tensors import scaled_tensors, source_of_scale
 from squeezenet.codec.numerics import Float32Array, round_activation_scale
 from squeezenet.codec.types import ActivationScale, CompressedModel, LevelWeights
+from squeezenet.compress.number_range import MAX_BIAS_UNITS
 from squeezenet.images.batches import EvalBatches
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
@@ -94,7 +95,8 @@ def smallest_scale(
     """The smallest scale that INTEGER.md allows a tensor, given the scales of its sources.
 
     A convolution: M = source scale * weight scale / target scale < 1. An addition: no source above
-    ``MAX_ADD_RATIO`` target scales.
+    ``MAX_ADD_RATIO`` target scales. The convolutions that read the tensor: biases that fit into an
+    accumulator.
     """
     own = source_of_scale(graph)
     weights_by_name = {layer.name: layer.weights for layer in model.layers}
@@ -111,4 +113,11 @@ def smallest_scale(
             smallest = max(smallest, CONV_MARGIN * scales[0] * float(weights.scales_O.max()))
         elif isinstance(op, Add):
             smallest = max(smallest, max(scales) / MAX_ADD_RATIO)
+    layers = {layer.name: layer for layer in model.layers}
+    for op in graph.operations:
+        if isinstance(op, Conv) and own.get(op.source) == target:
+            weights = layers[op.name].weights
+            assert isinstance(weights, LevelWeights)
+            units_O = np.abs(layers[op.name].bias_O) / weights.scales_O.astype(np.float64)
+            smallest = max(smallest, float(units_O.max()) / MAX_BIAS_UNITS)
     return smallest

@@ -8,6 +8,7 @@ with its own measurements in the record.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,18 @@ from squeezenet.compress.deep_compression.settings import DeepCompressionSetting
 from squeezenet.compress.images import CompressionImages, random_subset
 from squeezenet.compress.job import CompressionJob
 from squeezenet.compress.measurement import Measurement
+from squeezenet.compress.number_range import (
+    MAX_LOGIT,
+    require_bounded_outputs,
+    without_denormals,
+)
 from squeezenet.compress.rate_distortion.job import compress_rate_distortion
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
 from squeezenet.compress.work_folder import remove_work
 from squeezenet.data.fingerprint import Fingerprint
-from squeezenet.errors import QualityError, UsageError
+from squeezenet.errors import LimitError, QualityError, UsageError, WeightsError
 from squeezenet.evaluation.metrics import Comparison, Evaluation
 from squeezenet.evaluation.predict import LogitsFn
 from squeezenet.files import write_bytes_atomically
@@ -43,6 +49,7 @@ from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
+from squeezenet.reference.integer_parameters import integer_parameters
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import keep_freed_memory
 from squeezenet.train.recipe import Recipe
@@ -51,6 +58,8 @@ from squeezenet.train.run_folder import RunFolder
 Settings: TypeAlias = DeepCompressionSettings | RateDistortionSettings
 """Their type selects the method."""
 
+_NUM_CHECKED = 16
+"""Images on which a network's outputs are looked at before the work."""
 PLACEHOLDER_MEASUREMENT = Evaluation(top1=12.3456, top5=78.9012, images=0, skipped=0)
 PLACEHOLDER_COMPARISON = Comparison(
     agreement=34.5678,
@@ -88,6 +97,11 @@ def compress_model(
     options = options or FitOptions()
     progress = options.progress or SilentProgress()
     keep_freed_memory()
+    model = without_denormals(model)
+    some = random_subset(images.retrain, _NUM_CHECKED, seed)
+    batches = EvalBatches(some, model.record.preprocessing, workers=0, bad=options.bad)
+    runs_in_integers = bool(_quantized_tensor_names(model.record, settings))
+    require_bounded_outputs(model, batches, max_logit=MAX_LOGIT if runs_in_integers else math.inf)
     work = RunFolder(out.with_name(out.name + ".work"))
     known = images.fingerprint(work.known_data())
     job_settings = _work_settings(model, known, settings, base_recipe, seed)
@@ -114,10 +128,21 @@ def compress_model(
             remove_work(work, progress)
             raise
         compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
+        _require_integers(compressed, model)
         file = _encode_measured(compressed, measurement, str(out))
         write_bytes_atomically(out, file.data)
         remove_work(work, progress)
+    return _report(file, stages, settings, images, max_drop)
 
+
+def _report(
+    file: _MeasuredFile,
+    stages: list[StageRow],
+    settings: Settings,
+    images: CompressionImages,
+    max_drop: float | None,
+) -> CompressionReport:
+    """The report, whose last stages are of the file itself."""
     sizes = layer_sizes(file.model.layers)
     if isinstance(settings, DeepCompressionSettings):
         stages.append(huffman_row(sizes, len(encode(file.model, "huffman"))))
@@ -203,6 +228,23 @@ def _calibrate(
         bad=job.options.bad,
     )
     return calibrated(compressed, batches, progress=job.options.progress)
+
+
+def _require_integers(compressed: CompressedModel, model: LoadedModel) -> None:
+    """Refuse a model that integer clients refuse, by the name of the layer.
+
+    Raises:
+        WeightsError: an accumulator or a multiplier is beyond INTEGER.md's limits.
+    """
+    if not compressed.is_integer:
+        return
+    try:
+        integer_parameters(compressed)
+    except LimitError as error:
+        where = str(model.source.path) if model.source else model.record.spec.name
+        raise WeightsError(
+            f"{where}: {error}; its weights and biases differ too much in size for integers"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

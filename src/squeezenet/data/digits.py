@@ -17,7 +17,6 @@ _VAL_FRACTION = 0.1
 _SPLIT_SEED = 0
 
 
-@lru_cache(maxsize=1)
 def load_digits() -> dict[str, ArrayImages]:
     """Return ``train``, ``val`` and ``test``: 65, 10 and 25% of each class, the same every time.
 
@@ -25,6 +24,11 @@ def load_digits() -> dict[str, ArrayImages]:
         MissingExtraError: scikit-learn is not installed.
     """
     require_extra("train", "the data set digits")
+    return _parts()
+
+
+@lru_cache(maxsize=1)
+def _parts() -> dict[str, ArrayImages]:
     from sklearn.datasets import load_digits as load
 
     bunch = load()

@@ -22,6 +22,7 @@ from squeezenet.compress.deep_compression.weight_sharing import (
 )
 from squeezenet.compress.images import random_subset
 from squeezenet.compress.job import CompressionJob
+from squeezenet.compress.number_range import without_denormals
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
@@ -56,7 +57,7 @@ def compress_deep(
         QualityError: ``target_bytes`` cannot be reached.
     """
     hardware = job.options.hardware or choose_hardware()
-    original = fold_batch_norm(job.model)
+    original = without_denormals(fold_batch_norm(job.model))
     original.module.to(hardware.device)
     graph = build_graph(original.record.spec)
     num_weights = sum(conv.num_weights for conv in graph.convs)

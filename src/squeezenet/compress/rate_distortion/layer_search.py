@@ -14,6 +14,7 @@ import numpy as np
 
 from squeezenet.arch.graph import Conv
 from squeezenet.codec.numerics import Float32Array, round_scales
+from squeezenet.compress.number_range import MAX_BIAS_UNITS
 from squeezenet.compress.rate_distortion.arrays import BoolArray, Float64Array, Levels
 from squeezenet.compress.rate_distortion.bit_costs import BitCosts
 from squeezenet.compress.rate_distortion.curvature import TINY, Curvature
@@ -46,6 +47,9 @@ MIN_CURVATURE = 1e-3
 """Smallest curvature of an output, as a share of the layer's mean."""
 DEAD_ZONE = 0.65
 """Codes to start with are rounded up only from this fraction on, as a λ above 0 would round."""
+INPUT_SCALES_PER_RMS = 1020
+"""An activation scale is at least the largest input / 1020: 255 steps over a quarter of the range
+(``calibrate.RANGE_SHARES``). The largest input is at least their root mean square."""
 MAX_CODE = 63
 """Largest code on the trellis: levels of 126 and less fit an int8."""
 
@@ -66,6 +70,8 @@ class LayerSearch:
         self.weight_OP = weight_OIHW.reshape(self.weight_shape[0], -1).astype(np.float64)
         self.bias_O = bias_O.astype(np.float64)
         self._mean_GP = curvature.mean_GP
+        squares_GP = np.diagonal(curvature.moment_GPP, axis1=1, axis2=2)
+        self._input_rms = math.sqrt(float(squares_GP.mean()))
         group_outputs = self.weight_shape[0] // conv.groups
         self._outputs = [
             slice(g * group_outputs, (g + 1) * group_outputs) for g in range(conv.groups)
@@ -99,7 +105,24 @@ class LayerSearch:
         largest_O = np.abs(self.weight_OP).max(axis=1)
         # An output that nothing depends on may have any scale, and so may one of zeros.
         max_scale_O = np.where(largest_O > 0, 2 * largest_O, 1.0)
-        return round_scales(np.clip(scales_O, largest_O / MAX_START_LEVEL, max_scale_O))
+        least_O = self._least_scales()
+        low_O, high_O = (
+            np.maximum(largest_O / MAX_START_LEVEL, least_O),
+            np.maximum(max_scale_O, least_O),
+        )
+        return round_scales(np.clip(scales_O, low_O, high_O))
+
+    def _least_scales(self) -> Float64Array:
+        """Return the scales from which on a bias fits into an accumulator, (O,).
+
+        Weights that are nothing beside their bias would have a scale so small that the bias, in
+        units of that scale, is beyond INTEGER.md's limit.
+        """
+        if not self._input_rms:
+            return np.zeros(len(self.bias_O))
+        smallest_input_scale = self._input_rms / INPUT_SCALES_PER_RMS
+        least_O: Float64Array = np.abs(self.bias_O) / (smallest_input_scale * MAX_BIAS_UNITS)
+        return least_O
 
     def initial_codes(self, scales_O: Float32Array) -> Levels:
         """Return codes (O, P) that the first round counts its contexts from."""

@@ -28,6 +28,7 @@ from squeezenet.compress.rate_distortion.quantized_network import (
     Weights,
 )
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
+from squeezenet.errors import WeightsError
 
 NUM_ROUNDS = 3
 """Rounds of rounding. With six or ten the predicted KL is the same (docs/experiments)."""
@@ -47,14 +48,20 @@ class LevelSearch:
     def __init__(self, graph: Graph, weights: Weights, curvatures: Mapping[str, Curvature]) -> None:
         self._graph, self._curvatures = graph, curvatures
         self.weights = weights
-        self._layers = {
+        self._layers = {}
+        for conv in graph.convs:
             # The first layer has no trellis: its small levels let the integer kernels add up
             # faster, and it does most of the work per weight (docs/experiments).
-            conv.name: LayerSearch(
-                conv, conv.source != graph.input, *weights[conv.name], curvatures[conv.name]
-            )
-            for conv in graph.convs
-        }
+            trellis = conv.source != graph.input
+            try:
+                self._layers[conv.name] = LayerSearch(
+                    conv, trellis, *weights[conv.name], curvatures[conv.name]
+                )
+            except np.linalg.LinAlgError:
+                raise WeightsError(
+                    f"{conv.name}: inputs or gradients differ so much in size that the layer's "
+                    "curvature cannot be inverted; its weights or those before it explode"
+                ) from None
 
     @property
     def num_weights(self) -> int:

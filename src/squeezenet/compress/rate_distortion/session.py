@@ -13,6 +13,7 @@ from squeezenet.codec.sizes import layer_sizes
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.images import FULL_TRAINING_IMAGES, random_subset
 from squeezenet.compress.job import CompressionJob
+from squeezenet.compress.number_range import without_denormals
 from squeezenet.compress.rate_distortion.checkpoint import load_curvatures, save_curvatures
 from squeezenet.compress.rate_distortion.curvature import Curvature, measure_curvature
 from squeezenet.compress.rate_distortion.level_search import LevelSearch
@@ -41,7 +42,7 @@ class Session:
         self.job, self.settings = job, settings
         self.preset = EFFORT_PRESETS[settings.effort]
         hardware = job.options.hardware or choose_hardware()
-        self.original = fold_batch_norm(job.model)
+        self.original = without_denormals(fold_batch_norm(job.model))
         self.original.module.to(hardware.device)
         self.graph: Graph = build_graph(self.original.record.spec)
         images = job.images.retrain
