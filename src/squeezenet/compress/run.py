@@ -110,12 +110,19 @@ def compress_model(
         work.open(job_settings, known)
         measurement = Measurement(model, images, options)
         record = _file_record(model, settings, seed)
+
+        def finished(made: CompressedModel) -> LogitsFn:
+            ready = dataclasses.replace(_calibrate(job, settings, made), record=record)
+            _require_integers(ready, model)
+            return _client(encode(ready), str(out), is_integer=ready.is_integer)
+
         job = CompressionJob(
             model=model,
             images=images,
             base_recipe=base_recipe,
             measure=measurement.accuracy,
             measure_drop=measurement.drop,
+            file_drop=lambda made: measurement.drop_of(finished(made)),
             file_bytes=_file_size(record, settings, len(images.measure)),
             work=work.path,
             seed=seed,

@@ -16,8 +16,9 @@ from squeezenet.sealed_files import read_sealed_json
 from squeezenet.train.run_folder import RunFolder
 
 CURVATURE, PRUNED_CURVATURE, NETWORK = "curvature.npz", "pruned-curvature.npz", "network.npz"
+FINER = ("finer1.npz", "finer2.npz", "finer3.npz", "finer4.npz")
 DENSITY, DENSITIES = "density.json", "densities.json"
-FILES = (CURVATURE, PRUNED_CURVATURE, NETWORK, DENSITY, DENSITIES)
+FILES = (CURVATURE, PRUNED_CURVATURE, NETWORK, *FINER, DENSITY, DENSITIES)
 PRUNE, SHARE, INCREMENTAL = "prune", "share", ("incremental1", "incremental2", "incremental3")
 STAGES = (PRUNE, SHARE, *INCREMENTAL)
 
