@@ -17,6 +17,8 @@ SECONDS = 60
 """CPU time. Every attack ends in a few seconds; this leaves room for slow machines."""
 PROOF = "attacked"
 """Foreign code that runs creates a file of this name in the attack's folder."""
+HOME = "home"
+"""A folder of this name in the attack's folder is the victim's: nothing in it may change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ def run_attack(attack: Attack, folder: Path) -> Outcome:
     """Run an attack in an empty folder and check its result."""
     arguments = attack.make(folder)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
+    before = _contents(folder / HOME)
     started = time.monotonic()
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(
@@ -63,12 +66,20 @@ def run_attack(attack: Attack, folder: Path) -> Outcome:
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     error, printed = err.read_bytes(), out.read_bytes()
+    fault = _fault(attack, process.returncode, usage.ru_maxrss * unit, error, printed, folder)
+    if fault is None and _contents(folder / HOME) != before:
+        fault = "files of the victim have changed"
     return Outcome(
-        fault=_fault(attack, process.returncode, usage.ru_maxrss * unit, error, printed, folder),
+        fault=fault,
         seconds=time.monotonic() - started,
         peak_bytes=usage.ru_maxrss * unit,
         output=(error or printed).decode("utf-8", "backslashreplace").strip(),
     )
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    files = sorted(folder.rglob("*"))
+    return {path: path.read_bytes() if path.is_file() else b"" for path in files}
 
 
 def _limit_time() -> None:

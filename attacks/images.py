@@ -82,7 +82,7 @@ def attacks() -> list[Attack]:
     ]
 
 
-def _png(width: int, height: int, rows: bytes) -> bytes:
+def png(width: int, height: int, rows: bytes) -> bytes:
     """Return a grey PNG; ``rows`` are uncompressed, each with its filter byte."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -99,7 +99,7 @@ def _predict(path: Path) -> list[str]:
 
 def _huge(folder: Path) -> list[str]:
     path = folder / "picture.png"
-    path.write_bytes(_png(1 << 16, 1 << 16, bytes(1000)))
+    path.write_bytes(png(1 << 16, 1 << 16, bytes(1000)))
     return _predict(path)
 
 
@@ -129,7 +129,7 @@ def _progressive(folder: Path) -> list[str]:
 def _loops(folder: Path) -> list[str]:
     pictures = folder / "pictures"
     pictures.mkdir()
-    (pictures / "0.png").write_bytes(_png(8, 8, bytes(72)))
+    (pictures / "0.png").write_bytes(png(8, 8, bytes(72)))
     for i in range(20):
         (pictures / f"loop{i}").symlink_to(pictures)
     return ["predict", _MODEL, str(pictures), "--json"]
@@ -137,7 +137,7 @@ def _loops(folder: Path) -> list[str]:
 
 def _long(folder: Path) -> list[str]:
     path = folder / "picture.png"
-    path.write_bytes(_png(100_000, 1, bytes(100_001)))
+    path.write_bytes(png(100_000, 1, bytes(100_001)))
     return _predict(path)
 
 
@@ -152,7 +152,7 @@ def _postscript(folder: Path) -> list[str]:
 
 def _named(folder: Path) -> list[str]:
     path = folder / f"{_ESCAPE}.png"
-    path.write_bytes(_png(8, 8, bytes(72)))
+    path.write_bytes(png(8, 8, bytes(72)))
     return _predict(path)
 
 
@@ -160,7 +160,7 @@ def _class_name(folder: Path) -> list[str]:
     for name in ("good", _ESCAPE):
         (folder / "data" / name).mkdir(parents=True)
         for i in range(4):
-            (folder / "data" / name / f"{i}.png").write_bytes(_png(8, 8, bytes(72)))
+            (folder / "data" / name / f"{i}.png").write_bytes(png(8, 8, bytes(72)))
     return [
         "train", str(folder / "data"), "--arch", "squeezenet_tiny", "--out", str(folder / "run")
     ]  # fmt: skip

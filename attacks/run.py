@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import folders
 import images
 import models
 import network
@@ -19,7 +20,13 @@ from attack import Attack, run_attack
 
 def all_attacks() -> list[Attack]:
     """Return all attacks, in the order of README.md."""
-    return [*models.attacks(), *torch_files.attacks(), *images.attacks(), *network.attacks()]
+    return [
+        *models.attacks(),
+        *torch_files.attacks(),
+        *images.attacks(),
+        *network.attacks(),
+        *folders.attacks(),
+    ]
 
 
 def main() -> None:

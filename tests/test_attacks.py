@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "attacks"))
+import folders as attacks_by_folders
 import images as attacks_on_images
 import models as attacks_on_models
 import network as attacks_by_servers
@@ -21,6 +22,7 @@ ATTACKS = [
     *attacks_by_torch_files.attacks(),
     *attacks_on_images.attacks(),
     *attacks_by_servers.attacks(),
+    *attacks_by_folders.attacks(),
 ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +13,28 @@ from typing import Any, BinaryIO
 
 from squeezenet.errors import SqueezeNetError, UsageError
 
+_TEMPORARY = ".squeezenet.tmp"
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.squeezenet\.tmp")
+"""The names of our temporary files, ``.NAME.RANDOM.squeezenet.tmp``: no other program's."""
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a new file beside ``path``, then rename it to ``path``.
 
     The file is synced to disk, renamed, and the folder synced. So ``path`` has either its old
-    content or all of the new one, even after a crash. On an error the new file is removed.
+    content or all of the new one, even after a crash. On an error the new file is removed. Where
+    ``path`` is a symbolic link, the link is replaced and the file that it names stays.
 
     Raises:
         OSError: the disk is full, the folder is missing, and so on.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
+        )
+    except OSError as error:
+        error.filename = str(path)  # the random name says nothing
+        raise
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -33,17 +46,64 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # the error of a full disk has none
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # a full disk names no file
         raise
     sync_folder(path.parent)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is a temporary file of ``write_atomically``."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed ``write_atomically`` calls in a folder."""
-    for path in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    """Remove the temporary files of killed ``write_atomically`` calls in a folder.
+
+    Only for a folder that is known to be ours, and while no other process writes in it.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            if is_leftover(path.name) and path.is_file() and not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents, so that they survive a crash.
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
+    made = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        made.append(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        sync_folder(path.parent)
+
+
+def open_regular(path: Path, *, append: bool = False) -> BinaryIO:
+    """Open a file of ours to write it anew, or to append, and never one that a link names.
+
+    Raises:
+        OSError: it cannot be opened, or is a symbolic link, a device or a pipe.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags |= getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(None, "is not a regular file", str(path))
+        if not append:
+            os.ftruncate(descriptor, 0)
+        return os.fdopen(descriptor, "ab" if append else "wb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
@@ -74,6 +134,8 @@ def read_open_file(
 
 def sync_folder(folder: Path) -> None:
     """Sync a folder to disk, so that new names in it survive a crash."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -86,7 +148,7 @@ def require_output(path: Path, model: Path, suffixes: tuple[str, ...]) -> None:
 
     Raises:
         UsageError: the folder is missing, the suffix is not one of ``suffixes``, or the output
-            would overwrite ``model``.
+            would overwrite ``model`` or a device.
     """
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
@@ -96,6 +158,8 @@ def require_output(path: Path, model: Path, suffixes: tuple[str, ...]) -> None:
         raise UsageError(f"{path}: ending {path.suffix!r}, expected {' or '.join(suffixes)}")
     if path.exists() and model.exists() and path.samefile(model):
         raise UsageError(f"{path}: is the model itself; choose another name to write")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is a device or a pipe, expected the name of a file to write")
 
 
 def _umask() -> int:

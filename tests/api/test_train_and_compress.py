@@ -18,6 +18,7 @@ from squeezenet.cli.train import train as train_command
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.errors import CheckpointError, QualityError, UsageError
 from squeezenet.progress import SilentProgress
+from squeezenet.sealed_files import read_sealed_json
 
 SHORT: dict[str, Any] = {"arch": "squeezenet_tiny", "device": "cpu", "precision": "float32"}
 
@@ -39,7 +40,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> squeezenet.TrainResult:
 
 
 def test_the_result_of_a_training(trained: squeezenet.TrainResult) -> None:
-    written = json.loads((trained.out / "result.json").read_text())
+    written = read_sealed_json(trained.out / "result.json")
+    assert written is not None
     assert {name: getattr(trained, name) for name in written} == written
     assert trained.skipped == 0 and trained.classes == 10 and trained.train_images == 1167
     assert trained.weights.is_file()

@@ -67,6 +67,7 @@ def job_of(model: LoadedModel, work: Path, **options: object) -> CompressionJob:
         "base_recipe": recipe_named("digits"),
         "measure": lambda stage: None,
         "measure_drop": lambda stage: 0.0,
+        "file_drop": lambda model: 0.0,
         "file_bytes": lambda layers: 1000,
         "work": work,
         "seed": 0,

@@ -26,9 +26,7 @@ def images_to_measure(number: int) -> CompressionImages:
         class_names=("a", "b"),
         title="black",
     )
-    return CompressionImages(
-        retrain=images, labelled=False, measure=images, measure_labelled=False, fingerprint=""
-    )
+    return CompressionImages(retrain=images, labelled=False, measure=images, measure_labelled=False)
 
 
 @pytest.mark.parametrize("max_drop", [None, 0.0, 0.56, 5.0])

@@ -18,6 +18,7 @@ from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.errors import QualityError
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.recipe import recipe_named
+from squeezenet.train.run_folder import RunFolder
 from tests.compress.conftest import digit_images, job_of
 
 
@@ -93,11 +94,12 @@ def test_the_work_folder_knows_its_job(model: LoadedModel, tmp_path: Path) -> No
     images = digit_images(model)
     source: Any = SimpleNamespace(sha256="ab")
     read = dataclasses.replace(model, source=source)
-    out, recipe = tmp_path / "x.sqz", recipe_named("digits")
-    work = run._open_work_folder(read, images, out, RateDistortionSettings(), recipe, 3)
-    assert work.path == tmp_path / "x.sqz.work"
+    recipe, known = recipe_named("digits"), images.fingerprint()
+    settings = run._work_settings(read, known, RateDistortionSettings(), recipe, 3)
+    work = RunFolder(tmp_path / "x.sqz.work")
+    work.open(settings, known)
     found = json.loads((work.path / "run.json").read_text())
     assert (found["source"], found["seed"], found["method"]) == ("ab", 3, "rd")
-    assert found["images"] == images.fingerprint
+    assert found["data"] == known.summary
     assert found["architecture"] == model.record.spec.name
     assert found["settings"]["effort"] == "medium" and found["recipe"]["name"] == recipe.name

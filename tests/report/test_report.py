@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from squeezenet.report.mistakes import (
     worst_mistakes,
 )
 from squeezenet.report.write import read_metrics, write_report
+from squeezenet.sealed_files import sealed_line
 from tests.conftest import random_model, record_of
+from tests.train.small import Log
 
 LOGITS = np.log(
     np.array(
@@ -149,10 +152,18 @@ def test_figures_of_any_number_of_classes(
 def test_invalid_and_cut_lines_of_metrics_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     assert read_metrics(file) == []
-    valid = '{"kind": "val", "epoch": 1, "top1": 3, "top5": 4}'
-    bad = ['{"kind": "val", "epoch": 1}', "[]", '{"kind": [], "epoch": 1}', '{"kind": "tr']
-    file.write_text("\n".join([valid, *bad]))
-    assert [line["top1"] for line in read_metrics(file)] == [3]
+    valid = {"kind": "val", "epoch": 1, "top1": 3, "top5": 4}
+    not_drawn = [
+        {"kind": "val", "epoch": 1}, {"kind": [], "epoch": 1}, {}, valid | {"top1": "3"},
+        valid | {"top1": math.nan}, valid | {"top5": 10**400}, valid | {"epoch": [1]},
+    ]  # fmt: skip
+    whole = "".join(map(sealed_line, [valid, *not_drawn]))
+    bad = ['{"kind": "val", "epoch": 1, "top1": 3, "top5": 4}', "[]", '{"kind": "tr', "[" * 4000]
+    bad += [sealed_line(valid).replace("3", "2", 1), sealed_line(valid | {"x": "y" * 5000})]
+    file.write_text(whole + "\n".join(bad))
+    log = Log()
+    assert [line["top1"] for line in read_metrics(file, log)] == [3]
+    assert log.lines == [f"{file}: 6 damaged lines are left out"]
 
 
 def test_command_on_a_compressed_file(

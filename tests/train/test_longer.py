@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from squeezenet.errors import CheckpointError, InterruptedRunError
+from squeezenet.sealed_files import read_sealed_json
 from squeezenet.train.checkpoint import checkpoint_paths
 from squeezenet.train.schedule import learning_rate_factor
 from tests.train.small import Log, quick, quick_run
@@ -48,7 +49,7 @@ def test_a_finished_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None
     assert any("resumed" in line and "at step 8" in line for line in log.lines)
     assert (log.tasks["train"].first, log.tasks["train"].done) == (8 * 8, 20 * 8)
     assert json.loads((run / "run.json").read_text())["recipe"]["epochs"] == 5
-    assert json.loads((run / "result.json").read_text()) == longer
+    assert read_sealed_json(run / "result.json") == longer
     assert [line["epoch"] for line in metrics(run, "val")] == [1, 2, 3, 4, 5]
     assert longer["best_top1"] == max(line["top1"] for line in metrics(run, "val"))
     assert checkpoints(run) == [20]

@@ -210,7 +210,7 @@ def test_a_checkpoint_that_cannot_be_written(
         def write(path: Path, write: object) -> None:
             raise error
 
-        monkeypatch.setattr("squeezenet.train.checkpoint.write_atomically", write)
+        monkeypatch.setattr("squeezenet.train.checkpoint.write_sealed", write)
 
     fail(OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(CheckpointError, match=r"\(the disk is full\); there is no earlier one;"):
@@ -309,11 +309,16 @@ def test_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.open({"seed": 1})
     folder.checkpoints.mkdir()
-    leftovers = [tmp_path / ".run.json.a.tmp", folder.checkpoints / ".step-000000004.pt.b.tmp"]
-    for path in leftovers:
+    leftovers = [
+        tmp_path / ".run.json.abcd_123.squeezenet.tmp",
+        folder.checkpoints / ".step-000000004.pt.abcd_123.squeezenet.tmp",
+    ]
+    mine = [tmp_path / ".notes.tmp", folder.checkpoints / ".swap.squeezenet.tmp"]
+    for path in (*leftovers, *mine):
         path.write_bytes(b"half")
     folder.open({"seed": 1})
     assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in mine)
 
 
 def test_metrics_of_a_resumed_run(tmp_path: Path) -> None:
@@ -346,7 +351,7 @@ def test_what_tensorboard_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tb", 40) as log:
         log.write("val", 60, {"top1": 0.5, "top5": 1.0})
         assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
-            "kind": "val", "step": 60, "top1": 0.5, "top5": 1.0,
+            "kind": "val", "step": 60, "top1": 0.5, "top5": 1.0, "crc32": "923b287f",
         }  # fmt: skip
     assert calls == [
         (str(tmp_path / "tb"), 41), ("val/top1", 0.5, 60), ("val/top5", 1.0, 60), "closed",

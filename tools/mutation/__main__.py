@@ -5,7 +5,7 @@
     python tools/mutation --mutant ID              one: its diff, its tests, what they say
 
 **What runs.** A mutant of ``compress`` meets ``tests/compress``, and so on (``--tests`` names
-others). Of these it meets the tests that run its line, or name the constant that it is in, fast ones
+others). Of these it meets the tests that run its line, or that name the constant in it, fast ones
 first, until one fails. Tests that are marked slow are left out, and those over
 ``--max-test-seconds``. Tests are measured in processor time, so other work on the machine changes
 nothing. A test that hangs is stopped: its limit is four times its usual time plus ten seconds, of

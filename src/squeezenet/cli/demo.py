@@ -30,6 +30,7 @@ from squeezenet.errors import QualityError
 from squeezenet.evaluation.predict import evaluate
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import EvalBatches
+from squeezenet.output_folder import OutputFolder
 
 REQUIRED_TOP1 = 97.0
 """In percent on the 451 test digits, before and after compression; both have about 99."""
@@ -48,6 +49,7 @@ def demo(
     """Train a network on 8x8 digits, compress it, evaluate the file and predict with it."""
     require_extra("train", "the demo")
     require_seed(seed)
+    OutputFolder(out).write({})  # marks the folder as ours, or refuses it
     started = time.monotonic()
     if json:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -96,11 +98,12 @@ def _write_digits(out: Path) -> list[Path]:
     from squeezenet.data.digits import load_digits
 
     digits = load_digits()["test"]
-    paths = []
+    files = {}
     for i in range(_NUM_PREDICTED):
-        paths.append(out / f"digit{i}_is_{digits.labels[i]}.png")
-        Image.fromarray(digits.pixels(i)).save(paths[-1])
-    return paths
+        file = io.BytesIO()
+        Image.fromarray(digits.pixels(i)).save(file, "PNG")
+        files[f"digit{i}_is_{digits.labels[i]}.png"] = file.getvalue()
+    return OutputFolder(out).write(files)
 
 
 def _measure(out: Path) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from squeezenet.cli.output import (
 )
 from squeezenet.cli.table import print_text
 from squeezenet.data.sources import evaluation_title, open_evaluation_data
-from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
 
@@ -49,7 +48,12 @@ def report(
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the pictures and the card.")],
+    out: Annotated[
+        Path,
+        Parameter(
+            help="Folder for the pictures and the card: new, empty, or of an earlier report."
+        ),
+    ],
     split: SplitOption = None,
     classes: ClassesOption = None,
     arch: ArchOption = None,
@@ -64,9 +68,6 @@ def report(
     require_extra("report", "drawing a report")
     require_workers(workers)
     limits = parse_limits(max_pixels, max_memory)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)  # fails before the predictions, not after
     progress = make_progress()
     opened = open_model(model, arch, classes=classes, progress=progress)
     images = open_evaluation_data(data, opened.record, split, limits=limits)

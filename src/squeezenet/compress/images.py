@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from squeezenet.arch.record import ModelRecord
+from squeezenet.data.fingerprint import Fingerprint, fingerprint
 from squeezenet.data.sources import (
-    TrainingData,
     open_evaluation_data,
     open_training_data,
     open_unlabelled_data,
@@ -38,15 +38,17 @@ class CompressionImages:
     ``retrain``: to learn from. Its labels are the model's classes if ``labelled``, else 0.
     ``measure``: to measure with. Its labels are the model's classes if ``measure_labelled``, else
     0, and only agreement with the original can be measured.
-    ``fingerprint``: equal for equal images.
     """
 
     retrain: ImageSet
     labelled: bool
     measure: ImageSet
     measure_labelled: bool
-    fingerprint: str
     findings: Findings = NOTHING
+
+    def fingerprint(self, known: Fingerprint | None = None) -> Fingerprint:
+        """Return the fingerprint of both sets; ``known`` is an earlier one."""
+        return fingerprint((self.retrain, self.measure), known)
 
 
 def open_compression_images(
@@ -87,7 +89,6 @@ def open_compression_images(
         labelled=data is not None,
         measure=measure,
         measure_labelled=measure_labelled,
-        fingerprint=TrainingData(train=retrain, val=measure).fingerprint,
         findings=findings,
     )
 

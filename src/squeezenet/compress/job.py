@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from squeezenet.codec.types import CompressedLayer
+from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.compress.images import CompressionImages
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.model.loaded import LoadedModel
@@ -23,6 +23,8 @@ class CompressionJob:
     ``measure(model)``: accuracy of a stage; None where the measured images have no labels.
     ``measure_drop(model)``: what ``max_drop`` limits, in points of top-1; without labels, percent
     of predictions that changed.
+    ``file_drop(model)``: the same of a finished file, as clients run it; without activation scales
+    it gets them first.
     ``file_bytes(layers)``: size of the finished file with these layers.
     ``work``: folder for checkpoints; an interrupted job resumes from it.
     """
@@ -32,6 +34,7 @@ class CompressionJob:
     base_recipe: Recipe
     measure: Callable[[LoadedModel], Evaluation | None]
     measure_drop: Callable[[LoadedModel], float]
+    file_drop: Callable[[CompressedModel], float]
     file_bytes: Callable[[tuple[CompressedLayer, ...]], int]
     work: Path
     seed: int

@@ -57,6 +57,10 @@ class Measurement:
         """Return points of top-1 lost; without labels, percent of predictions that changed."""
         return drop_of(self.compare(self._predict_model(model)), labelled=self._labelled)
 
+    def drop_of(self, network: LogitsFn) -> float:
+        """Return what ``drop`` does, of a network as a client runs it."""
+        return drop_of(self.compare(self.predict(network)), labelled=self._labelled)
+
     @cached_property
     def _original_predictions(self) -> LabelledLogits:
         return self._predict_model(self._original)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from squeezenet import __version__
 from squeezenet.arch.graph import build_graph
@@ -39,6 +38,8 @@ from squeezenet.compress.rate_distortion.job import compress_rate_distortion
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
+from squeezenet.compress.work_folder import remove_work
+from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.errors import LimitError, QualityError, UsageError, WeightsError
 from squeezenet.evaluation.metrics import Comparison, Evaluation
 from squeezenet.evaluation.predict import LogitsFn
@@ -46,6 +47,7 @@ from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches, default_workers
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.progress import SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.reference.integer_parameters import integer_parameters
 from squeezenet.train.fit import FitOptions
@@ -83,42 +85,71 @@ def compress_model(
 ) -> CompressionReport:
     """Compress ``model`` into ``out`` by the settings' method, and measure the file.
 
-    A folder ``OUT.work`` beside it holds the checkpoints of an interrupted call. It is removed at
-    the end. ``max_drop`` goes into the report, whose ``require_quality`` checks it.
+    A folder ``OUT.work`` beside it holds the checkpoints of an interrupted call, and is locked. It
+    is removed at the end. ``max_drop`` goes into the report, whose ``require_quality`` checks it.
 
     Raises:
         InterruptedRunError: a signal came; the same call resumes.
         QualityError: the settings ask for a size or a quality that cannot be reached.
-        CheckpointError: the work folder belongs to other settings.
+        CheckpointError: the work folder belongs to other settings or images, or another process
+            works in it.
     """
     options = options or FitOptions()
+    progress = options.progress or SilentProgress()
     keep_freed_memory()
     model = without_denormals(model)
     some = random_subset(images.retrain, _NUM_CHECKED, seed)
     batches = EvalBatches(some, model.record.preprocessing, workers=0, bad=options.bad)
     runs_in_integers = bool(_quantized_tensor_names(model.record, settings))
     require_bounded_outputs(model, batches, max_logit=MAX_LOGIT if runs_in_integers else math.inf)
-    work = _open_work_folder(model, images, out, settings, base_recipe, seed)
-    measurement = Measurement(model, images, options)
-    record = _file_record(model, settings, seed)
-    job = CompressionJob(
-        model=model,
-        images=images,
-        base_recipe=base_recipe,
-        measure=measurement.accuracy,
-        measure_drop=measurement.drop,
-        file_bytes=_file_size(record, settings, len(images.measure)),
-        work=work.path,
-        seed=seed,
-        options=options,
-    )
-    compressed, stages = _run_method(job, settings)
-    compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
-    _require_integers(compressed, model)
-    file = _encode_measured(compressed, measurement, str(out))
-    write_bytes_atomically(out, file.data)
-    shutil.rmtree(work.path)
+    work = RunFolder(out.with_name(out.name + ".work"))
+    known = images.fingerprint(work.known_data())
+    job_settings = _work_settings(model, known, settings, base_recipe, seed)
+    work.check(job_settings, known)
+    with work.lock():
+        work.open(job_settings, known)
+        measurement = Measurement(model, images, options)
+        record = _file_record(model, settings, seed)
 
+        def finished(made: CompressedModel) -> LogitsFn:
+            ready = dataclasses.replace(_calibrate(job, settings, made), record=record)
+            _require_integers(ready, model)
+            return _client(encode(ready), str(out), is_integer=ready.is_integer)
+
+        job = CompressionJob(
+            model=model,
+            images=images,
+            base_recipe=base_recipe,
+            measure=measurement.accuracy,
+            measure_drop=measurement.drop,
+            file_drop=lambda made: measurement.drop_of(finished(made)),
+            file_bytes=_file_size(record, settings, len(images.measure)),
+            work=work.path,
+            seed=seed,
+            options=options,
+        )
+        try:
+            compressed, stages = _run_method(job, settings)
+        except (QualityError, UsageError):
+            # Nothing to resume from: the next call will have other settings.
+            remove_work(work, progress)
+            raise
+        compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
+        _require_integers(compressed, model)
+        file = _encode_measured(compressed, measurement, str(out))
+        write_bytes_atomically(out, file.data)
+        remove_work(work, progress)
+    return _report(file, stages, settings, images, max_drop)
+
+
+def _report(
+    file: _MeasuredFile,
+    stages: list[StageRow],
+    settings: Settings,
+    images: CompressionImages,
+    max_drop: float | None,
+) -> CompressionReport:
+    """The report, whose last stages are of the file itself."""
     sizes = layer_sizes(file.model.layers)
     if isinstance(settings, DeepCompressionSettings):
         stages.append(huffman_row(sizes, len(encode(file.model, "huffman"))))
@@ -141,40 +172,25 @@ def _method(settings: Settings) -> str:
     return "rd" if isinstance(settings, RateDistortionSettings) else "deep-compression"
 
 
-def _open_work_folder(
-    model: LoadedModel,
-    images: CompressionImages,
-    out: Path,
-    settings: Settings,
-    base_recipe: Recipe,
-    seed: int,
-) -> RunFolder:
-    """Open ``OUT.work``; it resumes only a call with the same model, images and settings."""
-    work = RunFolder(out.with_name(out.name + ".work"))
-    work.open(
-        {
-            "architecture": model.record.spec.name,
-            "source": model.source.sha256 if model.source else None,
-            "method": _method(settings),
-            "settings": settings,
-            "recipe": base_recipe,
-            "images": images.fingerprint,
-            "seed": seed,
-        }
-    )
-    return work
+def _work_settings(
+    model: LoadedModel, images: Fingerprint, settings: Settings, base_recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    """What a call must have in common with the one that it resumes."""
+    return {
+        "architecture": model.record.spec.name,
+        "source": model.source.sha256 if model.source else None,
+        "method": _method(settings),
+        "settings": settings,
+        "recipe": base_recipe,
+        "data": images.summary,
+        "seed": seed,
+    }
 
 
 def _run_method(job: CompressionJob, settings: Settings) -> tuple[CompressedModel, list[StageRow]]:
-    """Run the settings' method; remove the work folder if the settings cannot be met."""
-    try:
-        if isinstance(settings, DeepCompressionSettings):
-            return compress_deep(job, settings)
-        return compress_rate_distortion(job, settings)
-    except (QualityError, UsageError):
-        # Nothing to resume from: the next call will have other settings.
-        shutil.rmtree(job.work)
-        raise
+    if isinstance(settings, DeepCompressionSettings):
+        return compress_deep(job, settings)
+    return compress_rate_distortion(job, settings)
 
 
 def _quantized_tensor_names(record: ModelRecord, settings: Settings) -> tuple[str, ...]:

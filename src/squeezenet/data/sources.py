@@ -6,7 +6,6 @@ training.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.data.digits import DIGITS, load_digits
+from squeezenet.data.fingerprint import Fingerprint, fingerprint
 from squeezenet.data.split import stratified_split
 from squeezenet.errors import DataError
 from squeezenet.images.folders import (
@@ -41,15 +41,9 @@ class TrainingData:
     def class_names(self) -> tuple[str, ...]:
         return self.train.class_names
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of labels and file names: 16 hex digits. Pixels are not read."""
-        digest = hashlib.sha256()
-        for images in (self.train, self.val):
-            digest.update(images.labels.tobytes())
-            for i in range(len(images)):
-                digest.update(Path(images.name(i)).name.encode(errors="surrogateescape") + b"\0")
-        return digest.hexdigest()[:16]
+    def fingerprint(self, known: Fingerprint | None = None) -> Fingerprint:
+        """Return the fingerprint of both sets; ``known`` is an earlier one."""
+        return fingerprint((self.train, self.val), known)
 
 
 VAL_FRACTION = 0.1

@@ -16,6 +16,8 @@ RUNTIME = (Path(str(files("squeezenet"))) / "_runtime").resolve()
 _LOCAL_INCLUDE = re.compile(r'^#include "([^"]*)"\n', re.MULTILINE)
 _MACRO = re.compile(r"^#define (\w+)", re.MULTILINE)
 _BYTES_PER_LINE = 20
+C_FILES = ("sqz.h", "sqz.c", "model.h", "model.c", "main.c", "Makefile")
+"""The files of the folder."""
 
 
 def c_project(data: bytes, name: str) -> dict[str, str]:

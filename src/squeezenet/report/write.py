@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from matplotlib.figure import Figure
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.evaluation.metrics import score
-from squeezenet.files import remove_leftovers, write_bytes_atomically
 from squeezenet.images.sets import ImageSet
+from squeezenet.output_folder import OutputFolder
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.report.card import Measured, model_card
 from squeezenet.report.figures import (
@@ -26,8 +25,16 @@ from squeezenet.report.figures import (
 )
 from squeezenet.report.fonts import fonts_for
 from squeezenet.report.mistakes import Confusions, Mistake, confusions, worst_mistakes
+from squeezenet.sealed_files import read_sealed_lines
 
 CARD = "MODEL_CARD.md"
+_CURVES, _CONFUSION, _MISTAKES = "curves", "confusion", "mistakes"
+_SUFFIXES = (".png", ".svg")
+REPORT_FILES = (
+    *(f"{name}{suffix}" for name in (_CURVES, _CONFUSION, _MISTAKES) for suffix in _SUFFIXES),
+    CARD,
+)
+"""The names of all files that a report may have."""
 _MAX_MISTAKES = 24
 """Four rows of six pictures."""
 _DPI = 120
@@ -36,6 +43,8 @@ _METRICS = {
     "val": {"epoch", "top1", "top5"},
 }
 """The keys that a line of each kind must have to be drawn."""
+_MAX_DRAWN = 1e30
+"""Matplotlib cannot draw numbers near the largest float, NaN or infinity."""
 
 
 def write_report(
@@ -44,29 +53,34 @@ def write_report(
     images: ImageSet,
     metrics: Sequence[dict[str, Any]] = (),
     *,
+    is_ours: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the figures and the card; return their paths, the card first.
 
     The figures are "curves" (if there are ``metrics``), "confusion" and "mistakes", each as .png
-    and .svg. ``images`` is the set of the predictions. Equal input gives equal bytes, with equal
-    fonts. ``progress`` is told which names no font can draw.
+    and .svg. ``images`` is the set of the predictions. ``is_ours``: see ``OutputFolder``. Equal
+    input gives equal bytes, with equal fonts. ``progress`` is told which names no font can draw.
+
+    Raises:
+        UsageError, CheckpointError: see ``OutputFolder.write``.
     """
     with rc_context():
         rcdefaults()  # independent of the user's own style
         rcParams["svg.hashsalt"] = "squeezenet"
         rcParams["svg.fonttype"] = "none"
         rcParams["text.parse_math"] = False  # names may have dollar signs
-        return _write(folder, measured, images, metrics, progress or SilentProgress())
+        files = _rendered_files(measured, images, metrics, progress or SilentProgress())
+    *paths, card = OutputFolder(folder, is_ours=is_ours).write(files)
+    return [card, *paths]
 
 
-def _write(
-    folder: Path,
+def _rendered_files(
     measured: Measured,
     images: ImageSet,
     metrics: Sequence[dict[str, Any]],
     progress: Progress,
-) -> list[Path]:
+) -> dict[str, bytes]:
     spec, counted = measured.record.spec, confusions(measured.predicted)
     mistakes = worst_mistakes(measured.predicted, _MAX_MISTAKES)
     names = _drawn_names(measured.record, counted, mistakes, progress)
@@ -74,22 +88,18 @@ def _write(
     about = f"{spec.name}, top-1 {top1:.1f}% on {len(measured.predicted.labels):,} images"
     figures: dict[str, Figure] = {}
     if metrics:
-        figures["curves"] = training_curves(metrics, spec.name)
-    figures["confusion"] = confusion_figure(counted, names, about)
+        figures[_CURVES] = training_curves(metrics, spec.name)
+    figures[_CONFUSION] = confusion_figure(counted, names, about)
     title = "the most confident mistakes" if mistakes else "no mistakes"
-    figures["mistakes"] = mistakes_figure(mistakes, images, names, f"{spec.name}: {title}")
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    paths = []
-    for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            path = folder / f"{name}{suffix}"
-            write_bytes_atomically(path, _rendered(figure, suffix[1:]))
-            paths.append(path)
+    figures[_MISTAKES] = mistakes_figure(mistakes, images, names, f"{spec.name}: {title}")
+    files = {
+        f"{name}{suffix}": _rendered(figure, suffix[1:])
+        for name, figure in figures.items()
+        for suffix in _SUFFIXES
+    }
     # The card comes last: a report with a card is complete.
-    card = model_card(measured, [path.name for path in paths if path.suffix == ".png"])
-    write_bytes_atomically(folder / CARD, card.encode())
-    return [folder / CARD, *paths]
+    files[CARD] = model_card(measured, [name for name in files if name.endswith(".png")]).encode()
+    return files
 
 
 def _drawn_names(
@@ -107,19 +117,24 @@ def _drawn_names(
     return names
 
 
-def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; skip invalid lines, and return nothing if the file is missing."""
-    if not file.is_file():
-        return []
-    lines = []
-    for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and _METRICS.get(str(line.get("kind")), {""}) <= line.keys():
-            lines.append(line)
-    return lines
+def read_metrics(file: Path, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``; nothing if the file is missing.
+
+    Damaged lines are skipped, and counted in a line to ``progress``. So are lines without what is
+    drawn.
+    """
+    lines, num_bad = read_sealed_lines(file)
+    if num_bad:
+        (progress or SilentProgress()).log(f"{file}: {num_bad} damaged lines are left out")
+    return [line for line in lines if _can_be_drawn(line)]
+
+
+def _can_be_drawn(line: dict[str, Any]) -> bool:
+    keys = _METRICS.get(line["kind"]) if isinstance(line.get("kind"), str) else None
+    if keys is None:
+        return False
+    values = [line.get(key) for key in keys]
+    return all(isinstance(v, (int, float)) and abs(v) < _MAX_DRAWN for v in values)
 
 
 def _rendered(figure: Figure, kind: str) -> bytes:

@@ -21,7 +21,7 @@ from torch import nn
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import augment_batch, shrink
 from squeezenet.data.loader import TrainBatch, iter_train_batches, steps_per_epoch
-from squeezenet.errors import InterruptedRunError
+from squeezenet.errors import CheckpointError, InterruptedRunError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import default_workers
@@ -95,8 +95,8 @@ class Fit:
 
     ``module`` ends with the last weights: those of the moving average, if the recipe has one.
     ``validate`` finds the best weights. ``save_weights(path, module)`` writes the best and the last
-    ones to their places in ``folder``. ``after_step(module)`` restores invariants, such as the
-    zeros of pruned weights.
+    ones to their places in ``folder``; ``are_whole(path)`` says whether what is there can be read.
+    ``after_step(module)`` restores invariants, such as the zeros of pruned weights.
     """
 
     module: nn.Module
@@ -107,6 +107,7 @@ class Fit:
     folder: RunFolder
     validate: Validate | None = None
     save_weights: Callable[[Path, nn.Module], None] | None = None
+    are_whole: Callable[[Path], bool] = Path.is_file
     seed: int = 0
     after_step: Callable[[nn.Module], None] | None = None
     options: FitOptions = FitOptions()
@@ -116,7 +117,8 @@ class Fit:
 
         Raises:
             InterruptedRunError: a signal came; a checkpoint was written.
-            CheckpointError: one could not be written; the earlier one is kept.
+            CheckpointError: one could not be written, and the earlier one is kept; or all are
+                damaged, or the newest is of another run.
             DivergenceError: the loss is not finite.
             DataError, ImageError: see ``iter_train_batches``.
         """
@@ -152,7 +154,9 @@ class _Loop:
         )
         with (
             StopSignals() as stop,
-            MetricsLog(job.folder.metrics, job.folder.tensorboard, state.step) as log,
+            MetricsLog(
+                job.folder.metrics, job.folder.tensorboard, state.step, self.progress
+            ) as log,
             self.progress.task(
                 "train",
                 total=self.total_steps * images_per_step,
@@ -254,6 +258,7 @@ class _Loop:
             "best_epoch": self.best_epoch,
             "last_top1": self.last_top1,
             "seconds": self.seconds,
+            "run": self.job.folder.identity,
         }
         save_checkpoint(
             self.job.folder.checkpoints,
@@ -263,13 +268,42 @@ class _Loop:
         )
 
     def _resume(self) -> None:
-        state = load_latest(self.job.folder.checkpoints)
+        folder = self.job.folder
+        state = load_latest(folder.checkpoints, self.progress)
         if state is None:
+            if folder.metrics.is_file():
+                self.progress.log(f"{folder.path}: has no checkpoint, so it starts at step 0")
             return
-        self.state.load_state_dict(state)
-        self.best_top1, self.best_epoch = state["best_top1"], state["best_epoch"]
-        self.last_top1, self.seconds = state["last_top1"], state["seconds"]
-        self.progress.log(f"resumed {self.job.folder.path} at step {self.state.step}")
+        if state.get("run") != folder.identity:
+            raise CheckpointError(
+                f"{folder.checkpoints}: the newest checkpoint is of a run with other settings; "
+                "remove it"
+            )
+        try:
+            self.state.load_state_dict(state)
+            self.best_top1, self.best_epoch = float(state["best_top1"]), int(state["best_epoch"])
+            self.last_top1, self.seconds = float(state["last_top1"]), float(state["seconds"])
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):
+            raise CheckpointError(
+                f"{folder.checkpoints}: the newest checkpoint is not of this network and "
+                "optimiser; remove it"
+            ) from None
+        self.progress.log(f"resumed {folder.path} at step {self.state.step}")
+        self._replace_lost_best_weights()
+
+    def _replace_lost_best_weights(self) -> None:
+        """Where the best weights are damaged or gone, choose those of this or a later epoch."""
+        job, step = self.job, self.state.step
+        if job.save_weights is None or not self.best_epoch or job.are_whole(job.folder.best):
+            return
+        self.progress.log(
+            f"{job.folder.best}: is damaged or missing; the best epoch is chosen anew, from step "
+            f"{step} on"
+        )
+        self.best_top1, self.best_epoch = -1.0, 0
+        if step % self.steps_per_epoch == 0 or step == self.total_steps:
+            self.best_top1, self.best_epoch = self.last_top1, -(-step // self.steps_per_epoch)
+            job.save_weights(job.folder.best, self.state.evaluated)
 
     def _finish(self) -> FitResult:
         job = self.job

@@ -1,26 +1,30 @@
-"""Metrics of a run, as JSON lines and as TensorBoard curves."""
+"""Metrics of a run, as JSON lines with checksums and as TensorBoard curves."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from squeezenet.files import write_bytes_atomically
+from squeezenet.files import open_regular, write_bytes_atomically
+from squeezenet.progress import Progress, SilentProgress
+from squeezenet.sealed_files import read_sealed_lines, sealed_line
 
 
 class MetricsLog:
     """Appends to ``file`` and ``tensorboard``.
 
     Lines after ``first_step`` are dropped: a killed run wrote them, and the resumed run writes
-    them again.
+    them again. So are damaged lines, which are counted in a line to ``progress``.
     """
 
-    def __init__(self, file: Path, tensorboard: Path, first_step: int) -> None:
-        _truncate(file, first_step)
-        self._file = file.open("a", encoding="utf-8")
+    def __init__(
+        self, file: Path, tensorboard: Path, first_step: int, progress: Progress | None = None
+    ) -> None:
+        _truncate(file, first_step, progress or SilentProgress())
+        self._path = file
+        self._file = open_regular(file, append=True)
         self._writer = SummaryWriter(str(tensorboard), purge_step=first_step + 1)
 
     def __enter__(self) -> MetricsLog:
@@ -37,22 +41,23 @@ class MetricsLog:
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Log values after ``step`` steps; ``kind`` is "train" or "val"."""
-        line = {"kind": kind, "step": step, **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        line = sealed_line({"kind": kind, "step": step, **values})
+        try:
+            self._file.write(line.encode())
+            self._file.flush()
+        except OSError as error:
+            error.filename = str(self._path)  # a full disk names no file
+            raise
         for name, value in values.items():
             self._writer.add_scalar(f"{kind}/{name}", value, step)
 
 
-def _truncate(file: Path, first_step: int) -> None:
+def _truncate(file: Path, first_step: int, progress: Progress) -> None:
     """Keep the lines up to ``first_step``; none if the run starts at step 0."""
     if not file.is_file():
         return
-    kept = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= first_step and first_step > 0:
-                kept.append(line)
-        except (ValueError, KeyError):
-            continue  # an incomplete line: the process was killed while writing it
-    write_bytes_atomically(file, "".join(line + "\n" for line in kept).encode())
+    lines, num_bad = read_sealed_lines(file)
+    if num_bad and first_step > 0:
+        progress.log(f"{file}: {num_bad} damaged or unfinished lines are left out")
+    kept = [line for line in lines if line.get("step") in range(1, first_step + 1)]
+    write_bytes_atomically(file, "".join(map(sealed_line, kept)).encode())

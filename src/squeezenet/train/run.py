@@ -15,19 +15,20 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.serialization import to_plain
 from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
+from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
 from squeezenet.data.split import class_weights
-from squeezenet.errors import SpecError
+from squeezenet.errors import SpecError, SqueezeNetError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.evaluation.predict import evaluate
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
-from squeezenet.model.safetensors_file import save_safetensors
+from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
-from squeezenet.train.fit import Fit, FitOptions, Loss, Validate
+from squeezenet.train.fit import Fit, FitOptions, FitResult, Loss, Validate
 from squeezenet.train.head import fit_head
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
@@ -57,16 +58,48 @@ def train_run(
     has at that step: after a finished run, the rate rises again and then decays to 0.
 
     Raises:
-        CheckpointError: the folder holds a run with other settings, or cannot be written.
+        CheckpointError: the folder holds a run with other settings or on other images, another
+            process works in it, or it cannot be written.
         InterruptedRunError, DataError, ImageError: see ``Fit.run``.
     """
     options = options or FitOptions()
     assert data.class_names in (model.record.class_names, model.record.class_ids)
     recipe = _without_impossible_resizing(recipe, model.record.spec)
+    progress = options.progress or SilentProgress()
     run = RunFolder(folder)
-    finished = _open(run, model.record, data, recipe, seed, options.progress or SilentProgress())
-    if finished is not None:
-        return finished
+    images = data.fingerprint(run.known_data())
+    settings = _settings(model.record, images, recipe, seed)
+    total_steps = recipe.total_steps(len(data.train))
+    # First without a lock: a run that is refused or finished is left as it is.
+    if run.check(settings, images, total_steps=total_steps):
+        finished = _finished(run, SilentProgress())
+        if finished is not None:
+            progress.log(f"{folder}: this run is finished; a larger --epochs trains it longer")
+            return finished
+    with run.lock():
+        if run.change_length(settings, total_steps):
+            progress.log(
+                f"{folder}: the run goes on to {total_steps} steps, with the learning rates of a "
+                "run of that length"
+            )
+        run.open(settings, images)
+        # Another process may have finished it by now.
+        return _finished(run, progress) or _train(
+            model, data, recipe, run, seed, val_fraction, new_head, options
+        )
+
+
+def _train(
+    model: LoadedModel,
+    data: TrainingData,
+    recipe: Recipe,
+    run: RunFolder,
+    seed: int,
+    val_fraction: float,
+    new_head: bool,
+    options: FitOptions,
+) -> dict[str, Any]:
+    """Train into the folder, which is open and locked, and mark it as finished."""
     if new_head and not checkpoint_paths(run.checkpoints):
         batches = EvalBatches(
             data.train, model.record.preprocessing, workers=options.workers, bad=options.bad
@@ -87,6 +120,7 @@ def train_run(
         loss=cross_entropy(recipe, data.train),
         validate=validator(model.record, data, options),
         save_weights=lambda path, module: save_safetensors(path, record, module.state_dict()),
+        are_whole=_are_whole,
         folder=run,
         seed=seed,
         options=options,
@@ -106,35 +140,59 @@ def train_run(
     return result
 
 
-def _open(
-    run: RunFolder,
-    record: ModelRecord,
-    data: TrainingData,
-    recipe: Recipe,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Any] | None:
-    """Open the folder for a run with these settings; return the result if it is finished."""
-    settings = {
+def _settings(
+    record: ModelRecord, images: Fingerprint, recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    """What a run must have in common with the one that it resumes."""
+    return {
         "architecture": record.spec.name,
         "spec": record.spec,
         "preprocessing": record.preprocessing,
         "start": record.provenance,
         "recipe": recipe,
-        "data": data.fingerprint,
+        "data": images.summary,
         "seed": seed,
     }
-    total_steps = recipe.total_steps(len(data.train))
-    if run.change_length(settings, total_steps):
-        progress.log(
-            f"{run.path}: the run goes on to {total_steps} steps, with the learning rates of a run "
-            "of that length"
-        )
-    run.open(settings)
-    finished = run.read_result()
-    if finished is not None:
-        progress.log(f"{run.path}: this run is finished; a larger --epochs trains it longer")
-    return finished
+
+
+def _finished(run: RunFolder, progress: Progress) -> dict[str, Any] | None:
+    """Return the result of a finished run; None if a file is damaged, which ``progress`` is told.
+
+    Such a run is then finished again.
+    """
+    if not run.result.exists():
+        return None
+    result = run.read_result()
+    damaged = run.result if result is None or not _is_result(result) else None
+    for weights in (run.best, run.last):
+        if damaged is None and not _are_whole(weights):
+            damaged = weights
+    if damaged is None:
+        return result
+    progress.log(
+        f"{damaged}: is damaged or missing; the run is finished again from its newest checkpoint"
+    )
+    return None
+
+
+def _is_result(result: dict[str, Any]) -> bool:
+    """Whether these are the contents of ``result.json``: names and types of all values."""
+    kinds = {field.name: field.type for field in dataclasses.fields(FitResult)}
+    kinds |= {"arch": "str", "recipe": "str", "seed": "int"}
+    kinds |= dict.fromkeys(("train_images", "val_images", "classes"), "int")
+    types: dict[object, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+    return result.keys() == kinds.keys() and all(
+        isinstance(result[name], types[kind]) for name, kind in kinds.items()
+    )
+
+
+def _are_whole(weights: Path) -> bool:
+    """Whether the file of weights is there and can be read."""
+    try:
+        load_safetensors(weights)
+    except SqueezeNetError:
+        return False
+    return True
 
 
 def _without_impossible_resizing(recipe: Recipe, spec: NetworkSpec) -> Recipe:

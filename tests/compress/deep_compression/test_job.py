@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 from pathlib import Path
@@ -23,6 +22,7 @@ from squeezenet.errors import CheckpointError, InterruptedRunError, QualityError
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.train.recipe import recipe_named
+from squeezenet.train.run_folder import RunFolder
 from tests.compress.conftest import digit_images, job_of, untrained_model
 
 
@@ -202,7 +202,6 @@ def test_densities_are_scanned_for_unless_set(
 
 def test_work_folder_of_other_settings(tmp_path: Path) -> None:
     work = tmp_path / "x.sqz.work"
-    work.mkdir()
-    (work / "run.json").write_text(json.dumps({"method": "other"}))
+    RunFolder(work).open({"method": "other"})
     with pytest.raises(CheckpointError, match=r"x\.sqz\.work: holds a run with"):
         run(tmp_path / "x.sqz")

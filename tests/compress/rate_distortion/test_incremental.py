@@ -25,7 +25,6 @@ from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, Sear
 from squeezenet.data.digits import load_digits
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.recipe import recipe_named
-from squeezenet.train.run_folder import RunFolder
 from tests.compress.conftest import OPTIONS
 
 WIDE = SearchWidth(survivors=2, scales=3)
@@ -42,7 +41,7 @@ def job_of(folded: LoadedModel, graph: Graph, work: Path, **options: Any) -> Any
         "max_steps": 100,
         "width": NARROWEST,
         "size": lambda network: 1000,
-        "folder": lambda name: RunFolder(work / name),
+        "work": work,
         "seed": 0,
         "options": OPTIONS,
     }

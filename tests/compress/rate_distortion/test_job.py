@@ -196,10 +196,42 @@ def test_search_by_bytes_and_by_drop(
     monkeypatch.setitem(EFFORT_PRESETS, "low", brief(correction_images=32))
     small = run(model, tmp_path / "a.sqz", target_bytes=4500)
     assert 4000 < small.file_bytes <= 4500 == small.target_bytes
-    strict = run(model, tmp_path / "c.sqz", labelled=True, max_drop=2.0)
+    strict = run(model, tmp_path / "c.sqz", labelled=True, max_drop=0.0)
     loose = run(model, tmp_path / "d.sqz", labelled=True, max_drop=20.0)
+    # The bound is one of the file, not of a stage before it.
+    assert strict.drop <= 0 and loose.drop <= 20
     assert strict.file_bytes > loose.file_bytes
-    assert (strict.max_drop, loose.max_drop) == (2.0, 20.0)
+    assert (strict.max_drop, loose.max_drop) == (0.0, 20.0)
+
+
+def test_a_file_that_loses_too_much_is_made_finer(
+    model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EFFORT_PRESETS, "low", brief(correction_images=32))
+    opened = Session(job_of(model, tmp_path), RateDistortionSettings(effort="low"))
+    search = opened.level_search(opened.original, "curvature.npz")
+    network = search.round(search.lambda_for(0.05), NARROWEST)
+    losses: list[float] = []
+    found: list[Any] = []
+
+    def file_drop(compressed: Any) -> float:
+        found.append(compressed)
+        return losses[len(found) - 1]
+
+    opened.job = dataclasses.replace(opened.job, file_drop=file_drop)
+
+    def finer(*drops: float) -> Any:
+        losses[:], found[:] = drops, []
+        for path in tmp_path.glob("finer*"):
+            path.unlink()
+        return rd._within_drop(opened, opened.original, search, network, 1.0)
+
+    assert finer(1.0) is network
+    within = finer(3.0, 2.0, 0.5)
+    assert within.lambda_ == network.lambda_ * rd.FINER_LAMBDA**2 and len(found) == 3
+    # Nothing is good enough: the least lossy.
+    assert finer(3.0, 2.0, 5.0, 4.0, 3.0).lambda_ == network.lambda_ * rd.FINER_LAMBDA
+    assert finer(3.0, 4.0, 4.0, 4.0, 4.0) is network
 
 
 def test_passes_of_correction_take_turns_with_the_images(

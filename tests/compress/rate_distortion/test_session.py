@@ -46,7 +46,6 @@ def numbered(count: int) -> ArrayImages:
 def images_of(count: int, *, labelled: bool = True) -> CompressionImages:
     return CompressionImages(
         retrain=numbered(count), labelled=labelled, measure=numbered(1), measure_labelled=False,
-        fingerprint="x",
     )  # fmt: skip
 
 

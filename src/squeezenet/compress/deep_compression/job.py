@@ -7,8 +7,6 @@ the work folder, the scan from its saved densities.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 from torch import nn
@@ -28,17 +26,17 @@ from squeezenet.compress.number_range import without_denormals
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
+from squeezenet.compress.work_folder import DENSITIES, open_stage, read_numbers
 from squeezenet.data.loader import steps_per_epoch
 from squeezenet.errors import QualityError
-from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.sealed_files import write_sealed_json
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.recipe import Recipe
-from squeezenet.train.run_folder import RunFolder
 
 DEFAULT_EPOCHS = {"prune": 10, "share": 4}
 MIN_STEPS = {"prune": 500, "share": 300}
@@ -99,8 +97,7 @@ def _densities(
     """The density of every layer, as set or from a scan."""
     if settings.density is not None or settings.densities:
         return layer_densities(model.module, graph, settings.density, settings.densities)
-    cache = job.work / "densities.json"
-    known = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
+    cache = job.work / DENSITIES
     x_NCHW, targets = _scan_images(job, model)
     return scan_densities(
         model,
@@ -109,8 +106,8 @@ def _densities(
         targets,
         budget=settings.scan_budget,
         progress=job.progress,
-        known=known,
-        save=lambda chosen: write_bytes_atomically(cache, json.dumps(chosen).encode()),
+        known=read_numbers(cache, job.progress),
+        save=lambda chosen: write_sealed_json(cache, chosen),
     )
 
 
@@ -148,8 +145,8 @@ def _retrain(
     if epochs == 0:
         return
     recipe = stage_recipe(job, settings, stage, epochs)
-    folder = RunFolder(job.work / stage)
-    folder.open({"stage": stage, "recipe": recipe, "settings": settings})
+    given = {"stage": stage, "recipe": recipe, "settings": settings}
+    folder = open_stage(job.work / stage, given, job.progress)
     job.progress.log(f"{stage}: retraining for {recipe.epochs} epochs")
     training.run(module, recipe, folder, hold)
 

@@ -1,12 +1,17 @@
-"""Checkpoints of method ``rd`` in its work folder: curvatures and quantized networks, as .npz."""
+"""Checkpoints of method ``rd`` in its work folder: curvatures and quantized networks, as .npz.
+
+They end with a checksum (``sealed_files``): what is damaged is as if it were not there.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +22,11 @@ from squeezenet.compress.rate_distortion.quantized_network import (
     QuantizedLayer,
     QuantizedNetwork,
 )
-from squeezenet.files import write_bytes_atomically
+from squeezenet.sealed_files import read_sealed, write_sealed
 
 _ACTIVATION = ":activation"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,34 +60,35 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Return what ``save_checkpoint`` wrote, or None if there is none."""
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:
-        names = [key.removesuffix(":codes") for key in arrays.files if key.endswith(":codes")]
-        levels = {
-            name: QuantizedLayer(
-                weight_shape=tuple(arrays[f"{name}:shape"].tolist()),
-                trellis=bool(arrays[f"{name}:trellis"]),
-                codes_OP=arrays[f"{name}:codes"].astype(np.int64),
-                scales_O=arrays[f"{name}:scales"],
-                bias_O=arrays[f"{name}:bias"],
-                bias_curvature=float(arrays[f"{name}:bias_curvature"]),
-            )
-            for name in names
-        }
-        return Checkpoint(
-            passes=int(arrays["passes"]),
-            network=QuantizedNetwork(levels=levels, lambda_=float(arrays["lambda"])),
-            activations={
-                key.removesuffix(_ACTIVATION): ActivationScale(
-                    scale=float(scale), zero_point=int(zero_point)
-                )
-                for key in arrays.files
-                if key.endswith(_ACTIVATION)
-                for scale, zero_point in [arrays[key]]
-            },
+    """Return what ``save_checkpoint`` wrote, or None if there is none, or it is damaged."""
+    return _read(path, _checkpoint)
+
+
+def _checkpoint(arrays: np.lib.npyio.NpzFile) -> Checkpoint:
+    names = [key.removesuffix(":codes") for key in arrays.files if key.endswith(":codes")]
+    levels = {
+        name: QuantizedLayer(
+            weight_shape=tuple(arrays[f"{name}:shape"].tolist()),
+            trellis=bool(arrays[f"{name}:trellis"]),
+            codes_OP=arrays[f"{name}:codes"].astype(np.int64),
+            scales_O=arrays[f"{name}:scales"],
+            bias_O=arrays[f"{name}:bias"],
+            bias_curvature=float(arrays[f"{name}:bias_curvature"]),
         )
+        for name in names
+    }
+    return Checkpoint(
+        passes=int(arrays["passes"]),
+        network=QuantizedNetwork(levels=levels, lambda_=float(arrays["lambda"])),
+        activations={
+            key.removesuffix(_ACTIVATION): ActivationScale(
+                scale=float(scale), zero_point=int(zero_point)
+            )
+            for key in arrays.files
+            if key.endswith(_ACTIVATION)
+            for scale, zero_point in [arrays[key]]
+        },
+    )
 
 
 def save_curvatures(path: Path, curvatures: Mapping[str, Curvature]) -> None:
@@ -96,20 +104,32 @@ def save_curvatures(path: Path, curvatures: Mapping[str, Curvature]) -> None:
 
 
 def load_curvatures(path: Path) -> dict[str, Curvature] | None:
-    """Return what ``save_curvatures`` wrote, or None if there is none."""
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:
-        names = dict.fromkeys(key.rpartition(":")[0] for key in arrays.files)
-        return {
-            name: Curvature(
-                **{f.name: arrays[f"{name}:{f.name}"] for f in dataclasses.fields(Curvature)}
-            )
-            for name in names
-        }
+    """Return what ``save_curvatures`` wrote, or None if there is none, or it is damaged."""
+    return _read(path, _curvatures)
+
+
+def _curvatures(arrays: np.lib.npyio.NpzFile) -> dict[str, Curvature]:
+    names = dict.fromkeys(key.rpartition(":")[0] for key in arrays.files)
+    return {
+        name: Curvature(
+            **{f.name: arrays[f"{name}:{f.name}"] for f in dataclasses.fields(Curvature)}
+        )
+        for name in names
+    }
 
 
 def _write(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_bytes_atomically(path, buffer.getvalue())
+    write_sealed(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def _read(path: Path, parse: Callable[[np.lib.npyio.NpzFile], T]) -> T | None:
+    data = read_sealed(path)
+    if data is None:
+        return None
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return parse(arrays)
+    except (ValueError, TypeError, LookupError, AttributeError, zipfile.BadZipFile):
+        return None  # a right checksum over what is no checkpoint

@@ -13,6 +13,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -24,11 +25,12 @@ from squeezenet.compress.rate_distortion.level_search import FixedOutputs, Level
 from squeezenet.compress.rate_distortion.partly_rounded import PartlyRoundedNetwork
 from squeezenet.compress.rate_distortion.quantized_network import OutputMasks, QuantizedNetwork
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
+from squeezenet.compress.work_folder import INCREMENTAL, open_stage
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel, copy_model
+from squeezenet.progress import SilentProgress
 from squeezenet.train.fit import Fit, FitOptions
 from squeezenet.train.recipe import Recipe
-from squeezenet.train.run_folder import RunFolder
 
 PARTS = ((0.5, 0.4), (0.75, 0.3), (0.9, 0.3))
 """Per part: share of the outputs that are rounded, share of the steps that are then trained."""
@@ -53,8 +55,8 @@ class IncrementalQuantization:
     """One training of a quantized network.
 
     ``labelled``: the whole set that ``images`` come from, if labels teach as well. ``max_steps``:
-    of all parts together. ``size(network)``: bytes of its file. ``folder(name)``: where a part
-    keeps its checkpoints.
+    of all parts together. ``size(network)``: bytes of its file. ``work``: the work folder, where
+    each part keeps its checkpoints.
     """
 
     original: LoadedModel
@@ -65,7 +67,7 @@ class IncrementalQuantization:
     max_steps: int
     width: SearchWidth
     size: Callable[[QuantizedNetwork], int]
-    folder: Callable[[str], RunFolder]
+    work: Path
     seed: int
     options: FitOptions
 
@@ -97,8 +99,11 @@ class IncrementalQuantization:
         network = PartlyRoundedNetwork(
             copy_model(self.original).module, self.graph, fixed, search.weights
         )
-        folder = self.folder(f"incremental{i + 1}")
-        folder.open({"stage": "incremental", "recipe": recipe})
+        folder = open_stage(
+            self.work / INCREMENTAL[i],
+            {"stage": "incremental", "recipe": recipe},
+            self.options.progress or SilentProgress(),
+        )
         Fit(
             module=network,
             recipe=recipe,

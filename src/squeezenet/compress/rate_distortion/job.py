@@ -12,7 +12,8 @@ folder holds the curvature, the network after each pass and the checkpoints of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -47,9 +48,19 @@ from squeezenet.compress.rate_distortion.size_search import (
 )
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row
+from squeezenet.compress.work_folder import (
+    CURVATURE,
+    FINER,
+    NETWORK,
+    PRUNED_CURVATURE,
+    read_whole,
+)
 from squeezenet.model.loaded import LoadedModel
-from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.stop import StopSignals
+
+FINER_LAMBDA = 0.5
+"""Factor of λ from one try to the next where a file loses more than it may: a weight gets half a
+bit more each time."""
 
 
 def compress_rate_distortion(
@@ -66,7 +77,7 @@ def compress_rate_distortion(
     num_biases = sum(conv.out_channels for conv in session.graph.convs)
     rows = [float_row(num_weights, num_biases, job.measure(session.original))]
     base = session.original
-    search = session.level_search(base, "curvature")
+    search = session.level_search(base, CURVATURE)
     if session.retrains:
         density = load_density(session)
         if density is None:
@@ -74,17 +85,48 @@ def compress_rate_distortion(
             save_density(session, density)
         base, kept = prune_and_retrain(session, density)
         rows.append(pruned_row(kept, num_biases, job.measure(base)))
-        search = session.level_search(base, "pruned-curvature")
+        search = session.level_search(base, PRUNED_CURVATURE)
 
-    path = job.work / "network.npz"
-    checkpoint = load_checkpoint(path)
+    width = session.preset.width
+    network, activations = _rounded_and_corrected(
+        session, base, NETWORK, lambda: _search(session, search, width), rows
+    )
+    rows.append(session.row("corrected", network))
+    if session.preset.training_steps and not session.retrains:
+        trained = _train(session, search, network)
+        choice = CandidateChoice(session, activations)
+        network = choice.best([network, trained], session.original)
+        rows.append(session.row("trained", network))
+    if settings.max_drop is not None:
+        finer = _within_drop(session, base, search, network, settings.max_drop)
+        if finer is not network:
+            rows.append(session.row("finer", finer))
+        network = finer
+    return session.compressed(network), rows
+
+
+def _rounded_and_corrected(
+    session: Session,
+    base: LoadedModel,
+    name: str,
+    rounded: Callable[[], QuantizedNetwork],
+    rows: list[StageRow] | None = None,
+) -> tuple[QuantizedNetwork, Mapping[str, ActivationScale]]:
+    """Round, then correct scales and biases; return the activation scales of the correction too.
+
+    ``name``: the file in the work folder that keeps what is done. ``rows`` gets the row of what
+    ``rounded`` returns, where this call rounds.
+    """
+    job = session.job
+    path = job.work / name
+    checkpoint = read_whole(path, load_checkpoint, job.progress)
     if checkpoint is None:
-        network = _search(session, search, session.preset.width)
+        network = rounded()
         activations = _activation_scales(session, network)
         checkpoint = Checkpoint(passes=0, network=network, activations=activations)
         save_checkpoint(path, checkpoint)
     network, activations = checkpoint.network, checkpoint.activations
-    if checkpoint.passes == 0:
+    if checkpoint.passes == 0 and rows is not None:
         rows.append(session.row("rounded", network))
     choice = CandidateChoice(session, activations)
     for i in range(checkpoint.passes, session.preset.correction_passes):
@@ -92,12 +134,38 @@ def compress_rate_distortion(
         if candidates:
             network = choice.best([network, *candidates], base)
         save_checkpoint(path, Checkpoint(passes=i + 1, network=network, activations=activations))
-    rows.append(session.row("corrected", network))
-    if session.preset.training_steps and not session.retrains:
-        trained = _train(session, search, network)
-        network = choice.best([network, trained], session.original)
-        rows.append(session.row("trained", network))
-    return session.compressed(network), rows
+    return network, activations
+
+
+def _within_drop(
+    session: Session,
+    base: LoadedModel,
+    search: LevelSearch,
+    network: QuantizedNetwork,
+    max_drop: float,
+) -> QuantizedNetwork:
+    """Return the network if its finished file loses at most ``max_drop``, else a finer one.
+
+    The search judges networks as they are rounded, in float32. What counts is the file: corrected,
+    and in integers. If no try is within the bound, the least lossy one is returned.
+    """
+    job, width = session.job, session.preset.width
+    best, least_lost = network, job.file_drop(session.compressed(network))
+    lambda_ = network.lambda_
+    for name in FINER:
+        if least_lost <= max_drop:
+            break
+        job.progress.log(
+            f"the file loses {least_lost:.2f}, expected at most {max_drop:g}: a finer one is made"
+        )
+        lambda_ *= FINER_LAMBDA
+        found, _ = _rounded_and_corrected(
+            session, base, name, partial(search.round, lambda_, width)
+        )
+        lost = job.file_drop(session.compressed(found))
+        if lost < least_lost:
+            best, least_lost = found, lost
+    return best
 
 
 def _search(session: Session, search: LevelSearch, width: SearchWidth) -> QuantizedNetwork:
@@ -181,7 +249,7 @@ def _train(session: Session, search: LevelSearch, network: QuantizedNetwork) -> 
         max_steps=session.preset.training_steps,
         width=session.preset.width,
         size=size,
-        folder=lambda name: RunFolder(job.work / name),
+        work=job.work,
         seed=job.seed,
         options=job.options,
     )

@@ -7,17 +7,15 @@ bytes: 0.2 points of top-1 lost, where incremental quantization had lost 0.8 (do
 
 from __future__ import annotations
 
-import json
-
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import KeptWeights
+from squeezenet.compress.work_folder import DENSITY, PRUNE, open_stage, read_numbers
 from squeezenet.data.loader import steps_per_epoch
-from squeezenet.files import write_bytes_atomically
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.sealed_files import write_sealed_json
 from squeezenet.train.recipe import Recipe
-from squeezenet.train.run_folder import RunFolder
 
 MAX_EPOCHS = 40
 """Twenty lose 0.6 points of CIFAR-10 and forty 0.4, at a density of 31%; with 52 it is the same
@@ -28,14 +26,14 @@ networks with it. Not measured (docs/experiments)."""
 
 
 def load_density(session: Session) -> float | None:
-    """Return the density that was chosen before an interruption, or None."""
-    cache = session.job.work / "density.json"
-    return float(json.loads(cache.read_text(encoding="utf-8"))) if cache.is_file() else None
+    """Return the density that was chosen before an interruption; None if it is lost or damaged."""
+    job = session.job
+    return read_numbers(job.work / DENSITY, job.progress).get("density")
 
 
 def save_density(session: Session, density: float) -> None:
     """Keep the chosen density in the work folder."""
-    write_bytes_atomically(session.job.work / "density.json", json.dumps(density).encode())
+    write_sealed_json(session.job.work / DENSITY, {"density": density})
 
 
 def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, KeptWeights]:
@@ -54,8 +52,8 @@ def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, Ke
         seed=job.seed,
         options=job.options,
     )
-    folder = RunFolder(job.work / "prune")
-    folder.open({"stage": "prune", "recipe": recipe, "density": density})
+    stage = {"stage": "prune", "recipe": recipe, "density": density}
+    folder = open_stage(job.work / PRUNE, stage, job.progress)
     job.progress.log(f"prune: {density:.1%} of the weights stay, {recipe.epochs} epochs")
     student = pruned(
         job.model, graph, masks, lambda module, hold: training.run(module, recipe, folder, hold)

@@ -20,6 +20,7 @@ from squeezenet.compress.rate_distortion.level_search import LevelSearch
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, RateDistortionSettings
 from squeezenet.compress.stage_table import StageRow, coded_row
+from squeezenet.compress.work_folder import read_whole
 from squeezenet.errors import InterruptedRunError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.sets import ImageSet
@@ -90,7 +91,7 @@ class Session:
         return coded_row(sizes, self.file_bytes(network), measured, stage=stage)
 
     def level_search(self, model: LoadedModel, name: str) -> LevelSearch:
-        """Return the search for levels of a folded model, its curvature cached as ``name``."""
+        """Return the search for levels of a folded model; ``name``: work file of its curvature."""
         state = model.module.state_dict()
         weights = {
             conv.name: (
@@ -103,8 +104,8 @@ class Session:
 
     def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
         job = self.job
-        cache = job.work / f"{name}.npz"
-        saved = load_curvatures(cache)
+        cache = job.work / name
+        saved = read_whole(cache, load_curvatures, job.progress)
         if saved is not None:
             return saved
         num_wanted = self.preset.curvature_images
