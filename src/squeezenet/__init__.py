@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from squeezenet.client import Classifier, Prediction
     from squeezenet.compress.report import CompressionReport as CompressionReport
     from squeezenet.errors import SqueezeNetError
+    from squeezenet.images.limits import ImageLimits
 
 __version__ = "0.1.0"
 __all__ = [
     "Classifier",
+    "ImageLimits",
     "OpenModel",
     "Prediction",
     "SqueezeNetError",
@@ -45,6 +47,7 @@ __all__ = [
 _MODULES = {
     "Classifier": "client",
     "CompressionReport": "compress.report",
+    "ImageLimits": "images.limits",
     "OpenModel": "api.open_model",
     "Prediction": "client",
     "SqueezeNetError": "errors",

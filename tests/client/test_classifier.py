@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import squeezenet
 from squeezenet.arch.preprocessing import ChannelOrder, Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import ConvSpec, PoolSpec
@@ -425,3 +426,16 @@ sys.exit(os.waitpid(child, 0)[1] != 0)
 """
     model = REPOSITORY / "spec" / "vectors" / "accept" / "integer.sqz"
     subprocess.run([sys.executable, "-c", script, model], check=True, timeout=60)
+
+
+def test_limits_hold_however_a_picture_comes(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    Image.new("RGB", (20, 10)).save(path)
+    limits = squeezenet.ImageLimits(max_pixels=199)
+    classify, opened = Classifier(), squeezenet.open_model()
+    with Image.open(path) as image:
+        for each in (path, path.read_bytes(), path.open("rb"), image):
+            for ask in (classify, opened.predict):
+                with pytest.raises(ImageError, match="20x10 pixels, expected at most 199"):
+                    ask(each, limits=limits)
+    assert classify(path, limits=squeezenet.ImageLimits(max_pixels=200))

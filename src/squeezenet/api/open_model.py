@@ -20,6 +20,7 @@ from squeezenet.codec.model_kinds import (
 )
 from squeezenet.errors import FloatOnlyError, UsageError
 from squeezenet.extras import require_extra
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
@@ -65,20 +66,26 @@ class OpenModel:
         return self.record.class_names
 
     @overload
-    def predict(self, image: ImageInput, top: int = 5) -> list[Prediction]: ...
+    def predict(
+        self, image: ImageInput, top: int = 5, *, limits: ImageLimits = ...
+    ) -> list[Prediction]: ...
 
     @overload
     def predict(
-        self, image: list[Any] | tuple[Any, ...], top: int = 5
+        self, image: list[Any] | tuple[Any, ...], top: int = 5, *, limits: ImageLimits = ...
     ) -> list[list[Prediction]]: ...
 
     def predict(
-        self, image: ImageInput | list[Any] | tuple[Any, ...], top: int = 5
+        self,
+        image: ImageInput | list[Any] | tuple[Any, ...],
+        top: int = 5,
+        *,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> list[Prediction] | list[list[Prediction]]:
         """Return the ``top`` most probable classes of an image, best first; of a list, a list each.
 
         ``image``: a path, the bytes of an image file, a file object, a Pillow image, or pixels,
-        uint8 (H, W, 3) in RGB or (H, W) in grey.
+        uint8 (H, W, 3) in RGB or (H, W) in grey. ``limits``: the largest image that is read.
 
         Raises:
             ImageError: an image cannot be read, or is nothing of the kind.
@@ -86,12 +93,12 @@ class OpenModel:
             WeightsError: the model's logits are not finite.
         """
         if self.classifier is not None:
-            return self.classifier(image, top)
+            return self.classifier(image, top, limits=limits)
         if top < 1:
             raise UsageError(f"the best {top} classes, expected at least 1")
         from squeezenet.images.inputs import over_images
 
-        predictions = over_images(image, lambda pixels_HWC: self._predict(pixels_HWC, top))
+        predictions = over_images(image, lambda pixels_HWC: self._predict(pixels_HWC, top), limits)
         return predictions
 
     def _predict(self, rgb_HWC: Pixels, top: int) -> list[Prediction]:

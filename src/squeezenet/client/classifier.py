@@ -17,6 +17,7 @@ from squeezenet.codec.container import decode_record
 from squeezenet.errors import ImageError
 from squeezenet.images.decode import Pixels
 from squeezenet.images.inputs import ImageInput, over_images, rgb_pixels
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 
 
 class Classifier(Engine):
@@ -37,21 +38,27 @@ class Classifier(Engine):
         return decode_record(self._data, self._where)
 
     @overload
-    def __call__(self, image: ImageInput, top: int = 5) -> list[Prediction]: ...
+    def __call__(
+        self, image: ImageInput, top: int = 5, *, limits: ImageLimits = ...
+    ) -> list[Prediction]: ...
 
     @overload
     def __call__(
-        self, image: list[Any] | tuple[Any, ...], top: int = 5
+        self, image: list[Any] | tuple[Any, ...], top: int = 5, *, limits: ImageLimits = ...
     ) -> list[list[Prediction]]: ...
 
     def __call__(
-        self, image: ImageInput | list[Any] | tuple[Any, ...], top: int = 5
+        self,
+        image: ImageInput | list[Any] | tuple[Any, ...],
+        top: int = 5,
+        *,
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> list[Prediction] | list[list[Prediction]]:
         """Return the ``top`` most probable classes of an image, best first; of a list, a list each.
 
         ``image``: a path, the bytes of an image file, a file object, a Pillow image, or pixels,
         uint8 (H, W, 3) in RGB or (H, W) in grey. However an image comes in, its predictions are
-        the same.
+        the same. ``limits``: the largest image that is read, for files of strangers.
 
         Raises:
             ImageError: an image cannot be read, or is nothing of the kind.
@@ -62,7 +69,7 @@ class Classifier(Engine):
             height, width, _ = pixels_HWC.shape
             return self.predict_bytes(pixels_HWC, height, width, top)
 
-        predictions = over_images(image, predict)
+        predictions = over_images(image, predict, limits)
         return predictions
 
     def crop(self, pixels_HWC: Pixels) -> Pixels:

@@ -24,6 +24,7 @@ from squeezenet.images.input_errors import (
     not_an_image,
     unusable_array,
 )
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 
 T = TypeVar("T")
 ImageInput: TypeAlias = (
@@ -40,7 +41,9 @@ ImageInput: TypeAlias = (
 uint8 (H, W, 3) in RGB or (H, W) in grey."""
 
 
-def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
+def rgb_pixels(
+    image: ImageInput, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> Pixels:
     """Return an image as contiguous uint8 RGB pixels (H, W, 3).
 
     A Pillow image, a path, bytes and a file object go the same way: EXIF orientation, alpha over
@@ -51,14 +54,14 @@ def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
         ImageError: it cannot be read, or it is nothing of ``ACCEPTED``.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(_path(os.fspath(image)))
+        return read_image(_path(os.fspath(image)), limits=limits)
     if isinstance(image, Image.Image):
-        return _from_pillow(image, name or "Pillow image")
+        return _from_pillow(image, name or "Pillow image", limits)
     if isinstance(image, bytes | bytearray | memoryview):
-        return read_image(io.BytesIO(image), name or "image in memory")
+        return read_image(io.BytesIO(image), name or "image in memory", limits)
     if hasattr(image, "read"):
         own_name, content = read_open_file(image, name or "file object", ImageError)
-        return read_image(io.BytesIO(content), own_name)
+        return read_image(io.BytesIO(content), own_name, limits)
     # PyTorch's tensors, too, have __array__; lists of numbers do not.
     if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
         return _from_array(image, name)
@@ -66,7 +69,9 @@ def rgb_pixels(image: ImageInput, name: str | None = None) -> Pixels:
 
 
 def over_images(
-    image: ImageInput | list[Any] | tuple[Any, ...], function: Callable[[Pixels], T]
+    image: ImageInput | list[Any] | tuple[Any, ...],
+    function: Callable[[Pixels], T],
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> T | list[T]:
     """Return ``function`` of an image's RGB pixels; of a list or tuple of images, a list.
 
@@ -77,10 +82,10 @@ def over_images(
         raise not_an_image(image, None)
     if isinstance(image, list | tuple):
         return [
-            function(rgb_pixels(each, f"image {index} of the list"))
+            function(rgb_pixels(each, f"image {index} of the list", limits))
             for index, each in enumerate(image)
         ]
-    return function(rgb_pixels(image))
+    return function(rgb_pixels(image, limits=limits))
 
 
 def _path(name: str | bytes) -> Path:
@@ -92,11 +97,11 @@ def _path(name: str | bytes) -> Path:
     return Path(name)
 
 
-def _from_pillow(image: Image.Image, name: str) -> Pixels:
+def _from_pillow(image: Image.Image, name: str, limits: ImageLimits) -> Pixels:
     file = getattr(image, "fp", None)  # the pixels that ``tile`` lists are still to be read from it
     is_closed = bool(getattr(image, "tile", ())) and getattr(file, "closed", True)
     try:
-        return to_pixels(rgb_from_pillow(image, name))
+        return to_pixels(rgb_from_pillow(image, name, limits))
     except ImageError as error:
         if not is_closed and "closed" not in str(error):
             raise
