@@ -434,7 +434,7 @@ def test_limits_hold_however_a_picture_comes(tmp_path: Path) -> None:
     limits = squeezenet.ImageLimits(max_pixels=199)
     classify, opened = Classifier(), squeezenet.open_model()
     with Image.open(path) as image:
-        for each in (path, path.read_bytes(), path.open("rb"), image):
+        for each in (path, path.read_bytes(), io.BytesIO(path.read_bytes()), image):
             for ask in (classify, opened.predict):
                 with pytest.raises(ImageError, match="20x10 pixels, expected at most 199"):
                     ask(each, limits=limits)
