@@ -433,9 +433,10 @@ def test_limits_hold_however_a_picture_comes(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(path)
     limits = squeezenet.ImageLimits(max_pixels=199)
     classify, opened = Classifier(), squeezenet.open_model()
+    content = path.read_bytes()
     with Image.open(path) as image:
-        for each in (path, path.read_bytes(), io.BytesIO(path.read_bytes()), image):
-            for ask in (classify, opened.predict):
+        for ask in (classify, opened.predict):
+            for each in (path, content, io.BytesIO(content), image):
                 with pytest.raises(ImageError, match="20x10 pixels, expected at most 199"):
                     ask(each, limits=limits)
     assert classify(path, limits=squeezenet.ImageLimits(max_pixels=200))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from squeezenet.cli.streams import ClosedOutputError
+from squeezenet.cli.table import print_text
 from squeezenet.cli.text import one_line
 from squeezenet.errors import SqueezeNetError
 
@@ -53,7 +54,8 @@ def fail(message: str, code: int) -> int:
     """Print the one line of an error and return the exit code."""
     with contextlib.suppress(OSError, ClosedOutputError):
         sys.stdout.flush()  # else Python tries when it ends, and complains in its own words
-    print(f"squeezenet: {one_line(message)}", file=sys.stderr)
+    # On a terminal, lines break at spaces: a URL or a file name stays whole.
+    print_text(f"squeezenet: {one_line(message)}", sys.stderr)
     return code
 
 

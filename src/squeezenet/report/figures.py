@@ -7,6 +7,7 @@ colour-blind readers can distinguish.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from squeezenet.images.bad import with_notes
 from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ImageSet, Labels
 from squeezenet.report.mistakes import Confusions, Mistake
@@ -62,6 +64,7 @@ def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
         )
         right.legend(loc="lower right", frameon=False)
     right.set(xlabel="epoch", ylabel="validation accuracy, %")
+    right.set_ylim(top=min(101, right.get_ylim()[1]))
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.set_xlim(left=0)
@@ -140,7 +143,7 @@ def mistakes_figure(
     mistakes: Sequence[Mistake], images: ImageSet, class_names: Sequence[str], title: str
 ) -> Figure:
     """Draw images with the wrong prediction, its probability, and the true class."""
-    columns = 6
+    columns = min(6, max(3, len(mistakes)))  # three leave room for the title
     rows = max(1, -(-len(mistakes) // columns))
     figure = Figure(figsize=(2.0 * columns, 2.35 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
@@ -148,7 +151,8 @@ def mistakes_figure(
     for axes in grid.flat:
         axes.axis("off")
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
-        axes.imshow(_square(images.pixels(mistake.index)), interpolation="nearest")
+        pixels_HWC, _ = with_notes(partial(images.pixels, mistake.index))
+        axes.imshow(_square(pixels_HWC), interpolation="nearest")
         axes.set_title(
             f"{_short(class_names[mistake.predicted])} {100 * mistake.probability:.0f}%\n"
             f"is {_short(class_names[mistake.label])}",

@@ -37,7 +37,8 @@ from squeezenet.train.schedule import learning_rate_factor
 from squeezenet.train.stop import StopSignals
 from squeezenet.train.train_state import TrainState
 
-_STEPS_PER_LOG = 20
+_STEPS_PER_LOG, _MIN_LOGS = 20, 10
+"""Steps between lines of the training loss; fewer in short runs, for at least so many lines."""
 _SEED_STRIDE = 1_000_003
 """A prime above the usual number of steps: runs with neighbouring seeds share no step's seed."""
 
@@ -226,7 +227,8 @@ class _Loop:
         task.advance(num_images, note)
         if not num_images:
             return
-        if step % _STEPS_PER_LOG == 0 or step == self.total_steps:
+        interval = min(_STEPS_PER_LOG, max(1, self.total_steps // _MIN_LOGS))
+        if step % interval == 0 or step == self.total_steps:
             values = {"epoch": epoch, "loss": loss, "learning_rate": self.state.learning_rate}
             log.write("train", step, values)
 
