@@ -42,12 +42,15 @@ _ARCH = "squeezenet_tiny"
 def seeds() -> list[bytes]:
     """Return small files of torch.save, in both formats."""
     state = OrderedDict([("features.0.weight", torch.ones(64, 3, 3, 3)), ("b", torch.ones(2))])
-    tiny = build_module(preset(_ARCH)).state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_module(preset(_ARCH))
+    tiny = network.state_dict()
     contents: list[Any] = [
         state,
         tiny,
         {"net": tiny, "model_ema": {f"module.{key}": t for key, t in tiny.items()}},
-        {"model": build_module(preset(_ARCH)), "class_to_idx": {"a": 0, "b": 1}},
+        {"model": network, "class_to_idx": {"a": 0, "b": 1}},
         {"model": state, "args": argparse.Namespace(lr=0.1), "epoch": 3, "classes": ["a", "b"]},
         {"state_dict": {f"module.{key}": t.half() for key, t in state.items()}},
         nn.Sequential(OrderedDict(features=nn.Sequential(nn.Conv2d(3, 64, 3)))),
@@ -115,7 +118,9 @@ def _with_pickle_changed(file: bytes, draw: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def run(num_files: int, seed: int, seconds: float = 1e9) -> Path | None:
+def run(
+    num_files: int, seed: int, seconds: float = 1e9, seconds_per_file: float = _SECONDS_PER_FILE
+) -> Path | None:
     """Try so many files, or for so long; return the one that failed, or None."""
     draw, files, results = random.Random(seed), seeds(), Counter[str]()
     path = Path(tempfile.mkdtemp()) / "x.pth"
@@ -131,7 +136,7 @@ def run(num_files: int, seed: int, seconds: float = 1e9) -> Path | None:
         except Exception:
             traceback.print_exc()
             return path
-        if time.process_time() - started > _SECONDS_PER_FILE:
+        if time.process_time() - started > seconds_per_file:
             print(f"{path}: took too long", file=sys.stderr)
             return path
     print(f"{results.total():,} files from seed {seed}: {dict(results)}")

@@ -192,5 +192,5 @@ def test_signals_stop_the_reading(tmp_path: Path, number: int, code: int) -> Non
 
 
 def test_damaged_files_at_random() -> None:
-    """The fuzzing program, for 500 files; run it alone for longer."""
-    assert fuzz_torch_file.run(500, seed=0) is None
+    """The fuzzing program, for 500 files; run it alone for longer, and with its limit of time."""
+    assert fuzz_torch_file.run(500, seed=0, seconds_per_file=60) is None
