@@ -86,7 +86,7 @@ def test_label_and_probability_are_whole(
 ) -> None:
     ranked = [Prediction(label, None, 1.0), Prediction("runner-up", None, 0.1234)]
     monkeypatch.setattr(
-        "squeezenet.cli.predict_images.open_predictor", lambda *_: lambda image, top: ranked
+        "squeezenet.cli.predict_images.open_predictor", lambda *_, **__: lambda image, top: ranked
     )
     terminal.show("predict", sqz, image_folder(a=1) / "a" / "000.png")
     assert terminal.line_with(label, "100.0%", "000")
