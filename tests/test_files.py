@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import pytest
 
@@ -97,22 +97,26 @@ def test_new_folders_are_synced_to_disk(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(synced) == 2
 
 
-@pytest.mark.parametrize("append", [True, False])
-def test_opening_follows_no_link_and_waits_for_no_pipe(tmp_path: Path, append: bool) -> None:
+@pytest.mark.parametrize(
+    ("mode", "content"), [("wb", b"two"), ("ab", b"onetwo"), ("r+b", b"two"), ("rb", b"one")]
+)
+def test_opening_follows_no_link_and_waits_for_no_pipe(
+    tmp_path: Path, mode: Literal["rb", "r+b", "wb", "ab"], content: bytes
+) -> None:
     path = tmp_path / "a.part"
-    with open_regular(path) as file:
+    with open_regular(path, "wb") as file:
         file.write(b"one")
-    with open_regular(path, append=append) as file:
-        file.write(b"two")
-    assert path.read_bytes() == (b"onetwo" if append else b"two")
-    for name, target in (("link", path), ("dangling", tmp_path / "missing")):
-        (tmp_path / name).symlink_to(target)
-        with pytest.raises(OSError):  # noqa: PT011
-            open_regular(tmp_path / name, append=append)
+    with open_regular(path, mode) as file:
+        assert file.read() == b"one" if mode == "rb" else file.write(b"two")
+    assert path.read_bytes() == content
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "dangling").symlink_to(tmp_path / "missing")
+    (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError):  # noqa: PT011
-        open_regular(tmp_path / "pipe", append=append)
-    assert path.read_bytes() == (b"onetwo" if append else b"two")
+    for name in ("link", "dangling", "folder", "pipe"):
+        with pytest.raises(OSError):  # noqa: PT011
+            open_regular(tmp_path / name, mode)
+    assert path.read_bytes() == content
     assert not (tmp_path / "missing").exists()
 
 

@@ -9,13 +9,17 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from squeezenet.errors import SqueezeNetError, UsageError
 
 _TEMPORARY = ".squeezenet.tmp"
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.squeezenet\.tmp")
 """The names of our temporary files, ``.NAME.RANDOM.squeezenet.tmp``: no other program's."""
+
+
+class NotRegularFileError(OSError):
+    """A name that stands for no regular file, where only one is safe."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -85,22 +89,30 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
-def open_regular(path: Path, *, append: bool = False) -> BinaryIO:
-    """Open a file of ours to write it anew, or to append, and never one that a link names.
+def open_regular(path: Path, mode: Literal["rb", "r+b", "wb", "ab"]) -> BinaryIO:
+    """Open a regular file, never through a link; only "rb" wants it to exist.
+
+    "r+b" reads and writes from the start, "wb" empties the file, "ab" appends.
 
     Raises:
-        OSError: it cannot be opened, or is a symbolic link, a device or a pipe.
+        NotRegularFileError: it is a symbolic link, a folder, a device or a pipe.
+        OSError: it is missing, or cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else 0)
+    access = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "wb": os.O_WRONLY, "ab": os.O_WRONLY}[mode]
+    flags = access | (0 if mode == "rb" else os.O_CREAT) | (os.O_APPEND if mode == "ab" else 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     flags |= getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        raise NotRegularFileError(None, "is a symbolic link", str(path))
+    if path.is_dir():
+        raise NotRegularFileError(None, "is a folder", str(path))
     descriptor = os.open(path, flags, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(None, "is not a regular file", str(path))
-        if not append:
+            raise NotRegularFileError(None, "is not a regular file", str(path))
+        if mode == "wb":
             os.ftruncate(descriptor, 0)
-        return os.fdopen(descriptor, "ab" if append else "wb")
+        return open(path, mode, opener=lambda *_: descriptor)
     except BaseException:
         os.close(descriptor)
         raise

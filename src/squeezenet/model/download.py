@@ -10,15 +10,15 @@ import contextlib
 import http.client
 import os
 import re
-import stat
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 from squeezenet.errors import FetchError
+from squeezenet.files import NotRegularFileError, open_regular
 from squeezenet.progress import Progress
 
 _SCHEMES = ("http", "https")
@@ -209,22 +209,19 @@ def _chunks(response: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
-    """Open a regular file, never through a link.
+def open_own(path: Path, mode: Literal["rb", "r+b"] = "rb") -> BinaryIO:
+    """Open a file of the folder of downloads, never through a link.
 
     Raises:
         FetchError: it is a link, a folder, a pipe or the like.
         OSError: it is missing, or cannot be opened.
     """
-    found = "a symbolic link" if path.is_symlink() else None
-    if found is None:
-        safe = flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        descriptor = os.open(path, safe | getattr(os, "O_BINARY", 0), 0o666)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return open(path, "rb" if flags == os.O_RDONLY else "r+b", opener=lambda *_: descriptor)
-        os.close(descriptor)
-        found = "no regular file"
-    raise FetchError(f"{path}: is {found}, expected a regular file; remove it and try again")
+    try:
+        return open_regular(path, mode)
+    except NotRegularFileError as error:
+        raise FetchError(
+            f"{path}: {error.strerror}, expected a regular file; remove it and try again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -237,7 +234,7 @@ def locked_part(path: Path, progress: Progress) -> Iterator[BinaryIO]:
         FetchError: ``path`` is a link, no regular file, or another user's.
     """
     while True:
-        part = open_regular(path, os.O_RDWR | os.O_CREAT)
+        part = open_own(path, "r+b")
         _lock(part, progress)
         own = os.fstat(part.fileno())
         try:  # whoever had it may have given it its final name, or removed it

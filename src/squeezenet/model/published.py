@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from squeezenet.errors import FetchError, UnknownNameError
 from squeezenet.files import sync_folder, write_bytes_atomically
-from squeezenet.model.download import download, locked_part, open_regular, require_http
+from squeezenet.model.download import download, locked_part, open_own, require_http
 from squeezenet.progress import Progress, SilentProgress
 
 MAX_BYTES = 16 << 20
@@ -160,7 +160,7 @@ class _Content:
 def _is_there(weights: PublishedWeights, target: Path, progress: Progress) -> bool:
     """Whether the file is there and is the right one; one that is not is never replaced."""
     try:
-        with open_regular(target) as file:
+        with open_own(target) as file:
             found = _content_of(file)
     except FileNotFoundError:
         return False
@@ -201,7 +201,7 @@ def _first_content(target: Path) -> _Content | None:
     """Read what the first copy of a file was; None if there was none."""
     record = _record_of(target)
     try:
-        with open_regular(record) as file:
+        with open_own(record) as file:
             read = json.loads(file.read(_MAX_RECORD_BYTES))
         return _Content(sha256=str(read["sha256"]), num_bytes=int(read["bytes"]))
     except FileNotFoundError:

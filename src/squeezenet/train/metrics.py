@@ -24,7 +24,7 @@ class MetricsLog:
     ) -> None:
         _truncate(file, first_step, progress or SilentProgress())
         self._path = file
-        self._file = open_regular(file, append=True)
+        self._file = open_regular(file, "ab")
         self._writer = SummaryWriter(str(tensorboard), purge_step=first_step + 1)
 
     def __enter__(self) -> MetricsLog:
