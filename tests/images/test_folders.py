@@ -273,3 +273,7 @@ def test_a_summary_names_the_most_frequent_reasons() -> None:
         "not used: 9 .0, 8 .1, 7 .2, 6 .3, 5 .4, 9 for other reasons; --list-unused names them"
     )
     assert (findings + findings).counts == findings.counts
+    two = Findings(
+        passed_over=(over[0], *(PassedOver(path=p.path, reason="hidden folder") for p in over[:2]))
+    )
+    assert two.summary(hint=False) == "not used: 2 hidden folders, 1 .0"

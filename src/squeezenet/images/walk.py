@@ -7,6 +7,7 @@ operating systems and storage devices make, and files that are no pictures are p
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Findings:
         counts = self.counts
         if not counts:
             return None
-        shown = [f"{number} {reason}" for reason, number in [*counts.items()][:_MAX_REASONS]]
+        shown = [_counted(reason, number) for reason, number in [*counts.items()][:_MAX_REASONS]]
         rest = sum([*counts.values()][_MAX_REASONS:])
         if rest:
             shown.append(f"{rest} for other reasons")
@@ -68,6 +69,13 @@ class Findings:
 
 
 NOTHING = Findings()
+
+
+def _counted(reason: str, number: int) -> str:
+    """Return a number with its reason, whose first noun is in the plural where it must be."""
+    if number > 1:
+        reason = re.sub(r"\b(folder|file|picture|link)\b", r"\1s", reason, count=1)
+    return f"{number} {reason}"
 
 
 def log_findings(findings: Findings, progress: Progress) -> None:
