@@ -37,6 +37,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
         (
             ("squeezenet.Classifier", squeezenet.Classifier),
             ("squeezenet.Prediction", squeezenet.Prediction),
+            ("squeezenet.ImageLimits", squeezenet.ImageLimits),
             ("squeezenet.open_model", squeezenet.open_model),
             ("squeezenet.OpenModel", squeezenet.OpenModel),
             ("squeezenet.client.Engine", client.Engine),

@@ -108,13 +108,21 @@ def test_without_validation(tmp_path: Path) -> None:
     assert metrics(tmp_path, "val") == []
 
 
+def test_short_runs_have_ten_lines_of_metrics_at_least(tmp_path: Path) -> None:
+    fit(tmp_path, quick(max_steps=27))
+    assert [line["step"] for line in metrics(tmp_path, "train")] == [*range(2, 27, 2), 27]
+    fit(tmp_path / "b", quick(max_steps=3))
+    assert [line["step"] for line in metrics(tmp_path / "b", "train")] == [1, 2, 3]
+
+
 def test_learning_rates_and_epochs_are_logged_every_20_steps(tmp_path: Path) -> None:
-    recipe = quick(max_steps=50)
+    recipe = quick(max_steps=210)
     fit(tmp_path, recipe)
     lines = metrics(tmp_path, "train")
-    assert [(line["step"], line["epoch"]) for line in lines] == [(20, 5.0), (40, 10.0), (50, 12.5)]
+    steps = [*range(20, 210, 20), 210]
+    assert [(line["step"], line["epoch"]) for line in lines] == [(s, s / 4) for s in steps]
     for line in lines:
-        factor = learning_rate_factor(recipe, int(line["step"]) - 1, 50, 4)
+        factor = learning_rate_factor(recipe, int(line["step"]) - 1, 210, 4)
         assert line["learning_rate"] == pytest.approx(0.02 * factor)
         assert 0 < line["loss"] < 2
 
