@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,6 +296,21 @@ def test_blocks_of_outputs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     for codes_OP, scales_O in found[1:]:
         np.testing.assert_array_equal(codes_OP, found[0][0])
         np.testing.assert_array_equal(scales_O, found[0][1])
+
+
+def test_each_output_is_rounded_at_its_own_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight_OP, cost, bit_costs, classes = layer_of_related_outputs()
+    seen: list[float] = []
+
+    def keep(*arguments: Any) -> float:
+        *_, codes_P, curvature = arguments[:9]
+        seen.append(curvature)
+        codes_P[:] = 0
+        return 0.0
+
+    monkeypatch.setattr(trellis_rounding, "round_output", keep)
+    round_layer(weight_OP, cost, np.full(24, 0.25), bit_costs, classes, lambda_=0.01, width=FOUR)
+    np.testing.assert_allclose(seen, cost.output_curvature_O)
 
 
 def test_arrays_of_different_outputs_are_refused() -> None:
