@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -48,31 +47,40 @@ class Outcome:
     output: str
 
 
+_MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call([sys.executable, *sys.argv[2:]])
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code if code >= 0 else 128 - code)
+"""
+"""A program begins with the memory peak of the one that starts it, so that must be a small one."""
+
+
 def run_attack(attack: Attack, folder: Path) -> Outcome:
     """Run an attack in an empty folder and check its result."""
     arguments = attack.make(folder)
-    out, err = folder / "stdout.txt", folder / "stderr.txt"
+    out, err, peak = (folder / name for name in ("stdout.txt", "stderr.txt", "peak.txt"))
     before = _contents(folder / HOME)
     started = time.monotonic()
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "squeezenet", *arguments],
+            [sys.executable, "-S", "-c", _MEASURED, str(peak), "-m", "squeezenet", *arguments],
             stdout=stdout,
             stderr=stderr,
             stdin=subprocess.DEVNULL,
             preexec_fn=_limit_time,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
+        exit_code = process.wait()
+    peak_bytes = int(peak.read_text()) * (1 if sys.platform == "darwin" else 1024)
     error, printed = err.read_bytes(), out.read_bytes()
-    fault = _fault(attack, process.returncode, usage.ru_maxrss * unit, error, printed, folder)
+    fault = _fault(attack, exit_code, peak_bytes, error, printed, folder)
     if fault is None and _contents(folder / HOME) != before:
         fault = "files of the victim have changed"
     return Outcome(
         fault=fault,
         seconds=time.monotonic() - started,
-        peak_bytes=usage.ru_maxrss * unit,
+        peak_bytes=peak_bytes,
         output=(error or printed).decode("utf-8", "backslashreplace").strip(),
     )
 
