@@ -51,7 +51,8 @@ int main(int argc, char **argv) {
     if (argc != 2 + all) return fail("usage", "classify [--logits] PICTURE.ppm");
     const char *name = argv[1 + all];
     unsigned char *rgb = read_ppm(name, &image);
-    if (rgb == NULL) return fail(name, "not a PPM picture (P6); to make one: convert photo.jpg photo.ppm");
+    if (rgb == NULL)
+        return fail(name, "not a PPM picture (P6); to make one: convert photo.jpg photo.ppm");
 
     sqz_error error = sqz_open(&file, model, model_size);
     if (error) return fail("model", sqz_error_text(error));

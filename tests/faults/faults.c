@@ -84,8 +84,7 @@ static int find(struct dl_phdr_info *info, size_t size, void *unused) {
         if (info->dlpi_phdr[i].p_type != PT_LOAD) continue;
         uintptr_t begins = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
         if (first == 0 || begins < first) first = begins;
-        if (begins + info->dlpi_phdr[i].p_memsz > last)
-            last = begins + info->dlpi_phdr[i].p_memsz;
+        if (begins + info->dlpi_phdr[i].p_memsz > last) last = begins + info->dlpi_phdr[i].p_memsz;
     }
     return 1;
 }
@@ -94,7 +93,8 @@ void *dlopen(const char *name, int flags) {
     static void *(*real)(const char *, int);
     if (real == NULL) *(void **)&real = dlsym(RTLD_NEXT, "dlopen");
     void *found = real(name, flags);
-    if (found != NULL && name != NULL && strstr(name, "_native.abi3.so")) dl_iterate_phdr(find, NULL);
+    if (found != NULL && name != NULL && strstr(name, "_native.abi3.so"))
+        dl_iterate_phdr(find, NULL);
     return found;
 }
 
