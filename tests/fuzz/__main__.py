@@ -13,6 +13,8 @@ formats are instrumented; what they have in C is not.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import random
 import shutil
 import sys
@@ -30,6 +32,7 @@ MAX_RESIDENT_MB = 2048
 INPUTS_PER_LINE = 1000
 MAX_BYTES = 1 << 19
 """More than any seed has."""
+_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 1 << 16
 INSTRUMENTED = ("squeezenet", "PIL", "safetensors", "numpy.lib")
 
 
@@ -48,9 +51,14 @@ def main() -> int:
 def _work_folder() -> Path:
     """A folder in memory where there is one: fsync on a disk takes longer than reading."""
     memory = Path("/dev/shm")
-    return Path(
-        tempfile.mkdtemp(prefix="squeezenet-fuzz-", dir=memory if memory.is_dir() else None)
-    )
+    place = memory if memory.is_dir() else None
+    return Path(tempfile.mkdtemp(prefix="squeezenet-fuzz-", dir=place))
+
+
+def _give_memory_back() -> None:
+    """Let glibc give large blocks back: else the process grows by what lies between them."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def _replay(name: str, file: Path) -> int:
@@ -82,6 +90,7 @@ def _fuzz(name: str, seconds: int, seed: int) -> int:
     for i, content in enumerate(target.seeds()):
         (made / f"{i:03d}").write_bytes(content)
     work = _work_folder()
+    _give_memory_back()
     results: Counter[str] = Counter()
 
     def test_one_input(data: bytes) -> None:

@@ -90,7 +90,7 @@ class _Guard:
         """``base``: the open folder that a path is in, if it is not that of the process."""
         if not isinstance(path, (str, bytes, os.PathLike)) or os.fsdecode(path) == os.devnull:
             return
-        where = os.path.realpath(os.path.join(base, os.fsdecode(path)))  # noqa: PTH
+        where = str(Path(base, os.fsdecode(path)).resolve())
         if not where.startswith(self.folder):
             self.found.append(f"{event} {path!r}")
 
