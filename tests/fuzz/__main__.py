@@ -141,6 +141,7 @@ def _fuzz(name: str, seconds: int, seed: int, work: Path) -> int:
         sys.argv[0], f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={MAX_BYTES}",
         f"-timeout={SECONDS_PER_INPUT}", f"-rss_limit_mb={MAX_RESIDENT_MB}",
         f"-artifact_prefix={findings}/", "-print_final_stats=1", "-len_control=0",
+        "-keep_seed=1",  # though all reach the same code, each is changed in other places
         str(corpus), str(made),
     ]  # fmt: skip
     atheris.Setup(arguments, test_one_input, custom_mutator=mutator)

@@ -38,6 +38,7 @@ from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.report.write import read_metrics
 from squeezenet.sealed_files import sealed_line, write_sealed, write_sealed_json
+from squeezenet.train.checkpoint import load_latest
 from squeezenet.train.run_folder import RunFolder
 from tests.fuzz import mutate, seeds
 from tests.fuzz.contract import Broken, Lines, check_input
@@ -128,7 +129,8 @@ def _run_folder(data: bytes, folder: Path, log: Lines) -> None:
     """Go on with a run of which one file was replaced.
 
     The first byte chooses the file; the second whether it gets a right checksum (bit 0), whether
-    the run was finished (bit 1), and whether it is trained longer (bit 2).
+    the run was finished (bit 1), whether it is trained longer (bit 2), and whether the files are
+    only read, which is ten times as fast (bit 3).
     """
     if len(data) < 2:
         return
@@ -143,6 +145,10 @@ def _run_folder(data: bytes, folder: Path, log: Lines) -> None:
     is_sealed = bool(flags & 1) and _write_sealed(run / name, data[2:])
     opened = RunFolder(run)
     _ = opened.is_damaged, opened.known_data(), read_metrics(opened.metrics, log)
+    if flags & 8:
+        _ = opened.read_result(), load_latest(opened.checkpoints, log)
+        _ = load_safetensors(opened.best), load_safetensors(opened.last), opened.check({})
+        return
     quick_run(run, quick(epochs=3 if flags & 4 else 2), progress=log, keep_checkpoints=True)
     if not is_sealed and not flags & 4:
         found = (run / "last.safetensors").read_bytes()
@@ -292,7 +298,7 @@ TARGETS = {
         ),
         Target(
             name="run-folder",
-            seeds=lambda: _one_of(seeds.run_folder(), (0, 1, 3, 5)),
+            seeds=lambda: _one_of(seeds.run_folder(), (1, 3, 5, 9)),
             read=_run_folder,
             mutate=mutate.choice_and(
                 (mutate.json_text, mutate.json_text, mutate.lines, mutate.archive, mutate.archive,

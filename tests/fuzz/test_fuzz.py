@@ -12,8 +12,13 @@ from tests.fuzz.mutate import random_change
 from tests.fuzz.targets import TARGETS
 
 SEED = 22
-NUM_INPUTS = {"pictures": 400, "pth": 300, "safetensors": 300, "net": 100, "run-folder": 40,
+NUM_INPUTS = {"pictures": 400, "pth": 150, "safetensors": 200, "net": 100, "run-folder": 30,
               "work-folder": 200}  # fmt: skip
+GOOD = {
+    "pth": ("read", "WeightsError"),  # some are of other networks
+    "safetensors": ("read", "WeightsError"),
+    "run-folder": ("read", "CheckpointError"),  # settings that are compared with none
+}
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -22,7 +27,7 @@ def test_changed_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     target, rng = TARGETS[name], random.Random(SEED)
     files, change = target.seeds(), random_change(rng)
     for file in files:
-        assert target.check(file, tmp_path / "work") in ("read", "WeightsError"), name
+        assert target.check(file, tmp_path / "work") in GOOD.get(name, ("read",))
     for number in range(NUM_INPUTS[name]):
         data = rng.choice(files)
         for _ in range(rng.choice((1, 1, 2, 4))):
@@ -46,4 +51,7 @@ def test_the_contract_notices(tmp_path: Path) -> None:
         check_input(lambda log: log.log("a\nb"), inside, 1 << 30)
     with pytest.raises(Broken, match="processor time"):
         check_input(lambda log: sum(range(100_000)), inside, 1 << 30, max_seconds=0.0)
+    if Path("/proc/self/clear_refs").exists():
+        with pytest.raises(Broken, match="MB"):
+            check_input(lambda log: len(b"x" * (1 << 26)), inside, 1 << 24)
     assert check_input(lambda log: (inside / "x").write_bytes(b"x"), inside, 1 << 30) == "read"
