@@ -22,6 +22,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -81,19 +82,21 @@ def _fuzz_apart(name: str, seconds: int, seed: int) -> bool:
     folder = ROOT / name
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.fuzz", name, f"--minutes={seconds / 60}"]
+    started = time.monotonic()
     with _work_folder() as work, (folder / "log").open("wb") as log:
         own = {_WORK: work, "TMPDIR": work, **_GIVE_MEMORY_BACK}
         done = subprocess.run(
             [*command, f"--seed={seed}"], env=os.environ | own, stdout=log, stderr=log
         )
+    took = time.monotonic() - started
     text = (folder / "log").read_text(encoding="utf-8", errors="replace")
-    runs = re.findall(r"number_of_executed_units: (\d+)", text)
+    runs = re.findall(r"^#(\d+)|number_of_executed_units: (\d+)", text, re.MULTILINE)
     reached = re.findall(r"cov: (\d+) ft: (\d+)", text)
     results = re.findall(rf"^{name}: (.*)$", text, re.MULTILINE)
     edges, features = reached[-1] if reached else ("?", "?")
     print(
-        f"{name}: {runs[-1] if runs else '?'} runs in {seconds} s, {edges} edges and {features} "
-        f"features reached, {results[-1] if results else '?'}, exit {done.returncode}",
+        f"{name}: {''.join(runs[-1]) if runs else '?'} runs in {took:.0f} s, {edges} edges and "
+        f"{features} features reached, {results[-1] if results else '?'}, exit {done.returncode}",
         flush=True,
     )
     if done.returncode:

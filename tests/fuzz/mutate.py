@@ -203,11 +203,12 @@ def _places(data: Any) -> Any:
     todo = [data]
     while todo:
         each = todo.pop()
-        items = each.items() if isinstance(each, dict) else enumerate(each)
-        for key, value in list(items) if isinstance(each, (dict, list)) else []:
+        items: list[tuple[Any, Any]] = []
+        if isinstance(each, (dict, list)):
+            items = list(each.items() if isinstance(each, dict) else enumerate(each))
+        for key, value in items:
             yield each, key
-            if isinstance(value, (dict, list)):
-                todo.append(value)
+            todo.append(value)
 
 
 def lines(file: bytes, rng: random.Random, change: Change) -> bytes:
