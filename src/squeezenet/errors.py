@@ -5,10 +5,22 @@ code of the command line. Programming errors of our own are ``assert``s, never o
 """
 
 
+def one_line(text: str, limit: int = 1000) -> str:
+    """Make text from anywhere fit for a terminal: one line, no control characters, not endless."""
+    clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
+    return clean if len(text) <= limit else clean[:limit] + "..."
+
+
 class SqueezeNetError(Exception):
-    """Base class of all errors that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose.
+
+    What a message quotes from a file becomes ``one_line``.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(SqueezeNetError):

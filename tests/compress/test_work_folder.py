@@ -15,7 +15,7 @@ from squeezenet.compress.deep_compression import job as deep
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, RateDistortionSettings
 from squeezenet.compress.run import compress_model
-from squeezenet.compress.work_folder import open_stage, read_numbers, remove_work
+from squeezenet.compress.work_folder import open_stage, read_densities, remove_work
 from squeezenet.errors import CheckpointError, InterruptedRunError, UsageError
 from squeezenet.folder_lock import FolderLock
 from squeezenet.model.loaded import LoadedModel
@@ -189,17 +189,24 @@ def test_a_stage_is_no_link(tmp_path: Path) -> None:
     assert (other.path / "run.json").is_file() and newest_step(other.checkpoints) == 1
 
 
-def test_numbers(tmp_path: Path) -> None:
+def test_densities(tmp_path: Path) -> None:
     path, log = tmp_path / "density.json", Log()
-    assert read_numbers(path, log) == {} and not log.lines
+    assert read_densities(path, log) == {} and not log.lines
     write_sealed_json(path, {"density": 0.25})
-    assert read_numbers(path, log) == {"density": 0.25} and not log.lines
-    for content in ({"density": "0.25"}, {"density": None}):
+    assert read_densities(path, log) == {"density": 0.25} and not log.lines
+    for content in (
+        {"density": "0.25"},
+        {"density": None},
+        {"density": 5.0},
+        {"density": 0.0},
+        {"density": float("nan")},
+        {"density": -1.0},
+    ):
         write_sealed_json(path, content)
-        assert read_numbers(path, log) == {}
+        assert read_densities(path, log) == {}
         assert log.lines.pop() == f"{path}: is damaged; it is computed again"
     write_sealed(path, lambda file: file.write(b"0.25"))
-    assert read_numbers(path, log) == {} and len(log.lines) == 1
+    assert read_densities(path, log) == {} and len(log.lines) == 1
 
 
 def test_a_run_folder_is_damaged_or_not(tmp_path: Path) -> None:

@@ -184,3 +184,18 @@ def test_what_is_kept_comes_back(image_folder: MakeFolder, tmp_path: Path) -> No
     for length in rng.sample(range(len(data)), 50):
         path.write_bytes(data[:length])
         assert load_fingerprint(path) is None
+
+
+@pytest.mark.parametrize("num_known", [0, 5, 7])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_of_another_number_of_images(
+    image_folder: MakeFolder, num_known: int, whole: bool
+) -> None:
+    """Its names and its checksum may be right: it is as if it were not there."""
+    root = image_folder(a=3, b=3)
+    found = read(root)
+    numbers = np.zeros(num_known, np.uint64)
+    known = Fingerprint(names=found.names, contents_N=numbers, places_N=numbers, whole=whole)
+    assert read(root, known).summary == found.summary
+    assert found.change(known) == "images have changed since the run began"
+    assert not found.same_files(known)

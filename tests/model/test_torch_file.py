@@ -58,6 +58,12 @@ def test_objects_are_remembered_and_not_made() -> None:
     assert list(ordered) == ["b", "a"] and sorted(ordered["a"]) == [2, 3]
 
 
+@pytest.mark.parametrize("content", [b"cos\\_a\nsystem\n.", b"S'a\\_b'\n.", b"cos\nsys\\%tem\n."])
+def test_escapes_in_texts_are_no_warning(content: bytes) -> None:
+    """Python warns of what ``\\_`` may mean one day; warnings are errors here."""
+    assert isinstance(read_pickle(io.BytesIO(content)), (str, GlobalName))
+
+
 def test_only_text_and_small_numbers_are_keys() -> None:
     keys = {(1, 2): 0, 1.5: 0, b"b": 0, 2**61: 0, -1: 0, None: 0}
     found = read_pickle(io.BytesIO(pickle.dumps(keys, 4)))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from squeezenet.errors import one_line as one_line
+
 ELLIPSIS = "…"
 """Stands for what was left out."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
-def one_line(text: str, limit: int = 1000) -> str:
-    """Make text from anywhere fit for a terminal: one line, no control characters, not endless."""
-    clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
-    return clean if len(text) <= limit else clean[:limit] + "..."
 
 
 def csv_text(text: str) -> str:

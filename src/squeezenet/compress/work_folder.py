@@ -57,12 +57,14 @@ def read_whole(path: Path, read: Callable[[Path], T | None], progress: Progress)
     return found
 
 
-def read_numbers(path: Path, progress: Progress) -> dict[str, float]:
-    """Return the numbers of a sealed JSON object; none if there is none, or if it is damaged."""
+def read_densities(path: Path, progress: Progress) -> dict[str, float]:
+    """Return the densities of a sealed JSON object; none if there is none, or if it is damaged."""
 
     def read(file: Path) -> dict[str, float] | None:
         found = read_sealed_json(file)
-        if found is None or not all(isinstance(value, float) for value in found.values()):
+        if found is None or not all(
+            isinstance(value, float) and 0 < value <= 1 for value in found.values()
+        ):
             return None
         return found
 

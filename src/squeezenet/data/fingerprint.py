@@ -64,7 +64,8 @@ class Fingerprint:
 
     def change(self, known: Fingerprint | None) -> str:
         """Say which images have changed since ``known``, which has equal names, if it tells."""
-        if known is None or self.names != known.names or self.whole != known.whole:
+        like = (self.names, self.whole, len(self.contents_N))
+        if known is None or like != (known.names, known.whole, len(known.contents_N)):
             return "images have changed since the run began"
         changed = np.flatnonzero(self.contents_N != known.contents_N)
         if not len(changed):
@@ -107,10 +108,10 @@ def fingerprint(sets: Sequence[ImageSet], known: Fingerprint | None = None) -> F
     size or times since are not read again.
     """
     names = _names(sets)
-    if known is not None and known.names != names:
-        known = None
     paths = [_paths(images) for images in sets]
     places_N = np.array([_place(path) for part in paths for path in part], np.uint64)
+    if known is not None and (known.names, len(known.contents_N)) != (names, len(places_N)):
+        known = None
     if known is not None:
         whole = known.whole
     else:

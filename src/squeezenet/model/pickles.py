@@ -12,6 +12,7 @@ dictionary slow; for any other key an ``OtherKey`` stands.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeAlias
@@ -88,10 +89,12 @@ def read_pickle(
     """
     machine = _Machine(_BUILD | dict(build or {}), persistent)
     try:
-        for num, (operation, argument, _) in enumerate(pickletools.genops(stream)):
-            if num >= MAX_OPERATIONS:
-                raise PickleError(f"has over {MAX_OPERATIONS:,} operations")
-            machine.run(operation.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about escapes in texts
+            for num, (operation, argument, _) in enumerate(pickletools.genops(stream)):
+                if num >= MAX_OPERATIONS:
+                    raise PickleError(f"has over {MAX_OPERATIONS:,} operations")
+                machine.run(operation.name, argument)
         return machine.stack.pop()
     except PickleError:
         raise

@@ -80,6 +80,8 @@ def test_each_layer_gets_the_smallest_density_within_the_budget(
     known = json.loads(json.dumps(dict.fromkeys(wanted, 0.5)))
     assert set(scan(scanned, budget=2.0, known=known).values()) == {0.5}
     assert len(sizes) == 2
+    # What is none of the densities that are tried is not known.
+    assert scan(scanned, budget=0.99, known=dict.fromkeys(wanted, 0.3)) == wanted
 
 
 def test_all_layers_together_keep_more_until_the_sum_is_small(

@@ -26,7 +26,7 @@ from squeezenet.compress.number_range import without_denormals
 from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
-from squeezenet.compress.work_folder import DENSITIES, open_stage, read_numbers
+from squeezenet.compress.work_folder import DENSITIES, open_stage, read_densities
 from squeezenet.data.loader import steps_per_epoch
 from squeezenet.errors import QualityError
 from squeezenet.images.batches import EvalBatches
@@ -106,7 +106,7 @@ def _densities(
         targets,
         budget=settings.scan_budget,
         progress=job.progress,
-        known=read_numbers(cache, job.progress),
+        known=read_densities(cache, job.progress),
         save=lambda chosen: write_sealed_json(cache, chosen),
     )
 

@@ -53,7 +53,7 @@ def scan_densities(
 
     with progress.task("sensitivity scan", total=len(graph.convs), unit="layer") as task:
         for conv in graph.convs:
-            if conv.name in known:
+            if known.get(conv.name) in DENSITIES:
                 place = DENSITIES.index(known[conv.name])
             else:
                 layer = model.module.get_submodule(conv.key)

@@ -119,7 +119,7 @@ def _rounded_and_corrected(
     """
     job = session.job
     path = job.work / name
-    checkpoint = read_whole(path, load_checkpoint, job.progress)
+    checkpoint = read_whole(path, lambda file: load_checkpoint(file, session.graph), job.progress)
     if checkpoint is None:
         network = rounded()
         activations = _activation_scales(session, network)

@@ -11,7 +11,7 @@ from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import KeptWeights
-from squeezenet.compress.work_folder import DENSITY, PRUNE, open_stage, read_numbers
+from squeezenet.compress.work_folder import DENSITY, PRUNE, open_stage, read_densities
 from squeezenet.data.loader import steps_per_epoch
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.sealed_files import write_sealed_json
@@ -28,7 +28,7 @@ networks with it. Not measured (docs/experiments)."""
 def load_density(session: Session) -> float | None:
     """Return the density that was chosen before an interruption; None if it is lost or damaged."""
     job = session.job
-    return read_numbers(job.work / DENSITY, job.progress).get("density")
+    return read_densities(job.work / DENSITY, job.progress).get("density")
 
 
 def save_density(session: Session, density: float) -> None:

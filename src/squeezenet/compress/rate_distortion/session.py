@@ -105,7 +105,7 @@ class Session:
     def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
         job = self.job
         cache = job.work / name
-        saved = read_whole(cache, load_curvatures, job.progress)
+        saved = read_whole(cache, lambda file: load_curvatures(file, self.graph), job.progress)
         if saved is not None:
             return saved
         num_wanted = self.preset.curvature_images
