@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "HEIF": 20}
-"""Memory of decoding at its peak, measured on 25 megapixels (WEBP 17, AVIF 14, JPEG2000 25); other
-formats take 8: the decoded pixels and those in RGB, 4 bytes each. HEIF is a guess."""
+_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "HEIF": 12}
+"""Memory of decoding at its peak, measured on 16 to 25 megapixels (WEBP 17, AVIF 14, JPEG2000 25,
+HEIF 9); other formats take 8: the decoded pixels and those in RGB, 4 bytes each."""
 _EXTRA_IF_PROGRESSIVE = 6
 """libjpeg holds all coefficients of a progressive JPEG: 2 bytes for each of 3 colours."""
 _EXTRA_IF_CONVERTED = 4

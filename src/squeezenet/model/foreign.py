@@ -134,8 +134,9 @@ def _spec(weights: Weights, arch: str | None, path: Path) -> SqueezeNetSpec:
         )
     name = arch or _guess(weights, path)
     head = state.get(_HEAD)
-    many = isinstance(head, (StoredTensor, torch.Tensor)) and len(head.shape) == 4
-    num_classes = int(head.shape[0]) if many else 1000  # type: ignore[union-attr]
+    num_classes = 1000
+    if isinstance(head, (StoredTensor, torch.Tensor)) and len(head.shape) == 4:
+        num_classes = int(head.shape[0])
     spec = preset(name, num_classes=num_classes)
     if not isinstance(spec, SqueezeNetSpec):
         raise WeightsError(f"{path}: --arch {name}, expected one of torchvision's SqueezeNets")
