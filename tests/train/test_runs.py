@@ -359,7 +359,7 @@ def test_a_new_head_is_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fitted: list[bool] = []
     monkeypatch.setattr(
         "squeezenet.train.run.fit_head",
-        lambda model, batches, *, balance, progress: fitted.append(balance),
+        lambda model, images, *, balance, options: fitted.append(balance),
     )
     data, recipe = small_data(), quick(epochs=1)
     for name, new_head, epochs in (("a", False, 1), ("b", True, 1), ("b", True, 2)):

@@ -24,6 +24,7 @@ from squeezenet.images.bad import BadImages, with_notes
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import ArrayImages, ImageSet, Labels
+from squeezenet.launch import this_launch
 
 _MIN_IMAGES_FOR_WORKERS = 64
 """Below this, starting worker processes does not pay. Measured on two cores: they take 0.8 s to
@@ -50,8 +51,12 @@ class Batch:
 
 
 def default_workers() -> int:
-    """Return the default number of worker processes: one per core, at most 4."""
-    return min(_MAX_DEFAULT_WORKERS, os.cpu_count() or 1)
+    """Return the default number of worker processes: one per core, at most 4.
+
+    The ranks of a machine share its cores.
+    """
+    cores = (os.cpu_count() or 1) // this_launch().num_local_ranks
+    return max(1, min(_MAX_DEFAULT_WORKERS, cores))
 
 
 class EvalBatches:

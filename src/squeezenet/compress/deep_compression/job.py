@@ -7,6 +7,8 @@ the work folder, the scan from its saved densities.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
 from squeezenet.compress.work_folder import DENSITIES, open_stage, read_densities
-from squeezenet.data.loader import steps_per_epoch
+from squeezenet.data.epochs import Epochs
 from squeezenet.errors import QualityError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -156,8 +158,8 @@ def stage_recipe(
 ) -> Recipe:
     """Return the recipe of a stage, "prune" or "share". ``epochs`` None: the default."""
     if epochs is None:
-        per_epoch = steps_per_epoch(len(job.images.retrain), job.base_recipe.batch_size)
-        epochs = max(DEFAULT_EPOCHS[stage], -(-MIN_STEPS[stage] // per_epoch))
+        steps = Epochs(num_images=len(job.images.retrain), batch_size=job.base_recipe.batch_size)
+        epochs = max(DEFAULT_EPOCHS[stage], math.ceil(steps.num_done(MIN_STEPS[stage])))
     is_prune = stage == "prune"
     return retraining_recipe(
         job.base_recipe,

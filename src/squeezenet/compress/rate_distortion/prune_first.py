@@ -12,7 +12,7 @@ from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import KeptWeights
 from squeezenet.compress.work_folder import DENSITY, PRUNE, open_stage, read_densities
-from squeezenet.data.loader import steps_per_epoch
+from squeezenet.data.epochs import Epochs
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.sealed_files import write_sealed_json
 from squeezenet.train.recipe import Recipe
@@ -65,8 +65,8 @@ def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, Ke
 def pruning_recipe(session: Session) -> Recipe:
     """Return the recipe: whole epochs, at least one, within the effort's steps."""
     base = session.job.base_recipe
-    per_epoch = steps_per_epoch(len(session.learn), base.batch_size)
-    num_epochs = session.preset.retraining_steps // per_epoch
+    steps = Epochs(num_images=len(session.learn), batch_size=base.batch_size)
+    num_epochs = int(steps.num_done(session.preset.retraining_steps))
     factor = 1.0 if session.job.model.record.spec.batch_norm else UNNORMALISED_RATE
     return retraining_recipe(
         base,
