@@ -19,7 +19,7 @@ from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
 from squeezenet.data.split import class_weights
-from squeezenet.errors import SpecError, SqueezeNetError
+from squeezenet.errors import DistributedError, SpecError, SqueezeNetError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
@@ -74,8 +74,11 @@ def train_run(
     images = data.fingerprint(run.known_data())
     settings = _settings(model.record, images, recipe, seed)
     ranks.require_equal(
-        "the training", settings | {"gradients": options.gradients, "new_head": new_head}
+        {key: value for key, value in settings.items() if key != "data"}
+        | {"gradients": options.gradients, "new_head": new_head}
     )
+    summary = ranks.broadcast(images.summary)
+    ranks.together(lambda: _require_same_images(images.summary, summary))
     total_steps = recipe.total_steps(len(data.train))
     progress = options.progress or SilentProgress()
     # First without a lock: a run that is refused or finished is left as it is.
@@ -86,6 +89,15 @@ def train_run(
         # Another process may have finished it by now.
         finished = ranks.on_main(lambda: _open(run, lock, settings, images, total_steps, progress))
         return finished or _train(model, data, recipe, run, seed, val_fraction, new_head, options)
+
+
+def _require_same_images(mine: dict[str, str], main: dict[str, str]) -> None:
+    if mine != main:
+        part = "names or labels" if mine["names"] != main["names"] else "contents"
+        raise DistributedError(
+            f"the {part} of the images here are not those of rank 0; give all ranks the same data",
+            exit_code=2,
+        )
 
 
 def _finished_before(

@@ -93,10 +93,12 @@ class TrainState:
             DivergenceError: the loss is not finite; the module is as before.
         """
         if not math.isfinite(loss):
-            raise DivergenceError(
+            error = DivergenceError(
                 f"the loss is {loss} at step {self.step} with learning rate "
                 f"{self.learning_rate:.3g}; start again with a lower --learning-rate"
             )
+            error.is_shared = True
+            raise error
         if self._recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), self._recipe.clip_norm)
         self._optimizers.step()

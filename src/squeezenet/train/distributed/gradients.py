@@ -81,19 +81,22 @@ def replicated(module: nn.Module, ranks: Ranks, options: GradientOptions) -> nn.
             module, device_ids=[device] if device.type == "cuda" else None, **options_of_ddp
         )
     )
-    _register_hook(ddp, device, options)
+    _register_hook(ddp, options)
     return ddp
 
 
-def _register_hook(
-    ddp: DistributedDataParallel, device: torch.device, options: GradientOptions
-) -> None:
+def _register_hook(ddp: DistributedDataParallel, options: GradientOptions) -> None:
     state: Any = None
     if options.comm_hook == "fp16":
         ddp.register_comm_hook(state, default_hooks.fp16_compress_hook)
     elif options.comm_hook == "bf16":
-        _require_bfloat16(device)
-        ddp.register_comm_hook(state, default_hooks.bf16_compress_hook)
+        try:
+            ddp.register_comm_hook(state, default_hooks.bf16_compress_hook)
+        except (RuntimeError, TypeError, ValueError):  # it depends on the version of torch
+            raise UsageError(
+                f"--comm-hook bf16: PyTorch has it for NCCL on newer GPUs, not for the backend "
+                f"{dist.get_backend()}; use --comm-hook fp16"
+            ) from None
     elif options.comm_hook == "powersgd":
         state = powerSGD_hook.PowerSGDState(
             process_group=None,
@@ -101,18 +104,6 @@ def _register_hook(
             start_powerSGD_iter=_FIRST_POWERSGD_STEP,
         )
         ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
-
-
-def _require_bfloat16(device: torch.device) -> None:
-    """Refuse bfloat16 where the backend cannot add it up, on every rank alike."""
-    try:
-        dist.all_reduce(torch.zeros(1, dtype=torch.bfloat16, device=device))
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).splitlines()[0].split())[:80]
-        raise UsageError(
-            f"--comm-hook bf16: the backend {dist.get_backend()} does not add up bfloat16 "
-            f"({reason}); use --comm-hook fp16"
-        ) from None
 
 
 def without_synchronisation(network: nn.Module) -> contextlib.AbstractContextManager[None]:

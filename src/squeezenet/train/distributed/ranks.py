@@ -120,8 +120,9 @@ class Ranks:
         mine = None if error is None else (_message(error), getattr(error, "exit_code", 1))
         found = self.gather(mine)
         if error is not None:
-            if isinstance(error, SqueezeNetError):
-                error.is_shared = True
+            if not isinstance(error, SqueezeNetError):
+                error = DistributedError(_message(error))
+            error.is_shared = True
             raise error
         for rank, report in enumerate(found):
             if report is not None:
@@ -130,17 +131,17 @@ class Ranks:
                 other.is_shared = True
                 raise other
 
-    def require_equal(self, what: str, settings: dict[str, Any]) -> None:
+    def require_equal(self, settings: dict[str, Any]) -> None:
         """Refuse to go on with ranks that were given different settings.
 
         Raises:
-            DistributedError: names the first rank and setting that differ from rank 0's.
+            DistributedError: names the first rank, and the setting that differs from rank 0's.
         """
         if self.size == 1:
             return
-        mine = json.loads(json.dumps(to_plain(settings), default=str))
+        mine = json.loads(json.dumps(to_plain(settings)))
         main = self.broadcast(mine)
-        self.together(lambda: _require_same(what, main, mine))
+        self.together(lambda: _require_same(main, mine))
 
     def call(self, work: Callable[[], Any]) -> Any:
         """Do something that waits for other ranks.
@@ -186,7 +187,7 @@ def _message(error: SqueezeNetError | OSError) -> str:
     return str(error)
 
 
-def _require_same(what: str, main: dict[str, Any], mine: dict[str, Any]) -> None:
+def _require_same(main: dict[str, Any], mine: dict[str, Any]) -> None:
     for key in sorted(set(main) | set(mine)):
         a, b, path = main.get(key), mine.get(key), key
         if a == b:
@@ -195,8 +196,8 @@ def _require_same(what: str, main: dict[str, Any], mine: dict[str, Any]) -> None
             inner = next(k for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k))
             path, a, b = f"{path}.{inner}", a.get(inner), b.get(inner)
         raise DistributedError(
-            f"{what} differs between ranks: {path} is {_short(b)} here and {_short(a)} on rank 0; "
-            "start all ranks with the same arguments and the same data",
+            f"{path} is {_short(b)} here and {_short(a)} on rank 0; start all ranks with the same "
+            "arguments",
             exit_code=2,
         )
 
