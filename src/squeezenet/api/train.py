@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from squeezenet.data.sources import TrainingData
     from squeezenet.images.bad import BadImages
     from squeezenet.images.walk import Findings
-    from squeezenet.train.distributed.ranks import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,20 +207,13 @@ def train(
             progress.log(f"no --out: the run is in {out}")
         run = Path(out)
         measured = plan.run(run, fit_options)
-        _collect(bad, ranks)
+        ranks.collect(bad)
     if report and launch.is_main:
         _draw_report(run, plan.data, Path(data).resolve().name, workers, bad, progress)
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
     fields = {"ranks": 1} | {name: value for name, value in measured.items() if name in known}
     return TrainResult(out=run, skipped=bad.count, findings=plan.data.findings, **fields)
-
-
-def _collect(bad: BadImages, ranks: Ranks) -> None:
-    """Add the unreadable images that other ranks met to rank 0's, which then reports them."""
-    for messages in ranks.gather(bad.messages):
-        for message in messages:
-            bad.add(message)
 
 
 def _draw_report(

@@ -32,7 +32,7 @@ class SharedBatches:
         preprocessing: Preprocessing,
         *,
         workers: int | None,
-        batch_size: int,
+        batch_size: int = 32,
         bad: BadImages | None = None,
         ranks: Ranks = ONE_RANK,
     ) -> None:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from squeezenet.errors import DistributedError, UsageError
 from squeezenet.launch import Launch, this_launch
-from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
+from squeezenet.train.distributed.ranks import ONE_RANK, Ranks, connection_reason
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds that a rank waits for the others in a step. Longer than any step here, shorter than the
@@ -63,9 +63,8 @@ def _join(launch: Launch, device: torch.device, timeout: float) -> None:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     except (RuntimeError, ValueError) as error:  # DistError is a RuntimeError
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-        reason = " ".join(str(error).splitlines()[0].split())[:160]
         raise DistributedError(
-            f"rank {launch.rank} of {launch.num_ranks} could not join the others at {address} "
-            f"within {timeout:g} s ({reason}); check that every machine was started, reaches that "
-            "address, and has the right network in GLOO_SOCKET_IFNAME"
+            f"could not join the other {launch.num_ranks - 1} ranks at {address} within "
+            f"{timeout:g} s ({connection_reason(error)}); check that every machine was started, "
+            "reaches that address, and has the right network in GLOO_SOCKET_IFNAME"
         ) from None

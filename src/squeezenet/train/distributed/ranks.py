@@ -8,15 +8,17 @@ exit code, instead of leaving the others to wait.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from squeezenet.arch.serialization import to_plain
 from squeezenet.errors import DistributedError, SqueezeNetError
+from squeezenet.images.bad import BadImages
 from squeezenet.launch import Launch
 
 T = TypeVar("T")
@@ -143,6 +145,13 @@ class Ranks:
         main = self.broadcast(mine)
         self.together(lambda: _require_same(main, mine))
 
+    def collect(self, bad: BadImages) -> None:
+        """Add the unreadable images that other ranks met to rank 0's, which then reports them."""
+        for messages in self.gather(bad.messages):
+            if self.is_main:
+                for message in messages:
+                    bad.add(message)
+
     def call(self, work: Callable[[], Any]) -> Any:
         """Do something that waits for other ranks.
 
@@ -154,15 +163,11 @@ class Ranks:
         except RuntimeError as error:
             if self.size == 1 or not is_connection_error(error):
                 raise
-            self._lost(error)
-
-    def _lost(self, error: RuntimeError) -> NoReturn:
-        reason = " ".join(str(error).splitlines()[0].split())[-160:]
-        raise DistributedError(
-            f"lost the connection to another rank ({reason}); its own message says why it ended. "
-            "Start all ranks again to go on from the last checkpoint; torchrun --max-restarts does "
-            "so by itself"
-        ) from None
+            raise DistributedError(
+                f"lost another rank ({connection_reason(error)}), whose own message says why; "
+                "start all ranks again to go on from the last checkpoint, as torchrun "
+                "--max-restarts does by itself"
+            ) from None
 
 
 ONE_RANK = Ranks()
@@ -175,6 +180,17 @@ def is_connection_error(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(
         sign in text for sign in ("gloo", "Connection", "Timed out", "NCCL", "Socket")
     )
+
+
+def connection_reason(error: Exception) -> str:
+    """Return why a connection failed, without what is for torch's developers."""
+    text = " ".join(str(error).split())
+    known = re.search(
+        r"(Connection (?:closed|reset) by peer|[Tt]imed out[^.(]*|[Rr]efused|No route to host|"
+        r"Name or service not known|Address already in use)",
+        text,
+    )
+    return known[0].strip() if known else text[:160]
 
 
 def _nothing() -> Any:
