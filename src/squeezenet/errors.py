@@ -94,6 +94,7 @@ class QualityError(SqueezeNetError):
     """The work is done, but the result misses the requested quality."""
 
     exit_code = 3
+    is_shared = True
 
 
 class InterruptedRunError(SqueezeNetError):

@@ -77,7 +77,7 @@ COMMANDS = {
     ),
 }
 """In the order of use. Modules are named, not imported: help and ``predict`` start at once."""
-_OF_SEVERAL_RANKS = ("train", "eval")
+_OF_SEVERAL_RANKS = ("train", "compress", "eval")
 """What torchrun may start several processes of."""
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a quality target was missed, 130 interrupted, "

@@ -17,6 +17,7 @@ from squeezenet.cli.options import (
     ListUnusedOption,
     MaxMemoryOption,
     MaxPixelsOption,
+    RankTimeoutOption,
     SeedOption,
     StrictOption,
     ThreadsOption,
@@ -158,9 +159,6 @@ SyncBatchNormOption: TypeAlias = Annotated[
         negative=(),
         help="With several processes: batch normalisation over the images of all, on CUDA GPUs.",
     ),
-]
-RankTimeoutOption: TypeAlias = Annotated[
-    float, Parameter(help="Seconds that a process waits for another before it gives up.")
 ]
 
 

@@ -18,13 +18,12 @@ from squeezenet.images.preprocess import normalise
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
-from squeezenet.train.distributed.evaluation import part_of_rank
+from squeezenet.train.distributed.evaluation import batches_of_rank
 from squeezenet.train.fit import FitOptions
 
 _INVERSE_REGULARISATION = 20.0
 """For features of unit mean square norm. Measured: 1000 times as much costs two points of top-1
 (docs/experiments/training.md)."""
-_BATCH_SIZE = 32
 _MAX_ITERATIONS = 500
 """L-BFGS iterations; scikit-learn warns where these are too few."""
 
@@ -43,17 +42,16 @@ def fit_head(model: LoadedModel, images: ImageSet, *, balance: bool, options: Fi
     ranks = options.ranks
     layer = model.module.get_submodule(build_graph(model.record.spec).convs[-1].key)
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-    part = part_of_rank(len(images), _BATCH_SIZE, ranks)
-    batches = EvalBatches(
-        images if ranks.size == 1 else images.subset(part),
+    batches = batches_of_rank(
+        images,
         model.record.preprocessing,
         workers=options.workers,
-        batch_size=_BATCH_SIZE,
         bad=options.bad,
+        ranks=ranks,
     )
     progress = options.progress or SilentProgress()
-    found = ranks.together(lambda: _features(model, layer, batches, progress) if part else None)
-    parts = [each for each in ranks.gather(found) if each is not None]
+    found = ranks.together(lambda: _features(model, layer, batches, progress))
+    parts = [part for each in ranks.gather(found) for part in each]
     features_NC, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
     ranks.on_main(lambda: _fit(layer, features_NC, labels, balance=balance))
 
@@ -88,8 +86,8 @@ def _fit(
 
 def _features(
     model: LoadedModel, layer: nn.Conv2d, batches: EvalBatches, progress: Progress
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Return the features that the logits are linear in, float64 (N, C * kernel), and labels."""
+) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
+    """Return per batch what the logits are linear in, float64 (N, C * kernel), and the labels."""
     features, labels = [], []
     padding = int(layer.padding[0])
 
@@ -111,4 +109,4 @@ def _features(
                 task.advance(len(batch.labels))
     finally:
         hook.remove()
-    return np.concatenate(features), np.concatenate(labels)
+    return list(zip(features, labels, strict=True))

@@ -28,6 +28,7 @@ from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
 from squeezenet.train.distributed.evaluation import SharedBatches
+from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.fit import Fit, FitOptions, FitResult, Loss, Validate
 from squeezenet.train.head import fit_head
 from squeezenet.train.recipe import Recipe
@@ -77,8 +78,7 @@ def train_run(
         {key: value for key, value in settings.items() if key != "data"}
         | {"gradients": options.gradients, "new_head": new_head}
     )
-    summary = ranks.broadcast(images.summary)
-    ranks.together(lambda: _require_same_images(images.summary, summary))
+    require_same_images(images.summary, ranks)
     total_steps = recipe.total_steps(len(data.train))
     progress = options.progress or SilentProgress()
     # First without a lock: a run that is refused or finished is left as it is.
@@ -91,13 +91,24 @@ def train_run(
         return finished or _train(model, data, recipe, run, seed, val_fraction, new_head, options)
 
 
-def _require_same_images(mine: dict[str, str], main: dict[str, str]) -> None:
-    if mine != main:
-        part = "names or labels" if mine["names"] != main["names"] else "contents"
-        raise DistributedError(
-            f"the {part} of the images here are not those of rank 0; give all ranks the same data",
-            exit_code=2,
-        )
+def require_same_images(summary: dict[str, str], ranks: Ranks) -> None:
+    """Refuse to go on with ranks that have different images, by the fingerprints' summaries.
+
+    Raises:
+        DistributedError: names the first rank whose images differ from rank 0's.
+    """
+    main = ranks.broadcast(summary)
+
+    def check() -> None:
+        if summary != main:
+            part = "names or labels" if summary["names"] != main["names"] else "contents"
+            raise DistributedError(
+                f"the {part} of the images here are not those of rank 0; give all ranks the same "
+                "data",
+                exit_code=2,
+            )
+
+    ranks.together(check)
 
 
 def _finished_before(

@@ -66,7 +66,8 @@ def compress_deep(
     num_biases = sum(conv.out_channels for conv in graph.convs)
     rows = [float_row(num_weights, num_biases, job.measure(original))]
 
-    masks = magnitude_masks(original.module, graph, _densities(job, settings, original, graph))
+    densities = job.options.ranks.on_main(lambda: _densities(job, settings, original, graph))
+    masks = magnitude_masks(original.module, graph, densities)
     training = Retraining(
         teacher=original,
         images=job.images.retrain,
@@ -82,7 +83,7 @@ def compress_deep(
     kept = [mask.cpu().numpy() for mask in masks.values()]
     rows.append(pruned_row(kept, num_biases, job.measure(student)))
 
-    bits, layers = _cluster(job, settings, student, graph)
+    bits, layers = job.options.ranks.on_main(lambda: _cluster(job, settings, student, graph))
     if settings.share_epochs != 0:
         shared = SharedNetwork(student.module, graph, layers)
         _retrain(job, settings, "share", training, shared, None)
@@ -148,7 +149,7 @@ def _retrain(
         return
     recipe = stage_recipe(job, settings, stage, epochs)
     given = {"stage": stage, "recipe": recipe, "settings": settings}
-    folder = open_stage(job.work / stage, given, job.progress)
+    folder = job.options.ranks.on_main(lambda: open_stage(job.work / stage, given, job.progress))
     job.progress.log(f"{stage}: retraining for {recipe.epochs} epochs")
     training.run(module, recipe, folder, hold)
 

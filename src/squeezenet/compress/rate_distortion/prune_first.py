@@ -33,7 +33,8 @@ def load_density(session: Session) -> float | None:
 
 def save_density(session: Session, density: float) -> None:
     """Keep the chosen density in the work folder."""
-    write_sealed_json(session.job.work / DENSITY, {"density": density})
+    path = session.job.work / DENSITY
+    session.ranks.on_main(lambda: write_sealed_json(path, {"density": density}))
 
 
 def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, KeptWeights]:
@@ -53,7 +54,7 @@ def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, Ke
         options=job.options,
     )
     stage = {"stage": "prune", "recipe": recipe, "density": density}
-    folder = open_stage(job.work / PRUNE, stage, job.progress)
+    folder = session.ranks.on_main(lambda: open_stage(job.work / PRUNE, stage, job.progress))
     job.progress.log(f"prune: {density:.1%} of the weights stay, {recipe.epochs} epochs")
     student = pruned(
         job.model, graph, masks, lambda module, hold: training.run(module, recipe, folder, hold)

@@ -16,6 +16,22 @@ from squeezenet.progress import Progress
 from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 
 
+def batches_of_rank(
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    *,
+    workers: int | None,
+    batch_size: int = 32,
+    bad: BadImages | None = None,
+    ranks: Ranks = ONE_RANK,
+) -> EvalBatches:
+    """Return the batches of this rank: all of them for a process alone."""
+    part = part_of_rank(len(images), batch_size, ranks) if ranks.size > 1 else None
+    return EvalBatches(
+        images, preprocessing, workers=workers, batch_size=batch_size, bad=bad, part=part
+    )
+
+
 def part_of_rank(num_images: int, batch_size: int, ranks: Ranks) -> range:
     """Return the images of this rank: whole batches, in the order of the set."""
     num_batches = -(-num_images // batch_size)
@@ -37,11 +53,8 @@ class SharedBatches:
         ranks: Ranks = ONE_RANK,
     ) -> None:
         self._ranks = ranks
-        self._part = part_of_rank(len(images), batch_size, ranks)
-        if ranks.size > 1:
-            images = images.subset(self._part)
-        self._batches = EvalBatches(
-            images, preprocessing, workers=workers, batch_size=batch_size, bad=bad
+        self._batches = batches_of_rank(
+            images, preprocessing, workers=workers, batch_size=batch_size, bad=bad, ranks=ranks
         )
 
     def evaluate(
@@ -56,10 +69,8 @@ class SharedBatches:
         if self._ranks.size == 1:
             return score(predict(network, record, self._batches, progress=progress))
         found = self._ranks.together(lambda: self._predict_part(network, record, progress))
-        counts = [0, 0, 0, found.skipped]
-        if len(found.labels):
-            top1, top5 = (num_in_top_k(found.logits_NK, found.labels, k) for k in (1, 5))
-            counts = [top1, top5, len(found.labels), found.skipped]
+        counts = [num_in_top_k(found.logits_NK, found.labels, k) for k in (1, 5)]
+        counts += [len(found.labels), found.skipped]
         top1, top5, images, skipped = (int(count) for count in self._ranks.sum(counts))
         _require_some(images, skipped)
         return Evaluation(
@@ -90,29 +101,7 @@ class SharedBatches:
     def _predict_part(
         self, network: LogitsFn, record: ModelRecord, progress: Progress | None
     ) -> LabelledLogits:
-        """Predict this rank's part, whose images may all be unreadable."""
-        no_labels = np.zeros(0, np.int64)
-        nothing = LabelledLogits(
-            logits_NK=np.zeros((0, record.spec.num_classes), np.float32),
-            labels=no_labels,
-            indices=no_labels,
-            skipped=len(self._part),
-        )
-        if not self._part:
-            return nothing
-        num_bad = self._batches.bad.count
-        try:
-            found = predict(network, record, self._batches, progress=progress)
-        except DataError:
-            if self._batches.bad.count == num_bad:
-                raise  # for another reason than unreadable images
-            return nothing
-        return LabelledLogits(
-            logits_NK=found.logits_NK,
-            labels=found.labels,
-            indices=found.indices + self._part.start,
-            skipped=found.skipped,
-        )
+        return predict(network, record, self._batches, progress=progress)
 
 
 def _require_some(num_images: int, skipped: int) -> None:

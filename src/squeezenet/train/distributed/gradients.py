@@ -120,4 +120,5 @@ def average_statistics(modules: list[nn.Module], ranks: Ranks) -> None:
     gives exactly what averaging them after every step would.
     """
     if ranks.size > 1:
-        ranks.average([each for m in modules for each in m.buffers() if each.is_floating_point()])
+        floats = [each for m in modules for each in m.buffers() if each.is_floating_point()]
+        ranks.add(floats, 1 / ranks.size)

@@ -60,13 +60,13 @@ class Ranks:
         self.call(lambda: dist.all_reduce(tensor))
         return tensor.tolist()
 
-    def average(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors of one floating-point type by their means over all ranks."""
+    def add(self, tensors: Sequence[torch.Tensor], factor: float = 1.0) -> None:
+        """Replace tensors of one floating-point type by ``factor`` times their sums over ranks."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
         self.call(lambda: dist.all_reduce(flat))
-        flat /= self.size
+        flat *= factor
         with torch.no_grad():
             parts = torch.split(flat, [tensor.numel() for tensor in tensors])
             for tensor, part in zip(tensors, parts, strict=True):
