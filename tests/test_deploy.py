@@ -17,14 +17,16 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squeezenet.train.recipe import RECIPES
+from tests import manifests
 from tests.conftest import REPOSITORY
+from tests.manifests import problems
 
 DEPLOY = REPOSITORY / "deploy"
 SBATCH = DEPLOY / "slurm" / "train.sbatch"
@@ -174,3 +176,115 @@ def test_the_slurm_job_saves_goes_back_into_the_queue_and_continues(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["steps"] == 60 and result["ranks"] == 2
     assert job.log.read_text().count("requeue") == 1
+
+
+# Kubernetes.
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    [document] = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    assert isinstance(document, dict)
+    return document
+
+
+def pod_of(jobset: dict[str, Any]) -> dict[str, Any]:
+    [replicated] = jobset["spec"]["replicatedJobs"]
+    pod: dict[str, Any] = replicated["template"]["spec"]["template"]["spec"]
+    return pod
+
+
+def test_the_jobset_has_the_fields_of_its_api() -> None:
+    assert list(problems(manifest(JOBSET), manifests.JOBSET)) == []
+
+
+def test_the_trainjob_has_the_fields_of_its_api() -> None:
+    assert list(problems(manifest(TRAINJOB), manifests.TRAINJOB)) == []
+
+
+def test_the_check_of_fields_finds_what_is_wrong() -> None:
+    wrong = manifest(JOBSET)
+    del wrong["spec"]["replicatedJobs"][0]["name"]
+    wrong["spec"]["replicatedJob"] = []
+    pod = pod_of(wrong)
+    pod["restartPolicy"] = "Always"
+    pod["containers"][0]["env"][0]["value"] = 2
+    assert len(list(problems(wrong, manifests.JOBSET))) == 4
+
+
+def test_numbers_of_nodes_and_names_of_the_jobset_agree() -> None:
+    jobset = manifest(JOBSET)
+    [replicated] = jobset["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    [container] = pod_of(jobset)["containers"]
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert job["completions"] == job["parallelism"] == int(env["PET_NNODES"])
+    name = jobset["metadata"]["name"]
+    assert env["PET_MASTER_ADDR"] == f"{name}-{replicated['name']}-0-0.{name}"
+    assert [int(env["PET_MASTER_PORT"])] == [port["containerPort"] for port in container["ports"]]
+
+
+@pytest.mark.parametrize("path", [JOBSET, TRAINJOB], ids=lambda path: path.stem)
+def test_what_is_mounted_is_what_the_command_uses(path: Path) -> None:
+    document = manifest(path)
+    if path == JOBSET:
+        pod = pod_of(document)
+        command = pod["containers"][0]
+    else:
+        [patch] = document["spec"]["runtimePatches"]
+        [job] = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+        pod = job["template"]["spec"]["template"]["spec"]
+        command = document["spec"]["trainer"]
+        reserved = [entry["name"] for entry in command["env"] if entry["name"].startswith("PET_")]
+        assert not reserved  # Kubeflow Trainer sets these, and refuses a TrainJob that does
+    [container] = pod["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert {volume["name"] for volume in pod["volumes"]} == set(mounts.values())
+    arguments = command["args"]
+    data, out = arguments[3], arguments[arguments.index("--out") + 1]
+    assert data in mounts and any(out.startswith(f"{mount}/") for mount in mounts)
+    assert arguments[arguments.index("--recipe") + 1] in RECIPES
+
+
+@pytest.mark.slow
+def test_the_pods_of_the_jobset_train(tmp_path: Path, commands: Path) -> None:
+    """Its command and variables, as processes here; with other data, on an address of here."""
+    [container] = pod_of(manifest(JOBSET))["containers"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    here = {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    arguments = [*container["args"][:3], "digits", "--out", "run", "--max-steps", "3"]
+    pods = []
+    for index in range(2):
+        env = {entry["name"]: entry.get("value", str(index)) for entry in container["env"]}
+        pod = subprocess.Popen(
+            [*container["command"], *arguments], cwd=tmp_path, text=True,
+            env=environment(commands, **env | here),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        pods.append(pod)
+    for pod in pods:
+        text, _ = pod.communicate(timeout=240)
+        assert pod.returncode == 0, text
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["ranks"] == 2
+
+
+# Docker.
+
+
+def test_the_image_is_built_from_what_is_here_and_runs_without_rights() -> None:
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert [line.split()[1] for line in lines if line.startswith("FROM ")] == 2 * [
+        "python:3.11-slim"
+    ]
+    users = [i for i, line in enumerate(lines) if line.startswith("USER ")]
+    assert len(users) == 1 and not any(line.startswith("RUN ") for line in lines[users[0] :])
+    copied = [line.split()[1] for line in lines if line.startswith("COPY ") and "--" not in line]
+    assert all((REPOSITORY / name).exists() for name in copied)
+    pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
+    [torch_version] = re.findall(r"torch==([\d.]+)", text)
+    assert f"torch=={torch_version}" in pins
+    assert "://" not in text
