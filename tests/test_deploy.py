@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -288,3 +289,50 @@ def test_the_image_is_built_from_what_is_here_and_runs_without_rights() -> None:
     [torch_version] = re.findall(r"torch==([\d.]+)", text)
     assert f"torch=={torch_version}" in pins
     assert "://" not in text
+
+
+# The pages.
+
+
+def documented_commands() -> list[tuple[str, list[str]]]:
+    """(page, words) of every command in the blocks of the pages on training at scale."""
+    commands = []
+    for page in ("docs/distributed.md", "docs/imagenet.md"):
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
+        for block in re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            lines = (shlex.split(line, comments=True) for line in block.splitlines())
+            commands += [(page, words) for words in lines if words]
+    return commands
+
+
+def command_of_squeezenet(words: list[str]) -> list[str] | None:
+    """The words after ``squeezenet`` of a command of ours, however it is started."""
+    if words[0] == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        options = get_args_parser().parse_args(words[1:])
+        assert options.module and options.training_script == "squeezenet"
+        rest: list[str] = options.training_script_args
+        return rest
+    if words[0] == "sbatch":
+        assert (REPOSITORY / words[1]).is_file()
+        return ["train", *words[2:]]
+    return words[1:] if words[0] == "squeezenet" else None
+
+
+def test_commands_of_the_pages_have_options_that_exist() -> None:
+    from squeezenet.cli.app import app
+
+    ours = [command_of_squeezenet(words) for _, words in documented_commands()]
+    commands = [words for words in ours if words is not None]
+    assert len(commands) >= 9
+    for words in commands:
+        if words[0] != "shard":  # its own tests have it
+            app.parse_args(words, print_error=False, exit_on_error=False)
+
+
+def test_files_that_the_pages_name_are_there() -> None:
+    for _, words in documented_commands():
+        for word in words:
+            if word.startswith("deploy/"):
+                assert (REPOSITORY / word).is_file(), word
