@@ -19,7 +19,7 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.errors import SpecError
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import order_channels
-from squeezenet.images.resize import resize
+from squeezenet.images.resize import resize_rectangle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,23 @@ class Augmentation:
             )
 
 
+def min_decoded_side(augmentation: Augmentation, preprocessing: Preprocessing) -> int:
+    """Return the short side that an image needs for ``random_crop`` never to enlarge a crop.
+
+    "random" resizes the whole image, to ``zoom`` times the input or more on both sides. For
+    "random_resized", let the input have H x W pixels. A rectangle of area A and aspect ratio r
+    is sqrt(A r) wide and sqrt(A / r) high. In an image of short side s, A is at least
+    ``min_area`` s^2, and r is within ``max_aspect`` of W / H. So it has W columns and H rows if
+    s >= sqrt(H W ``max_aspect`` / ``min_area``), and the central one if s >= max(H, W) too.
+    """
+    height, width = preprocessing.crop
+    side = float(max(height, width))
+    if augmentation.crop == "random":
+        return math.ceil(side * augmentation.zoom)
+    area = height * width * augmentation.max_aspect / augmentation.min_area
+    return math.ceil(max(side, math.sqrt(area)))
+
+
 def random_crop(
     pixels_HWC: Pixels,
     augmentation: Augmentation,
@@ -75,11 +92,9 @@ def random_crop(
     The caller, who knows the epoch, does the flip.
     """
     if augmentation.crop == "random_resized":
-        top, left, height, width = _random_rectangle(
-            pixels_HWC.shape, augmentation, preprocessing, rng
-        )
-        crop_HWC = pixels_HWC[top : top + height, left : left + width]
-        return order_channels(resize(crop_HWC, *preprocessing.crop), preprocessing)
+        rectangle = _random_rectangle(pixels_HWC.shape, augmentation, preprocessing, rng)
+        crop_HWC = resize_rectangle(pixels_HWC, rectangle, *preprocessing.crop)
+        return order_channels(crop_HWC, preprocessing)
     rows, columns = pixels_HWC.shape[:2]
     scale = max(preprocessing.crop[0] / rows, preprocessing.crop[1] / columns) * augmentation.zoom
     height = max(preprocessing.crop[0], round(rows * scale))
@@ -95,12 +110,13 @@ def random_crop(
     out[:] = np.round(preprocessing.mean)
     if rows_inside > 0 and columns_inside > 0:
         window = (inner_top, inner_left, rows_inside, columns_inside)
-        image = order_channels(resize(pixels_HWC, height, width, window), preprocessing)
+        whole = (0, 0, rows, columns)
+        image_HWC = resize_rectangle(pixels_HWC, whole, height, width, window)
         inside = (
             slice(inner_top - top, inner_top - top + rows_inside),
             slice(inner_left - left, inner_left - left + columns_inside),
         )
-        out[inside] = image
+        out[inside] = order_channels(image_HWC, preprocessing)
     return out
 
 
