@@ -12,7 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from squeezenet.arch.preprocessing import caffe_preprocessing, torchvision_preprocessing
+from squeezenet.arch.preprocessing import (
+    Preprocessing,
+    caffe_preprocessing,
+    torchvision_preprocessing,
+)
 from squeezenet.data import augment
 from squeezenet.data.augment import (
     Augmentation,
@@ -200,6 +204,39 @@ def test_augment_batch() -> None:
         ways = (plain - plain[place]).flatten(1)
         along = torch.nn.functional.cosine_similarity(step[None], ways, dim=1)
         assert float(along.max()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_groups_of_images_do_not_change_the_pixels(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are for speed: what comes out is what the whole batch at once gives, bit for bit."""
+    luma = Preprocessing(resize=8, crop=(8, 8), channels="L", mean=(127.5,), std=(60.0,))
+    preprocessing = RECORD if channels == 3 else luma
+    pixels = torch.randint(0, 256, (11, 8, 8, channels), dtype=torch.uint8)
+    strong = Augmentation(colour=0.4, cutout=0.3, mix=0.4)
+    whole = augment_batch(pixels, strong, preprocessing, seed=1)
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+    for values in (1, 64 * channels * 5, 64 * channels * 10):
+        monkeypatch.setattr(augment, "_GROUP_VALUES", values)
+        assert torch.equal(augment_batch(pixels, strong, preprocessing, seed=1), whole)
+    assert augment_batch(pixels[:0], strong, preprocessing, seed=1).shape == (0, channels, 8, 8)
+
+
+def test_colours_are_jittered_as_defined() -> None:
+    pixels = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
+    jitter = Augmentation(colour=0.3)
+    found = augment_batch(pixels, jitter, RECORD, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    draws = [torch.rand(4, generator=generator) * 0.6 + 0.7 for _ in range(3)]
+    brightness, contrast, saturation = (each[:, None, None, None] for each in draws)
+    x = pixels.float() * brightness
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    x = mean + (x - mean) * contrast
+    grey = x.mean(dim=3, keepdim=True)
+    x = (grey + (x - grey) * saturation).clamp(0, 255)
+    expected = (x - torch.tensor(RECORD.mean)) / torch.tensor(RECORD.std)
+    torch.testing.assert_close(found, expected.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(

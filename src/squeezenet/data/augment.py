@@ -21,6 +21,10 @@ from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import order_channels
 from squeezenet.images.resize import resize_rectangle
 
+_GROUP_VALUES, _MIN_GROUP = 1 << 21, 2
+"""Values that are augmented together on a CPU, 8 MB, so that caches hold them; and the fewest
+images: with several threads, torch sums the values of a single one in another order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -156,19 +160,22 @@ def augment_batch(
         values = torch.rand(num, generator=generator) * (high - low) + low
         return values.to(device)[:, None, None, None]
 
-    x = pixels_NHWC.to(torch.float32)
+    jitter: list[torch.Tensor] = []
     if augmentation.colour:
         low, high = 1 - augmentation.colour, 1 + augmentation.colour
-        x = x * draw(low, high)
-        mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = mean + (x - mean) * draw(low, high)
-        if channels == 3:
-            grey = x.mean(dim=3, keepdim=True)
-            x = grey + (x - grey) * draw(low, high)
-        x = x.clamp(0, 255)
-    mean = torch.tensor(preprocessing.mean, device=device)
-    std = torch.tensor(preprocessing.std, device=device)
-    x = (x - mean) / std
+        jitter = [draw(low, high) for _ in range(3 if channels == 3 else 2)]
+    # The mean and std of each value of a row: torch is slow at dimensions of 3.
+    mean_R = torch.tensor(preprocessing.mean, device=device).repeat(width)
+    std_R = torch.tensor(preprocessing.std, device=device).repeat(width)
+    x = torch.empty(pixels_NHWC.shape, device=device)
+    num_groups = _num_groups(x)
+    for group, source, *draws in zip(
+        *(each.tensor_split(num_groups) for each in (x, pixels_NHWC, *jitter)), strict=True
+    ):
+        group.copy_(source)
+        if augmentation.colour:
+            _jitter_colours(group, *draws)
+        group.flatten(2).sub_(mean_R).div_(std_R)
     if augmentation.cutout:
         half = augmentation.cutout / 2
         rows = (torch.arange(height, device=device) + 0.5)[None, :, None, None] / height
@@ -181,6 +188,31 @@ def augment_batch(
         others = torch.randperm(num, generator=generator).to(device)
         x = torch.lerp(x, x[others], weight)
     return x.permute(0, 3, 1, 2)
+
+
+def _num_groups(x_NHWC: torch.Tensor) -> int:
+    """Return how many groups of images are augmented one after another: on a GPU, one."""
+    num = len(x_NHWC)
+    if x_NHWC.device.type != "cpu" or not num:
+        return 1
+    return max(1, num // max(_MIN_GROUP, _GROUP_VALUES * num // x_NHWC.numel()))
+
+
+def _jitter_colours(
+    x_NHWC: torch.Tensor,
+    brightness_N111: torch.Tensor,
+    contrast_N111: torch.Tensor,
+    saturation_N111: torch.Tensor | None = None,
+) -> None:
+    """Change brightness, contrast and saturation in place, within 0..255."""
+    x_NHWC.mul_(brightness_N111)
+    mean_N111 = x_NHWC.mean(dim=(1, 2, 3), keepdim=True)
+    x_NHWC.sub_(mean_N111).mul_(contrast_N111).add_(mean_N111)
+    if saturation_N111 is not None:
+        red, green, blue = x_NHWC.unbind(3)
+        grey_NHWC = ((red + green + blue) / 3)[..., None].repeat(1, 1, 1, 3)
+        x_NHWC.sub_(grey_NHWC).mul_(saturation_N111).add_(grey_NHWC)
+    x_NHWC.clamp_(0, 255)
 
 
 def shrink(x_NCHW: torch.Tensor, scale: float) -> torch.Tensor:
