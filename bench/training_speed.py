@@ -25,8 +25,10 @@ processes and the same random rectangles and flips:
 The pictures are ``imagenet-val500`` (299 pixels) and photographs enlarged to 2,000 pixels.
 
 Each contender is a process of its own with the allocator and thread settings that it would have,
-and they take turns A B C A B C. Ratios are medians over the turns. Other work on the machine slows
-all of them, but not equally: two threads wait for each other, see docs/experiments/training.md.
+and they take turns A B C A B C. Ratios are medians over the turns, by the clock and by the time
+that processors spent on a contender and its workers. Other work on the machine slows them all by
+the clock, and not equally: two threads wait for each other, see docs/experiments/training.md. The
+processor time of steps counts only with ``--threads 1``, as torch's threads wait busily.
 """
 
 from __future__ import annotations
@@ -76,8 +78,8 @@ _NUM_LARGE, _LARGE_SIDE = 160, 2000
 _BATCH = 64
 """Images per batch of the input pipelines."""
 
-Turn = Callable[[], tuple[int, float]]
-"""Do some work; return the number of images and the seconds that count."""
+Turn = Callable[[], tuple[int, float, float]]
+"""Do some work; return the number of images, and the seconds that count: by the clock, of cores."""
 
 
 def main() -> None:
@@ -138,24 +140,33 @@ def enlarge(photos: Path, out: Path) -> None:
 def race(title: str, names: tuple[str, ...], plan: dict[str, Any], key: str, turns: int) -> None:
     """Let the contenders take turns and print a table."""
     rates: dict[str, list[float]] = {name: [] for name in names}
+    core_rates: dict[str, list[float]] = {name: [] for name in names}
     with ExitStack() as stack:
         contenders = {
             name: stack.enter_context(Contender({**plan, "contender": name})) for name in names
         }
         for turn in range(-_WARM_UPS, turns):
             for name, contender in contenders.items():
-                images, seconds = contender.turn()
+                images, seconds, core_seconds = contender.turn()
                 if turn >= 0:
                     rates[name].append(images / seconds)
+                    core_rates[name].append(images / core_seconds)
     print(f"\n{title}; load of the machine {os.getloadavg()[0]:.1f}, this included\n")
-    print("| | images/s | quartiles | ours / it | target |\n|---|--:|--:|--:|--:|")
+    print("| | images/s | quartiles | ours / it | by processor time | target |")
+    print("|---|--:|--:|--:|--:|--:|")
     for name, found in rates.items():
         low, middle, high = statistics.quantiles(found, n=4)
-        pairs = zip(rates["ours"], found, strict=True)
-        ratio = f"{statistics.median(a / b for a, b in pairs):.2f}" if name != "ours" else "-"
+        ratios = [ratio(rates["ours"], found), ratio(core_rates["ours"], core_rates[name])]
+        by_clock, by_core = (f"{each:.2f}" if name != "ours" else "-" for each in ratios)
         target = _TARGETS.get((key, name), "-")
-        print(f"| {name} | {middle:.1f} | {low:.1f} .. {high:.1f} | {ratio} | {target} |")
+        columns = f"{middle:.1f} | {low:.1f} .. {high:.1f} | {by_clock} | {by_core} | {target}"
+        print(f"| {name} | {columns} |")
     sys.stdout.flush()
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """Return the median ratio of rates of the same turns."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 class Contender:
@@ -174,16 +185,16 @@ class Contender:
     def __exit__(self, *exception: object) -> None:
         self._process.communicate()  # its stdin is at an end, so it leaves
 
-    def turn(self) -> tuple[int, float]:
-        """Return the number of images, and the seconds that they took."""
+    def turn(self) -> tuple[int, float, float]:
+        """Return the number of images, and the seconds that they took by the clock and of cores."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write("turn\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit("a contender has failed, see above")
-        images, seconds = json.loads(line)
-        return images, seconds
+        images, seconds, core_seconds = json.loads(line)
+        return images, seconds, core_seconds
 
 
 def contend(plan: dict[str, Any]) -> None:
@@ -217,12 +228,12 @@ def make_step(plan: dict[str, Any]) -> Turn:
         amp = plan["contender"] == "autocast"
         step = plain_step(module, recipe, loss, x_NCHW, labels, device, amp)
 
-    def turn() -> tuple[int, float]:
-        start = time.perf_counter()
+    def turn() -> tuple[int, float, float]:
+        start, core_start = time.perf_counter(), time.process_time()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return len(labels), time.perf_counter() - start
+        return len(labels), time.perf_counter() - start, time.process_time() - core_start
 
     return turn
 
@@ -290,14 +301,24 @@ def make_pipeline(plan: dict[str, Any]) -> Turn:
     batches = make(paths, augmentation, preprocessing, plan["workers"])
     ready = 2 * plan["workers"]  # batches that DataLoader's workers make ahead
 
-    def turn() -> tuple[int, float]:
+    def turn() -> tuple[int, float, float]:
         for _ in range(ready):
             next(batches)
-        start = time.perf_counter()
+        start, core_start = time.perf_counter(), core_seconds()
         images = sum(len(next(batches)) for _ in range(max(2, 2 * ready)))
-        return images, time.perf_counter() - start
+        return images, time.perf_counter() - start, core_seconds() - core_start
 
     return turn
+
+
+def core_seconds() -> float:
+    """Return the processor time of this process and its workers so far; without Linux, its own."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    total = time.process_time()
+    for child in children.read_text().split() if children.exists() else []:
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def our_batches(
