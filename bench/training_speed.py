@@ -74,7 +74,7 @@ _TARGETS = {
 }  # fmt: skip
 """Times the peer's images per second; steps on a CPU that multiplies in bfloat16."""
 _WARM_UPS = 1
-_NUM_LARGE, _LARGE_SIDE = 160, 2000
+_NUM_LARGE, _LARGE_SIDE = 96, 2000
 _BATCH = 64
 """Images per batch of the input pipelines."""
 
