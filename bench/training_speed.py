@@ -67,6 +67,8 @@ from squeezenet.train.recipe import Recipe, default_recipe
 from squeezenet.train.train_state import TrainState
 
 NETWORKS = ("squeezenet1_1", "squeezenet_cifar")
+PICTURES = ("2000", "299")
+"""Long sides in pixels."""
 _TARGETS = {
     ("squeezenet1_1", "plain"): 3.0, ("squeezenet1_1", "autocast"): 1.25,
     ("squeezenet_cifar", "plain"): 2.5, ("squeezenet_cifar", "autocast"): 1.15,
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("shared", type=Path, help="the folder with photos and imagenet-val500")
     parser.add_argument("--only", choices=("steps", "pipeline"))
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--pictures", nargs="*", choices=PICTURES, default=PICTURES)
     parser.add_argument("--device", default="cpu", help="of the steps: cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch's, of the steps")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the pipelines")
@@ -101,8 +104,10 @@ def main() -> None:
             race(title, ("ours", "plain", "autocast"), plan, name, options.turns)
     if options.only != "steps":
         with tempfile.TemporaryDirectory() as folder:
-            enlarge(options.shared / "photos", Path(folder))
-            for key, source in (("2000", folder), ("299", options.shared / "imagenet-val500")):
+            for key in options.pictures:
+                source = options.shared / "imagenet-val500"
+                if key != "299":
+                    source = enlarge(options.shared / "photos", Path(folder))
                 plan = {"pictures": str(source), "workers": options.workers, "threads": 1}
                 title = f"pictures of {key} pixels, input pipeline, {options.workers} workers"
                 race(title, ("ours", "Pillow"), plan, key, options.turns)
@@ -126,8 +131,8 @@ def _description(options: argparse.Namespace) -> str:
     )
 
 
-def enlarge(photos: Path, out: Path) -> None:
-    """Write photographs as JPEGs with a long side of ``_LARGE_SIDE`` pixels."""
+def enlarge(photos: Path, out: Path) -> Path:
+    """Write photographs as JPEGs with a long side of ``_LARGE_SIDE`` pixels; return the folder."""
     files = sorted(photos.rglob("*.jpg"))
     for i, file in enumerate(files[:: max(1, len(files) // _NUM_LARGE)][:_NUM_LARGE]):
         with Image.open(file) as image:
@@ -135,6 +140,7 @@ def enlarge(photos: Path, out: Path) -> None:
             size = round(image.width * scale), round(image.height * scale)
             large = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
         large.save(out / f"{i:03}.jpg", quality=90)
+    return out
 
 
 def race(title: str, names: tuple[str, ...], plan: dict[str, Any], key: str, turns: int) -> None:
@@ -324,7 +330,8 @@ def core_seconds() -> float:
 def our_batches(
     paths: tuple[Path, ...], augmentation: Augmentation, preprocessing: Preprocessing, workers: int
 ) -> Iterator[torch.Tensor]:
-    """Yield normalised batches of ours."""
+    """Yield normalised batches of ours; the training loop keeps freed memory too."""
+    keep_freed_memory()
     images = FolderImages(paths=paths, labels=np.zeros(len(paths), np.int64), class_names=("a",))
     for batch in iter_train_batches(
         images, preprocessing, augmentation, batch_size=_BATCH, seed=0, first_step=0,
