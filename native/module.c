@@ -1,15 +1,19 @@
-/* squeezenet._native: the C runtime, the range coder and the trellis search for Python. */
+/* squeezenet._native: the C runtime, the range coder, the trellis search and the resize for
+ * Python. */
 #include "native_model.h"
 #include "range_coder.h"
+#include "resize.h"
 #include "rounding.h"
 
 #include "../runtime/sqz.h"
 
-static PyMethodDef functions[] = {{"kernels", sqz_kernel_names, METH_NOARGS,
-                                   "Return the names of the kernels that run on this machine."},
-                                  {"round_output", sqz_round_output, METH_VARARGS,
-                                   "Round the weights of an output channel to codes."},
-                                  {NULL}};
+static PyMethodDef functions[] = {
+    {"kernels", sqz_kernel_names, METH_NOARGS,
+     "Return the names of the kernels that run on this machine."},
+    {"resize", sqz_resize, METH_VARARGS, "Resize a rectangle of a picture."},
+    {"round_output", sqz_round_output, METH_VARARGS,
+     "Round the weights of an output channel to codes."},
+    {NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.", -1,
                                     functions};
 

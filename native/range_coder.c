@@ -4,6 +4,8 @@
 
 #include "../runtime/src/sqz_levels.h"
 
+#include <stdlib.h>
+
 typedef struct {
     PyObject_HEAD
     int encode;

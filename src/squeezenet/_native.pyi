@@ -1,4 +1,4 @@
-"""The C runtime, range coder and trellis search, compiled from ``native/`` and ``runtime/``.
+"""The C runtime, range coder, trellis search and resize, compiled from ``native`` and ``runtime``.
 
 Buffers are NumPy arrays, ``bytes``, ``bytearray`` or whatever else has the buffer protocol, and
 C-contiguous. Buffers that are written must be writable. The interpreter lock is released while
@@ -95,6 +95,28 @@ STACK_BYTES: int
 
 def kernels() -> list[str]:
     """Return the names of the kernels that run on this machine, the fastest first."""
+
+def resize(
+    picture: _Buffer,
+    size: tuple[int, int],
+    rectangle: tuple[int, int, int, int],
+    resized: tuple[int, int],
+    window: tuple[int, int, int, int],
+    out: _Buffer,
+    /,
+) -> None:
+    """Resize a rectangle of an RGB picture and write a window of the result.
+
+    Args:
+        picture: uint8, (height, width, 3); ``size`` is (height, width).
+        rectangle: top, left, rows and columns of the part of the picture that is resized.
+        resized: height and width that the rectangle becomes.
+        window: top, left, rows and columns of the part of the result that is computed.
+        out: uint8, (window rows, window columns, 3); written.
+
+    Raises:
+        ValueError: these do not fit together.
+    """
 
 def round_output(
     weight_P: _Buffer,

@@ -5,21 +5,37 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from squeezenet.arch.preprocessing import torchvision_preprocessing
-from squeezenet.data.augment import Augmentation, augment_batch, random_crop
+from squeezenet.arch.preprocessing import (
+    Preprocessing,
+    caffe_preprocessing,
+    torchvision_preprocessing,
+)
+from squeezenet.data import augment
+from squeezenet.data.augment import (
+    Augmentation,
+    augment_batch,
+    min_decoded_side,
+    random_crop,
+)
 from squeezenet.data.digits import load_digits
 from squeezenet.data.loader import TrainBatch, iter_train_batches
 from squeezenet.data.sources import open_training_data
 from squeezenet.data.split import class_weights, stratified_split
 from squeezenet.errors import DataError, ImageError, SpecError, UsageError
 from squeezenet.images.bad import BadImages
+from squeezenet.images.batches import EvalBatches
 from squeezenet.images.folders import read_class_folders
-from squeezenet.images.sets import ArrayImages, ImageSet
+from squeezenet.images.preprocess import crop_pixels
+from squeezenet.images.resize import resize_rectangle
+from squeezenet.images.sets import ArrayImages, FolderImages, ImageSet
+from squeezenet.train.recipe import recipe_named
 
 MakeFolder = Callable[..., Path]
 RECORD = torchvision_preprocessing(resize=8, crop=(8, 8))
@@ -98,6 +114,76 @@ def test_random_crop(augmentation: Augmentation, shape: tuple[int, int]) -> None
     assert min(shape) < 4 or any((crop != crops[0]).any() for crop in crops)
 
 
+@pytest.mark.parametrize("crop", ["random", "random_resized"])
+@pytest.mark.parametrize("size", [(8, 8), (6, 15)])
+def test_no_crop_of_an_image_of_the_decoded_size_is_enlarged(
+    crop: Any, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocessing = torchvision_preprocessing(resize=max(size), crop=size)
+    augmentation = Augmentation(crop=crop, min_area=0.2, max_aspect=1.5, zoom=1.3, padding=2)
+    side = min_decoded_side(augmentation, preprocessing)
+    taken: list[float] = []
+
+    def seen(
+        pixels: np.ndarray, rectangle: tuple[int, int, int, int], height: int, width: int,
+        window: tuple[int, int, int, int] | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        taken.append(min(rectangle[2] / height, rectangle[3] / width))
+        return resize_rectangle(pixels, rectangle, height, width, window)
+
+    monkeypatch.setattr(augment, "resize_rectangle", seen)
+
+    def smallest(short: int) -> float:
+        taken.clear()
+        for shape in ((short, short), (short, 2 * short), (3 * short, short)):
+            pixels = np.zeros((*shape, 3), np.uint8)
+            for seed in range(300):
+                random_crop(pixels, augmentation, preprocessing, np.random.default_rng(seed))
+        return min(taken)
+
+    assert smallest(side) >= 1
+    assert smallest(side // 2) < 1  # so that the bound is not far from the smallest possible
+    assert min_decoded_side(Augmentation(), torchvision_preprocessing()) == 438
+    paper = recipe_named("paper").augmentation
+    assert min_decoded_side(paper, caffe_preprocessing()) == 256
+
+
+def test_training_decodes_large_jpegs_smaller(tmp_path: Path) -> None:
+    """Crops of a large JPEG have its colours; those of a small one are of the full decoding."""
+    rng = np.random.default_rng(0)
+    for name, side in (("large", 160), ("small", 20)):
+        pixels = rng.integers(0, 256, (side, side + 9, 3), dtype=np.uint8)
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "x.jpg")
+    images = read_class_folders(tmp_path)
+    asked: list[int | None] = []
+
+    class Watched(FolderImages):
+        def pixels(self, index: int, min_side: int | None = None) -> np.ndarray:
+            asked.append(min_side)
+            return super().pixels(index, min_side)
+
+    watched = Watched(paths=images.paths, labels=images.labels, class_names=images.class_names)
+    [batch] = iter_train_batches(
+        watched, RECORD, PLAIN, batch_size=2, seed=5, first_step=0, last_step=1, workers=0,
+        bad=BadImages(),
+    )  # fmt: skip
+    side = min_decoded_side(PLAIN, RECORD)
+    assert asked == [side] * 2 and images.pixels(0, side).shape == (20, 22, 3)
+    for label, crop_HWC in zip(batch.labels.tolist(), batch.pixels_NHWC.numpy(), strict=True):
+        whole = images.pixels(label)
+        decoded = images.pixels(label, side)
+        rng = np.random.default_rng([5, 0, label])
+        np.testing.assert_array_equal(crop_HWC, random_crop(decoded, PLAIN, RECORD, rng))
+        assert (label == 0) == (decoded.shape != whole.shape)
+    evaluated = next(iter(EvalBatches(watched, RECORD, workers=0)))
+    assert asked[2:] == [None] * 2
+    for i in range(2):
+        np.testing.assert_array_equal(
+            evaluated.pixels_NHWC[i], crop_pixels(images.pixels(i), RECORD)
+        )
+
+
 def test_augment_batch() -> None:
     pixels = torch.randint(0, 256, (16, 8, 8, 3), dtype=torch.uint8)
     plain = augment_batch(pixels, PLAIN, RECORD, seed=0)
@@ -118,6 +204,39 @@ def test_augment_batch() -> None:
         ways = (plain - plain[place]).flatten(1)
         along = torch.nn.functional.cosine_similarity(step[None], ways, dim=1)
         assert float(along.max()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_groups_of_images_do_not_change_the_pixels(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are for speed: what comes out is what the whole batch at once gives, bit for bit."""
+    luma = Preprocessing(resize=8, crop=(8, 8), channels="L", mean=(127.5,), std=(60.0,))
+    preprocessing = RECORD if channels == 3 else luma
+    pixels = torch.randint(0, 256, (11, 8, 8, channels), dtype=torch.uint8)
+    strong = Augmentation(colour=0.4, cutout=0.3, mix=0.4)
+    whole = augment_batch(pixels, strong, preprocessing, seed=1)
+    assert whole.is_contiguous(memory_format=torch.channels_last)
+    for values in (1, 64 * channels * 5, 64 * channels * 10):
+        monkeypatch.setattr(augment, "_GROUP_VALUES", values)
+        assert torch.equal(augment_batch(pixels, strong, preprocessing, seed=1), whole)
+    assert augment_batch(pixels[:0], strong, preprocessing, seed=1).shape == (0, channels, 8, 8)
+
+
+def test_colours_are_jittered_as_defined() -> None:
+    pixels = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
+    jitter = Augmentation(colour=0.3)
+    found = augment_batch(pixels, jitter, RECORD, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    draws = [torch.rand(4, generator=generator) * 0.6 + 0.7 for _ in range(3)]
+    brightness, contrast, saturation = (each[:, None, None, None] for each in draws)
+    x = pixels.float() * brightness
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    x = mean + (x - mean) * contrast
+    grey = x.mean(dim=3, keepdim=True)
+    x = (grey + (x - grey) * saturation).clamp(0, 255)
+    expected = (x - torch.tensor(RECORD.mean)) / torch.tensor(RECORD.std)
+    torch.testing.assert_close(found, expected.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(

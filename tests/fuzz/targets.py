@@ -73,7 +73,7 @@ class Target:
 
 
 def _picture(data: bytes, folder: Path, log: Lines) -> None:
-    """Read pixels; through Pillow's own object they are the same."""
+    """Read pixels, in full and smaller; through Pillow's own object they are the same."""
     path = folder / "picture"
     path.write_bytes(data)
     pixels_HWC = read_image(path, limits=LIMITS)
@@ -82,6 +82,12 @@ def _picture(data: bytes, folder: Path, log: Lines) -> None:
     again = _by_pillow(data)
     if again is not None and not np.array_equal(pixels_HWC, again):
         raise Broken("pixels of a path and of Pillow's image differ")
+    smaller_HWC = read_image(path, limits=LIMITS, min_side=8)
+    if (
+        min(smaller_HWC.shape[:2]) < min(*pixels_HWC.shape[:2], 8)
+        or smaller_HWC.size > pixels_HWC.size
+    ):
+        raise Broken(f"pixels of {pixels_HWC.shape} became {smaller_HWC.shape}")
 
 
 def _by_pillow(data: bytes) -> Pixels | None:

@@ -138,6 +138,79 @@ def test_a_jpeg_that_lacks_pixels_is_refused(tmp_path: Path, cut: int) -> None:
         read_image(path)
 
 
+def smooth(height: int, width: int) -> Image.Image:
+    """A picture without fine detail: at any size it looks the same."""
+    rows, columns = np.linspace(0, 255, height)[:, None], np.linspace(0, 255, width)
+    pixels = np.stack(np.broadcast_arrays(rows, columns, 128 * np.ones((1, 1))), axis=2)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("min_side", "shape"),
+    [
+        (None, (180, 301)), (181, (180, 301)), (91, (180, 301)), (90, (90, 151)),
+        (46, (90, 151)), (45, (45, 76)), (23, (45, 76)), (22, (23, 38)), (1, (23, 38)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_is_decoded_at_the_smallest_size_that_will_do(
+    tmp_path: Path, min_side: int | None, shape: tuple[int, int], progressive: bool
+) -> None:
+    path = save(tmp_path / "x.jpg", smooth(180, 301), quality=95, progressive=progressive)
+    pixels = read_image(path, min_side=min_side)
+    assert pixels.shape == (*shape, 3)
+    small = np.asarray(smooth(180, 301).resize(shape[::-1], Image.Resampling.BOX))
+    assert np.abs(pixels.astype(int) - small).mean() < 3
+    if shape == (180, 301):
+        np.testing.assert_array_equal(pixels, read_image(path))
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "bmp", "tif"])
+def test_only_a_jpeg_is_decoded_smaller(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"x.{suffix}", smooth(180, 301))
+    np.testing.assert_array_equal(read_image(path, min_side=10), read_image(path))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_colours_decoded_smaller(tmp_path: Path, mode: str) -> None:
+    path = save(tmp_path / "x.jpg", smooth(180, 301).convert(mode), quality=95)
+    pixels = read_image(path, min_side=90)
+    small = np.asarray(Image.fromarray(read_image(path)).resize((151, 90), Image.Resampling.BOX))
+    assert pixels.shape == (90, 151, 3)
+    assert np.abs(pixels.astype(int) - small).mean() < 3
+
+
+def test_a_smaller_picture_is_turned_as_its_orientation_says(tmp_path: Path) -> None:
+    image = smooth(180, 301)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "x.jpg", image, exif=exif, quality=95)
+    pixels = read_image(path, min_side=90)
+    assert pixels.shape == (151, 90, 3)
+    whole = Image.fromarray(read_image(path)).resize((90, 151), Image.Resampling.BOX)
+    assert np.abs(pixels.astype(int) - np.asarray(whole)).mean() < 3
+
+
+def test_the_limits_are_those_of_the_full_size(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.jpg", smooth(180, 301))
+    with pytest.raises(ImageError, match="301x180 pixels, expected at most 5000"):
+        read_image(path, limits=ImageLimits(max_pixels=5000), min_side=22)
+
+
+def test_damaged_jpegs_decoded_smaller(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.jpg", smooth(180, 301))
+    content, whole = path.read_bytes(), read_image(path)
+    path.write_bytes(content[:-2])
+    with pytest.warns(IncompleteImageWarning, match="end marker is missing"):
+        np.testing.assert_array_equal(read_image(path, min_side=22), whole)
+    for cut in (5, 40, len(content) // 3):
+        path.write_bytes(content[: -2 - cut])
+        with pytest.raises(ImageError, match=r"x\.jpg: not a readable image .*truncated"):
+            read_image(path, min_side=22)
+    buffer = io.BytesIO(content)
+    assert read_image(buffer, "member of a shard", min_side=90).shape == (90, 151, 3)
+
+
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
 def test_heic_is_named(tmp_path: Path, brand: bytes) -> None:
     path = tmp_path / "IMG_1.jpg"

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from squeezenet import _native
 from squeezenet.arch.preprocessing import (
     Preprocessing,
     caffe_preprocessing,
     torchvision_preprocessing,
 )
 from squeezenet.images.preprocess import crop_pixels, normalise, order_channels
-from squeezenet.images.resize import filter_taps, resize
+from squeezenet.images.resize import filter_taps, resize, resize_rectangle
 
 
 def slow_resize_rows(pixels: np.ndarray, m: int) -> np.ndarray:
@@ -70,6 +71,77 @@ def test_a_window_equals_that_part_of_the_full_resize() -> None:
         np.testing.assert_array_equal(
             resize(pixels, height, width, (top, left, rows, columns)), expected
         )
+
+
+SIDE = st.integers(1, 70)
+
+
+@given(SIDE, SIDE, SIDE, SIDE, st.integers(0, 2**31))
+@settings(deadline=None, max_examples=200)
+def test_the_resize_in_c_gives_the_same_bytes(
+    h: int, w: int, height: int, width: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+    def part(rows: int, columns: int) -> tuple[int, int, int, int]:
+        top, left = int(rng.integers(rows)), int(rng.integers(columns))
+        return (
+            top,
+            left,
+            int(rng.integers(1, rows - top + 1)),
+            int(rng.integers(1, columns - left + 1)),
+        )
+
+    rectangle, window = part(h, w), part(height, width)
+    top, left, rows, columns = rectangle
+    expected = resize(pixels[top : top + rows, left : left + columns], height, width, window)
+    found = resize_rectangle(pixels, rectangle, height, width, window)
+    np.testing.assert_array_equal(found, expected)
+    mirrored = np.ascontiguousarray(pixels[:, ::-1])[:, ::-1]  # not contiguous
+    np.testing.assert_array_equal(
+        resize_rectangle(mirrored, rectangle, height, width, window), expected
+    )
+
+
+def test_the_resize_in_c_of_large_and_long_pictures() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((1203, 1601), (2, 9000), (9000, 2), (1, 1)):
+        pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(
+            resize_rectangle(pixels, (0, 0, *shape), 224, 227), resize(pixels, 224, 227)
+        )
+    long = np.full((40_000, 4, 3), 7, np.uint8)
+    window = (1_000_000, 20, 224, 224)
+    found = resize_rectangle(long, (0, 0, 40_000, 4), 2_560_000, 256, window)
+    assert found.shape == (224, 224, 3) and (found == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "rectangle", "resized", "window", "out_bytes"),
+    [
+        ((4, 5), (0, 0, 4, 5), (2, 2), (0, 0, 2, 2), 11),  # out is too small
+        ((4, 6), (0, 0, 4, 5), (2, 2), (0, 0, 2, 2), 12),  # another size than the picture's
+        ((4, 5), (1, 0, 4, 5), (2, 2), (0, 0, 2, 2), 12),  # rectangles that leave the picture
+        ((4, 5), (0, 1, 4, 5), (2, 2), (0, 0, 2, 2), 12),
+        ((4, 5), (5, 0, 1, 5), (2, 2), (0, 0, 2, 2), 12),
+        ((4, 5), (0, 0, 0, 5), (2, 2), (0, 0, 2, 2), 12),  # without rows
+        ((4, 5), (0, 0, 4, 5), (0, 2), (0, 0, 2, 2), 12),
+        ((4, 5), (0, 0, 4, 5), (2, 2), (1, 0, 2, 2), 12),  # windows that leave the result
+        ((4, 5), (0, 0, 4, 5), (2, 2), (0, 2**32 - 1, 2, 2), 12),
+        ((4, 5), (0, 0, 4, 5), (2, 2), (0, 0, 2, 0), 0),
+        ((4, 5), (0, 0, 4, 5), (2**31, 2), (0, 0, 2, 2), 12),  # beyond the limit
+    ],
+)
+def test_wrong_use_of_the_resize_in_c(
+    size: tuple[int, int],
+    rectangle: tuple[int, int, int, int],
+    resized: tuple[int, int],
+    window: tuple[int, int, int, int],
+    out_bytes: int,
+) -> None:
+    with pytest.raises(ValueError, match="a rectangle and a window that fit"):
+        _native.resize(bytes(60), size, rectangle, resized, window, bytearray(out_bytes))
 
 
 def test_a_very_long_picture_costs_little() -> None:

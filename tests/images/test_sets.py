@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from squeezenet.arch.preprocessing import torchvision_preprocessing
 from squeezenet.arch.presets import preset
@@ -153,6 +154,23 @@ def test_workers_end_with_a_killed_parent(image_folder: MakeFolder, batches: str
     while any((w / "cmdline").exists() and (w / "cmdline").read_bytes() for w in workers):
         assert time.monotonic() < deadline, "workers outlive their parent"
         time.sleep(0.1)
+
+
+def test_the_cache_keeps_sizes_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a set gives does not depend on the cache, nor on what was asked for before."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for i in range(3):
+        pixels = rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{i}.jpg")
+    images = read_class_folders(tmp_path)
+    cached = CachedImages(images)
+    for min_side in (16, None, 32, 16, 33, None):
+        for i in range(3):
+            np.testing.assert_array_equal(cached.pixels(i, min_side), images.pixels(i, min_side))
+    assert cached.pixels(0, 16).shape == (16, 20, 3) and cached.pixels(0).shape == (64, 80, 3)
+    monkeypatch.setattr(sets, "MAX_CACHED_BYTES", 3 * 16 * 20 * 3)
+    assert is_small_set(images, 16) and not is_small_set(images, 17) and not is_small_set(images)
 
 
 def test_cached_images_are_decoded_once_up_to_the_memory_limit(

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from squeezenet.arch.presets import preset
+from squeezenet.arch.presets import caffe_squeezenet1_0, preset
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import AlexNetSpec, SqueezeNetSpec
 from squeezenet.codec import container
@@ -34,7 +34,7 @@ from squeezenet.model.foreign import load_pth
 from squeezenet.model.init import initialise
 from squeezenet.model.load import from_compressed, load_model, to_compressed
 from squeezenet.model.loaded import LoadedModel, from_state, needs_new_head, with_new_head
-from squeezenet.model.network import build_module
+from squeezenet.model.network import SqueezeNet, build_module
 from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from tests.conftest import random_model, record_of
 
@@ -49,6 +49,38 @@ def tiny_model(seed: int = 0) -> LoadedModel:
 def torchvision_state(name: str, num_classes: int = 12) -> dict[str, torch.Tensor]:
     module = build_module(preset(name, num_classes=num_classes))
     return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "caffe"])
+def test_training_pools_before_a_large_last_convolution(name: str) -> None:
+    """Logits and gradients are those of the written order, up to rounding; evaluation keeps it."""
+    spec = dataclasses.replace(
+        caffe_squeezenet1_0() if name == "caffe" else preset("squeezenet1_1"), input_size=(64, 64)
+    )
+    module = build_module(spec)
+    assert isinstance(module, SqueezeNet) and module.trains_pooled == (name != "caffe")
+    assert not build_module(dataclasses.replace(spec, num_classes=99)).trains_pooled
+    initialise(module, spec, "he", 0)
+    x_NCHW = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def run(pooled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        module.trains_pooled = pooled
+        module.zero_grad()
+        torch.manual_seed(0)  # of dropout
+        logits_NK = module(x_NCHW)
+        nn.functional.cross_entropy(logits_NK, torch.tensor([3, 999])).backward()
+        return logits_NK.detach(), [value.grad.clone() for value in module.parameters()]
+
+    module.train()
+    (logits, grads), (written_logits, written_grads) = run(module.trains_pooled), run(False)
+    torch.testing.assert_close(logits, written_logits, rtol=1e-4, atol=1e-5)
+    for grad, written in zip(grads, written_grads, strict=True):
+        torch.testing.assert_close(grad, written, rtol=1e-3, atol=1e-5)
+    module.eval()
+    module.trains_pooled = name != "caffe"
+    with torch.no_grad():
+        expected = torch.flatten(module.classifier(module.features(x_NCHW)), 1)
+        assert torch.equal(module(x_NCHW), expected)
 
 
 def test_init_is_seeded_and_scaled() -> None:

@@ -156,7 +156,7 @@ def test_what_must_hold_is_restored_after_each_step(tmp_path: Path) -> None:
 class Broken(ArrayImages):
     """Images of which every other cannot be read."""
 
-    def pixels(self, index: int) -> Pixels:
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
         if index % 2:
             raise ImageError(f"image {index} is broken")
         return super().pixels(index)

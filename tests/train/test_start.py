@@ -42,7 +42,7 @@ class Blank:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def pixels(self, index: int) -> np.ndarray:
+    def pixels(self, index: int, min_side: int | None = None) -> np.ndarray:
         if self._size == (0, 0):
             raise ImageError("broken")
         return np.zeros((*self._size, 3), np.uint8)
@@ -120,7 +120,7 @@ def test_short_sides(image_folder: Callable[..., Path]) -> None:
 def test_the_sample_spans_the_set() -> None:
     # Only the last tenth of the images is large: every sixteenth is looked at.
     class Growing(Blank):
-        def pixels(self, index: int) -> np.ndarray:
+        def pixels(self, index: int, min_side: int | None = None) -> np.ndarray:
             return np.zeros((100, 100 if index >= 144 else 10, 3), np.uint8)
 
     assert largest_short_side(Growing(160, 2, (1, 1))) == 100  # type: ignore[arg-type]

@@ -72,7 +72,10 @@ DeviceOption: TypeAlias = Annotated[
     str, Parameter(group=RUNNING, help="auto, cpu, cuda, cuda:1 or mps.")
 ]
 ThreadsOption: TypeAlias = Annotated[
-    int | None, Parameter(group=RUNNING, help="CPU threads. By default one per core.")
+    int | None,
+    Parameter(
+        group=RUNNING, help="CPU threads. By default one per core; 1 is faster on a busy machine."
+    ),
 ]
 CheckpointOption: TypeAlias = Annotated[
     float,

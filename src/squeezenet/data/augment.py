@@ -19,7 +19,11 @@ from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.errors import SpecError
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import order_channels
-from squeezenet.images.resize import resize
+from squeezenet.images.resize import resize_rectangle
+
+_GROUP_VALUES, _MIN_GROUP = 1 << 21, 2
+"""Values that are augmented together on a CPU, 8 MB, so that caches hold them; and the fewest
+images: with several threads, torch sums the values of a single one in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,23 @@ class Augmentation:
             )
 
 
+def min_decoded_side(augmentation: Augmentation, preprocessing: Preprocessing) -> int:
+    """Return the short side that an image needs for ``random_crop`` never to enlarge a crop.
+
+    "random" resizes the whole image, to ``zoom`` times the input or more on both sides. For
+    "random_resized", let the input have H x W pixels. A rectangle of area A and aspect ratio r
+    is sqrt(A r) wide and sqrt(A / r) high. In an image of short side s, A is at least
+    ``min_area`` s^2, and r is within ``max_aspect`` of W / H. So it has W columns and H rows if
+    s >= sqrt(H W ``max_aspect`` / ``min_area``), and the central one if s >= max(H, W) too.
+    """
+    height, width = preprocessing.crop
+    side = float(max(height, width))
+    if augmentation.crop == "random":
+        return math.ceil(side * augmentation.zoom)
+    area = height * width * augmentation.max_aspect / augmentation.min_area
+    return math.ceil(max(side, math.sqrt(area)))
+
+
 def random_crop(
     pixels_HWC: Pixels,
     augmentation: Augmentation,
@@ -75,11 +96,9 @@ def random_crop(
     The caller, who knows the epoch, does the flip.
     """
     if augmentation.crop == "random_resized":
-        top, left, height, width = _random_rectangle(
-            pixels_HWC.shape, augmentation, preprocessing, rng
-        )
-        crop_HWC = pixels_HWC[top : top + height, left : left + width]
-        return order_channels(resize(crop_HWC, *preprocessing.crop), preprocessing)
+        rectangle = _random_rectangle(pixels_HWC.shape, augmentation, preprocessing, rng)
+        crop_HWC = resize_rectangle(pixels_HWC, rectangle, *preprocessing.crop)
+        return order_channels(crop_HWC, preprocessing)
     rows, columns = pixels_HWC.shape[:2]
     scale = max(preprocessing.crop[0] / rows, preprocessing.crop[1] / columns) * augmentation.zoom
     height = max(preprocessing.crop[0], round(rows * scale))
@@ -95,12 +114,13 @@ def random_crop(
     out[:] = np.round(preprocessing.mean)
     if rows_inside > 0 and columns_inside > 0:
         window = (inner_top, inner_left, rows_inside, columns_inside)
-        image = order_channels(resize(pixels_HWC, height, width, window), preprocessing)
+        whole = (0, 0, rows, columns)
+        image_HWC = resize_rectangle(pixels_HWC, whole, height, width, window)
         inside = (
             slice(inner_top - top, inner_top - top + rows_inside),
             slice(inner_left - left, inner_left - left + columns_inside),
         )
-        out[inside] = image
+        out[inside] = order_channels(image_HWC, preprocessing)
     return out
 
 
@@ -151,19 +171,22 @@ def augment_batch(
             values = values[positions]
         return values.to(device)[:, None, None, None]
 
-    x = pixels_NHWC.to(torch.float32)
+    jitter: list[torch.Tensor] = []
     if augmentation.colour:
         low, high = 1 - augmentation.colour, 1 + augmentation.colour
-        x = x * draw(low, high)
-        mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = mean + (x - mean) * draw(low, high)
-        if channels == 3:
-            grey = x.mean(dim=3, keepdim=True)
-            x = grey + (x - grey) * draw(low, high)
-        x = x.clamp(0, 255)
-    mean = torch.tensor(preprocessing.mean, device=device)
-    std = torch.tensor(preprocessing.std, device=device)
-    x = (x - mean) / std
+        jitter = [draw(low, high) for _ in range(3 if channels == 3 else 2)]
+    # The mean and std of each value of a row: torch is slow at dimensions of 3.
+    mean_R = torch.tensor(preprocessing.mean, device=device).repeat(width)
+    std_R = torch.tensor(preprocessing.std, device=device).repeat(width)
+    x = torch.empty(pixels_NHWC.shape, device=device)
+    num_groups = _num_groups(x)
+    for group, source, *draws in zip(
+        *(each.tensor_split(num_groups) for each in (x, pixels_NHWC, *jitter)), strict=True
+    ):
+        group.copy_(source)
+        if augmentation.colour:
+            _jitter_colours(group, *draws)
+        group.flatten(2).sub_(mean_R).div_(std_R)
     if augmentation.cutout:
         half = augmentation.cutout / 2
         rows = (torch.arange(height, device=device) + 0.5)[None, :, None, None] / height
@@ -176,6 +199,31 @@ def augment_batch(
         others = torch.randperm(num, generator=generator).to(device)
         x = torch.lerp(x, x[others], weight)
     return x.permute(0, 3, 1, 2)
+
+
+def _num_groups(x_NHWC: torch.Tensor) -> int:
+    """Return how many groups of images are augmented one after another: on a GPU, one."""
+    num = len(x_NHWC)
+    if x_NHWC.device.type != "cpu" or not num:
+        return 1
+    return max(1, num // max(_MIN_GROUP, _GROUP_VALUES * num // x_NHWC.numel()))
+
+
+def _jitter_colours(
+    x_NHWC: torch.Tensor,
+    brightness_N111: torch.Tensor,
+    contrast_N111: torch.Tensor,
+    saturation_N111: torch.Tensor | None = None,
+) -> None:
+    """Change brightness, contrast and saturation in place, within 0..255."""
+    x_NHWC.mul_(brightness_N111)
+    mean_N111 = x_NHWC.mean(dim=(1, 2, 3), keepdim=True)
+    x_NHWC.sub_(mean_N111).mul_(contrast_N111).add_(mean_N111)
+    if saturation_N111 is not None:
+        red, green, blue = x_NHWC.unbind(3)
+        grey_NHWC = ((red + green + blue) / 3)[..., None].repeat(1, 1, 1, 3)
+        x_NHWC.sub_(grey_NHWC).mul_(saturation_N111).add_(grey_NHWC)
+    x_NHWC.clamp_(0, 255)
 
 
 def shrink(x_NCHW: torch.Tensor, scale: float) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from squeezenet.arch.preprocessing import Preprocessing
-from squeezenet.data.augment import Augmentation, random_crop
+from squeezenet.data.augment import Augmentation, min_decoded_side, random_crop
 from squeezenet.data.epochs import Epochs
 from squeezenet.errors import DataError, ImageError
 from squeezenet.images.bad import BadImages, with_notes
@@ -109,7 +109,10 @@ class _Item:
 
 
 class _Crops(Dataset[_Item]):
-    """Randomly cropped images; the index is (epoch, index in the set)."""
+    """Randomly cropped images; the index is (epoch, index in the set).
+
+    Large JPEGs are decoded at a fraction of their size that still has all detail of every crop.
+    """
 
     def __init__(
         self, images: ImageSet, preprocessing: Preprocessing, augmentation: Augmentation, seed: int
@@ -117,6 +120,7 @@ class _Crops(Dataset[_Item]):
         self._images = images
         self._preprocessing = preprocessing
         self._augmentation = augmentation
+        self._min_side = min_decoded_side(augmentation, preprocessing)
         self._seed = seed
         self._flipped_first = np.random.default_rng([seed]).integers(0, 2, len(images))
 
@@ -124,7 +128,7 @@ class _Crops(Dataset[_Item]):
         epoch, i = index
         label = int(self._images.labels[i])
         try:
-            pixels, notes = with_notes(partial(self._images.pixels, i))
+            pixels, notes = with_notes(partial(self._images.pixels, i, self._min_side))
         except ImageError as error:
             return _Item(label=label, error=str(error))
         rng = np.random.default_rng([self._seed, epoch, i])

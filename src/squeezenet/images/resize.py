@@ -8,6 +8,9 @@ differences taken. Columns are resized before rows; each pass rounds by (sum + 2
 
 Only the requested window of the output is computed, from the input that it needs. So even a very
 long picture costs little.
+
+``resize`` is the definition in NumPy, for evaluation and as the oracle of the clients.
+``resize_rectangle`` computes the same bytes in C, five times as fast, for training.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from squeezenet import _native
 from squeezenet.images.decode import Pixels
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -77,6 +81,22 @@ def resize(
     if in_rows != height:
         pixels_HWC = _apply(firsts, weights, offset, pixels_HWC)
     return np.ascontiguousarray(pixels_HWC)
+
+
+def resize_rectangle(
+    pixels_HWC: Pixels,
+    rectangle: tuple[int, int, int, int],
+    height: int,
+    width: int,
+    window: tuple[int, int, int, int] | None = None,
+) -> Pixels:
+    """Resize a rectangle (top, left, rows, columns) of RGB pixels as ``resize`` does."""
+    assert pixels_HWC.dtype == np.uint8 and pixels_HWC.shape[2] == 3
+    window = window or (0, 0, height, width)
+    out_HWC = np.empty((*window[2:], 3), np.uint8)
+    whole_HWC = np.ascontiguousarray(pixels_HWC)
+    _native.resize(whole_HWC, whole_HWC.shape[:2], rectangle, (height, width), window, out_HWC)
+    return out_HWC
 
 
 def _apply(firsts: IntArray, weights: IntArray, offset: int, pixels: Pixels) -> Pixels:

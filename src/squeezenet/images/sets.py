@@ -47,8 +47,11 @@ class ImageSet(Protocol):
     def name(self, index: int) -> str:
         """The image's name in messages."""
 
-    def pixels(self, index: int) -> Pixels:
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
         """Decode one image: uint8 RGB (H, W, 3).
+
+        ``min_side`` lets a large JPEG be decoded at a fraction of its size, see ``read_image``. It
+        is for training alone: without it, the pixels are those that a client sees.
 
         Raises:
             ImageError: it cannot be read.
@@ -79,8 +82,8 @@ class FolderImages:
     def name(self, index: int) -> str:
         return str(self.paths[index])
 
-    def pixels(self, index: int) -> Pixels:
-        return read_image(self.paths[index], limits=self.limits)
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
+        return read_image(self.paths[index], limits=self.limits, min_side=min_side)
 
     def subset(
         self,
@@ -113,7 +116,7 @@ class ArrayImages:
     def name(self, index: int) -> str:
         return f"{self.title}[{index}]"
 
-    def pixels(self, index: int) -> Pixels:
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
         pixels_HWC: Pixels = self.pixels_NHWC[index]
         return pixels_HWC
 
@@ -132,11 +135,14 @@ class ArrayImages:
 
 
 class CachedImages:
-    """Another set with a cache of decoded pixels, up to ``MAX_CACHED_BYTES``."""
+    """Another set with a cache of decoded pixels, up to ``MAX_CACHED_BYTES``.
+
+    Images of different ``min_side`` are kept apart, so the cache changes no pixel.
+    """
 
     def __init__(self, images: ImageSet) -> None:
         self._images = images
-        self._cached: dict[int, Pixels] = {}
+        self._cached: dict[tuple[int, int | None], Pixels] = {}
         self._cached_bytes = 0
 
     @property
@@ -157,12 +163,12 @@ class CachedImages:
     def name(self, index: int) -> str:
         return self._images.name(index)
 
-    def pixels(self, index: int) -> Pixels:
-        pixels_HWC = self._cached.get(index)
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
+        pixels_HWC = self._cached.get((index, min_side))
         if pixels_HWC is None:
-            pixels_HWC = self._images.pixels(index)
+            pixels_HWC = self._images.pixels(index, min_side)
             if self._cached_bytes + pixels_HWC.nbytes <= MAX_CACHED_BYTES:
-                self._cached[index] = pixels_HWC
+                self._cached[index, min_side] = pixels_HWC
                 self._cached_bytes += pixels_HWC.nbytes
         return pixels_HWC
 
@@ -175,12 +181,15 @@ class CachedImages:
         return CachedImages(self._images.subset(indices, labels, class_names))
 
 
-def is_small_set(images: ImageSet) -> bool:
-    """Whether all pixels fit into ``MAX_CACHED_BYTES``, estimated from the largest of 16 images."""
+def is_small_set(images: ImageSet, min_side: int | None = None) -> bool:
+    """Whether all pixels fit into ``MAX_CACHED_BYTES``, estimated from the largest of 16 images.
+
+    ``min_side`` is that of ``ImageSet.pixels``.
+    """
     sizes = []
     for i in range(0, len(images), max(1, len(images) // _NUM_SIZE_SAMPLES)):
         try:
-            sizes.append(with_notes(partial(images.pixels, i))[0].nbytes)
+            sizes.append(with_notes(partial(images.pixels, i, min_side))[0].nbytes)
         except ImageError:
             continue  # reported when training reads it
     return bool(sizes) and max(sizes) * len(images) <= MAX_CACHED_BYTES

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from squeezenet.arch.preprocessing import Preprocessing
-from squeezenet.data.augment import augment_batch, shrink
+from squeezenet.data.augment import augment_batch, min_decoded_side, shrink
 from squeezenet.data.epochs import Epochs
 from squeezenet.data.loader import TrainBatch, iter_train_batches
 from squeezenet.errors import CheckpointError, InterruptedRunError, SqueezeNetError
@@ -213,7 +213,8 @@ class _Loop:
     def _batches(self) -> Iterator[TrainBatch]:
         job = self.job
         images, workers = job.images, job.options.workers
-        if not workers and is_small_set(images):
+        min_side = min_decoded_side(job.recipe.augmentation, job.preprocessing)
+        if not workers and is_small_set(images, min_side):
             images, workers = CachedImages(images), 0
         return iter_train_batches(
             images,
