@@ -134,6 +134,7 @@ def train(
     require_workers(workers)
     limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
+    from squeezenet.data.locations import data_name
     from squeezenet.images.bad import BadImages
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
@@ -175,7 +176,7 @@ def train(
     run = Path(out)
     measured = plan.run(run, fit_options)
     if report:
-        _draw_report(run, plan.data, Path(data).resolve().name, workers, bad, progress)
+        _draw_report(run, plan.data, data_name(str(data)), workers, bad, progress)
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
     fields = {name: value for name, value in measured.items() if name in known}

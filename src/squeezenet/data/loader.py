@@ -55,7 +55,7 @@ def iter_train_batches(
         DataError: none of the images can be read.
         ImageError: one cannot be read, and ``bad`` is strict.
     """
-    sampler = _StepSampler(len(images), batch_size, seed, first_step, last_step)
+    sampler = _StepSampler(images, batch_size, seed, first_step, last_step)
     loader: DataLoader[_Item] = DataLoader(
         _Crops(images, preprocessing, augmentation, seed),
         batch_sampler=sampler,
@@ -125,12 +125,12 @@ class _Crops(Dataset[_Item]):
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):
-    """The indices of each batch; every epoch has a new permutation."""
+    """The indices of each batch; every epoch has a new order."""
 
     def __init__(
-        self, num_images: int, batch_size: int, seed: int, first_step: int, last_step: int
+        self, images: ImageSet, batch_size: int, seed: int, first_step: int, last_step: int
     ) -> None:
-        self._num_images = num_images
+        self._images = images
         self._batch_size = batch_size
         self._seed = seed
         self._steps = range(first_step, last_step)
@@ -139,12 +139,12 @@ class _StepSampler(Sampler[list[tuple[int, int]]]):
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = steps_per_epoch(self._num_images, self._batch_size)
+        per_epoch = steps_per_epoch(len(self._images), self._batch_size)
         known_epoch, order = -1, np.zeros(0, np.int64)
         for step in self._steps:
             epoch, within = divmod(step, per_epoch)
             if epoch != known_epoch:
-                order = np.random.default_rng([self._seed, epoch]).permutation(self._num_images)
+                order = self._images.epoch_order(np.random.default_rng([self._seed, epoch]))
                 known_epoch = epoch
             start = within * self._batch_size
             yield [(epoch, int(i)) for i in order[start : start + self._batch_size]]

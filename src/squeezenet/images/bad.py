@@ -11,16 +11,32 @@ from squeezenet.images.decode import IncompleteImageWarning
 
 T = TypeVar("T")
 
+_MEMBER = "; its image "
+"""Between the reason that many images share, and the one that a message is about."""
+
+
+def one_of_many(reason: str, image: str) -> str:
+    """Return the message on an image that cannot be read for a reason which others share.
+
+    Such as a file that has many images. ``BadImages`` counts each image, and reports the reason
+    once.
+    """
+    return f"{reason}{_MEMBER}{image} cannot be read"
+
 
 class BadImages:
-    """Collects unreadable images. ``report`` gets one line per image; ``strict`` raises instead."""
+    """Collects unreadable images; ``strict`` raises instead.
+
+    ``report`` gets one line per image, or per reason that many images share: see ``one_of_many``.
+    """
 
     def __init__(
         self, *, strict: bool = False, report: Callable[[str], None] = lambda message: None
     ) -> None:
         self.strict = strict
         self.report = report
-        self.messages: list[str] = []
+        self._messages: set[str] = set()
+        self._shared: set[str] = set()
         self._notes: set[str] = set()
 
     def add(self, message: str) -> None:
@@ -31,9 +47,15 @@ class BadImages:
         """
         if self.strict:
             raise ImageError(message)
-        if message not in self.messages:
-            self.messages.append(message)
+        if message in self._messages:
+            return
+        self._messages.add(message)
+        reason, is_shared, _ = message.partition(_MEMBER)
+        if not is_shared:
             self.report(f"skipped {message}")
+        elif reason not in self._shared:
+            self._shared.add(reason)
+            self.report(f"skipped images of {reason}")
 
     def note(self, message: str) -> None:
         """Report once what there is to say of an image that was read all the same."""
@@ -44,7 +66,7 @@ class BadImages:
     @property
     def count(self) -> int:
         """Number of different unreadable images."""
-        return len(self.messages)
+        return len(self._messages)
 
 
 def with_notes(read: Callable[[], T]) -> tuple[T, list[str]]:

@@ -54,6 +54,12 @@ class ImageSet(Protocol):
             ImageError: it cannot be read.
         """
 
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        """Draw the order of an epoch: every index once, int64. ``rng`` alone decides it."""
+
+    def few(self, count: int) -> Sequence[int]:
+        """Return the indices of about ``count`` images that stand for the set."""
+
     def subset(
         self,
         indices: Sequence[int],
@@ -63,8 +69,21 @@ class ImageSet(Protocol):
         """Return the images at these indices, with new labels and classes if given."""
 
 
+class AnyOrder:
+    """An order of an epoch, and a few images, of a set whose images can be read in any order."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        return rng.permutation(len(self))
+
+    def few(self, count: int) -> Sequence[int]:
+        return range(0, len(self), max(1, len(self) // count))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FolderImages:
+class FolderImages(AnyOrder):
     """Image files with ``labels`` (int64, one per path), decoded on every access."""
 
     paths: tuple[Path, ...]
@@ -98,7 +117,7 @@ class FolderImages:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArrayImages:
+class ArrayImages(AnyOrder):
     """Images in memory: ``pixels_NHWC`` uint8 RGB; image i is named ``title[i]``."""
 
     pixels_NHWC: Pixels
@@ -166,6 +185,12 @@ class CachedImages:
                 self._cached_bytes += pixels_HWC.nbytes
         return pixels_HWC
 
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        return self._images.epoch_order(rng)
+
+    def few(self, count: int) -> Sequence[int]:
+        return self._images.few(count)
+
     def subset(
         self,
         indices: Sequence[int],
@@ -178,7 +203,7 @@ class CachedImages:
 def is_small_set(images: ImageSet) -> bool:
     """Whether all pixels fit into ``MAX_CACHED_BYTES``, estimated from the largest of 16 images."""
     sizes = []
-    for i in range(0, len(images), max(1, len(images) // _NUM_SIZE_SAMPLES)):
+    for i in images.few(_NUM_SIZE_SAMPLES):
         try:
             sizes.append(with_notes(partial(images.pixels, i))[0].nbytes)
         except ImageError:
@@ -222,16 +247,18 @@ def require_readable_classes(images: ImageSet) -> None:
     Raises:
         DataError: names the class and the first of its errors.
     """
-    for label in np.unique(images.labels).tolist():
-        members = np.flatnonzero(images.labels == label).tolist()
+    by_class = np.argsort(images.labels, kind="stable")
+    ends = np.flatnonzero(np.diff(images.labels[by_class])) + 1
+    for members in np.split(by_class, ends) if len(images) else ():
         first = ""
-        for index in members:
+        for index in map(int, members):
             try:
                 with_notes(partial(images.pixels, index))
                 break
             except ImageError as error:
                 first = first or str(error)
         else:
+            label = int(images.labels[members[0]])
             raise DataError(
                 f"class {images.class_names[label]!r}: none of its {len(members)} images can be "
                 f"read ({first}); replace them or remove the folder"
