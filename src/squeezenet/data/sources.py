@@ -7,6 +7,7 @@ It is a folder, shards in a folder or at a URL, or the word ``digits``, for ever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from squeezenet.images.folders import choose_split
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import ImageSet, with_model_labels
 from squeezenet.images.walk import NOTHING, Findings
+
+S = TypeVar("S", bound=ImageSet)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,17 +76,9 @@ def open_training_data(
         )
     if "val" in parts:
         val = location.labelled("val", allow_empty=True)
-        unknown = sorted(set(val.class_names) - set(train.class_names))
-        if unknown:
-            alike = {name.casefold(): name for name in train.class_names}.get(unknown[0].casefold())
-            raise DataError(
-                f"{location.where('val')}: class {unknown[0]!r} is not in "
-                f"{location.where('train')}; "
-                + (f"did you mean {alike!r}? " if alike else "")
-                + "both must have the same class folders"
-            )
-        to_train = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
-        relabelled = val.subset(range(len(val)), to_train[val.labels], train.class_names)
+        relabelled = with_classes(
+            val, train.class_names, location.where("val"), location.where("train")
+        )
         return TrainingData(train=train, val=relabelled, findings=findings + val.findings)
     first, second = stratified_split(train.labels, val_fraction, _SPLIT_SEED)
     if len(second) == 0:
@@ -94,6 +89,25 @@ def open_training_data(
     return TrainingData(
         train=train.subset(first.tolist()), val=train.subset(second.tolist()), findings=findings
     )
+
+
+def with_classes(images: S, names: tuple[str, ...], where: str, others: str) -> S:
+    """Return the images with the numbers of their classes in ``names``, those of ``others``.
+
+    Raises:
+        DataError: one of their classes is not there.
+    """
+    unknown = sorted(set(images.class_names) - set(names))
+    if unknown:
+        alike = {name.casefold(): name for name in names}.get(unknown[0].casefold())
+        raise DataError(
+            f"{where}: class {unknown[0]!r} is not in {others}; "
+            + (f"did you mean {alike!r}? " if alike else "")
+            + "both must have the same class folders"
+        )
+    table = np.array([names.index(name) for name in images.class_names], np.int64)
+    relabelled = images.subset(range(len(images)), table[images.labels], names)
+    return cast(S, relabelled)
 
 
 def open_evaluation_data(

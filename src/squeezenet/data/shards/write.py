@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from squeezenet.data.shards.index import (
     INDEX,
@@ -37,12 +36,12 @@ from squeezenet.data.shards.index import (
     write_index,
 )
 from squeezenet.data.shards.keys import ending, sample_key
+from squeezenet.data.shards.plan import MAX_PICTURE_BYTES, ShardPlan
 from squeezenet.data.shards.scan import sha256_of
 from squeezenet.errors import DataError, UsageError
 from squeezenet.files import is_leftover, make_folder, remove_leftovers, write_atomically
 from squeezenet.folder_lock import LOCK, FolderLock
 from squeezenet.images.batches import default_workers, init_worker_process
-from squeezenet.images.sets import FolderImages
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.sealed_files import (
     read_sealed,
@@ -51,14 +50,7 @@ from squeezenet.sealed_files import (
     write_sealed_json,
 )
 
-DEFAULT_SHARD_BYTES = 1 << 28
-"""ImageNet's training set in 550 shards: few enough to list, small enough to download again."""
-MIN_SHARD_BYTES = 1 << 12
-MAX_PICTURE_BYTES = (1 << 32) - 1
-"""The index has 32 bits for it."""
 _DONE = ".done"
-_TAR_OVERHEAD = 2048
-"""Bytes of a sample besides the picture: two headers and the block of the class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,116 +62,53 @@ class WrittenShards:
 
 
 def write_shards(
-    images: FolderImages,
-    root: Path,
+    plan: ShardPlan,
     out: Path,
     *,
-    shard_bytes: int = DEFAULT_SHARD_BYTES,
-    seed: int = 0,
     workers: int | None = None,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> WrittenShards:
-    """Write pictures, which are under the folder ``root``, into shards in the folder ``out``.
+    """Write the shards of a plan into the folder ``out``.
 
     ``out`` is new, empty, or has the same shards, finished or not. ``workers`` processes write a
     shard each; 0 writes in this process, None chooses.
 
     Raises:
-        UsageError: ``out`` has other files, or shards of other pictures or options.
+        UsageError: see ``check_output``.
         DataError: no picture can be opened, or one cannot and ``strict`` is set.
         CheckpointError: another process writes into ``out``.
         OSError: ``out`` cannot be written.
     """
     progress = progress or SilentProgress()
-    plan = _plan(images, root, shard_bytes, seed)
     for message in plan.skipped:
         _report(message, strict, progress)
-    _check(out, plan)  # first without a lock: a folder that is refused is left as it is
+    check_output(out, plan)  # first without a lock: a folder that is refused is left as it is
     make_folder(out)
     with FolderLock(out):
-        if _check(out, plan):
+        if check_output(out, plan):
+            _remove_work_files(out, plan)
             progress.log(f"{out}: these shards are finished")
             return WrittenShards(index=read_index(out), skipped=plan.skipped)
         remove_leftovers(out)
         if not (out / UNFINISHED).exists():
             write_sealed_json(out / UNFINISHED, {"made_from": plan.made_from})
-        parts = _write_all(plan, images, out, workers, strict, progress)
+        parts = _write_all(plan, out, workers, strict, progress)
         skipped = (*plan.skipped, *(line for part in parts for line in part.skipped))
         if not any(part.shard.num_samples for part in parts):
-            raise DataError(f"{root}: none of the {len(images)} pictures can be opened")
+            raise DataError(f"{plan.root}: none of the {len(plan.images)} pictures can be opened")
         index = ShardIndex(
-            class_names=images.class_names,
+            class_names=plan.images.class_names,
             shards=tuple(part.shard for part in parts),
             samples_N=np.concatenate([part.samples_N for part in parts]),
             made_from=plan.made_from,
         )
         write_index(out, index)
-        for name in (*(part.shard.name + _DONE for part in parts), UNFINISHED):
-            (out / name).unlink(missing_ok=True)
+        _remove_work_files(out, plan)
     return WrittenShards(index=index, skipped=skipped)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Plan:
-    """Which pictures go into which shard: ``order_N`` cut at ``ends_S``.
-
-    ``made_from``: hash of names, sizes, classes and options.
-    """
-
-    order_N: npt.NDArray[np.int64]
-    ends_S: npt.NDArray[np.int64]
-    root: Path
-    made_from: str
-    skipped: tuple[str, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """The shards' names, as webdataset's ``shard-{000000..000041}.tar`` lists them."""
-        return [f"shard-{k:06}.tar" for k in range(len(self.ends_S))]
-
-
-def _plan(images: FolderImages, root: Path, shard_bytes: int, seed: int) -> _Plan:
-    if shard_bytes < MIN_SHARD_BYTES:
-        raise UsageError(
-            f"--shard-size of {shard_bytes} bytes, expected {MIN_SHARD_BYTES} or more, such as 256M"
-        )
-    head = [1, seed, shard_bytes, images.class_names]
-    digest = hashlib.sha256(json.dumps(head).encode())
-    digest.update(images.labels.astype("<i8").tobytes())
-    sizes_N = np.zeros(len(images), np.int64)
-    skipped = []
-    for i, path in enumerate(images.paths):
-        try:
-            sizes_N[i] = path.stat().st_size
-            reason = "" if sizes_N[i] <= MAX_PICTURE_BYTES else "over 4 GB"
-            reason = reason if sizes_N[i] else "is empty"
-        except OSError as error:
-            reason = f"cannot be opened ({error.strerror})"
-        if reason:
-            skipped.append(f"{path}: {reason}")
-            sizes_N[i] = -1
-        name = path.relative_to(root).as_posix()
-        digest.update(f"{name}\0{sizes_N[i]}\0".encode(errors="surrogateescape"))
-    order_N = np.random.default_rng(seed).permutation(len(images))
-    order_N = order_N[sizes_N[order_N] >= 0]
-    if not len(order_N):
-        raise DataError(f"{root}: none of the {len(images)} pictures can be opened ({skipped[0]})")
-    after_N = np.cumsum(sizes_N[order_N] + _TAR_OVERHEAD)
-    num_shards = -(-int(after_N[-1]) // shard_bytes)
-    # Shards of equal size, not a small last one; one that a large picture would leave empty is not.
-    cuts_S = int(after_N[-1]) * np.arange(1, num_shards) // num_shards
-    ends_S = np.unique(np.append(np.searchsorted(after_N, cuts_S, side="right"), len(order_N)))
-    return _Plan(
-        order_N=order_N,
-        ends_S=ends_S[ends_S > 0],
-        root=root,
-        made_from=digest.hexdigest(),
-        skipped=tuple(skipped),
-    )
-
-
-def _check(out: Path, plan: _Plan) -> bool:
+def check_output(out: Path, plan: ShardPlan) -> bool:
     """Return whether the shards are finished; refuse a folder that has anything else.
 
     Raises:
@@ -206,7 +135,14 @@ def _check(out: Path, plan: _Plan) -> bool:
     return False
 
 
-def _require_same(out: Path, made_from: object, plan: _Plan) -> None:
+def _remove_work_files(out: Path, plan: ShardPlan) -> None:
+    """Remove what only unfinished shards need; the mark that they are ours comes last."""
+    if (out / UNFINISHED).exists():
+        for name in (*(name + _DONE for name in plan.names), UNFINISHED):
+            (out / name).unlink(missing_ok=True)
+
+
+def _require_same(out: Path, made_from: object, plan: ShardPlan) -> None:
     if made_from != plan.made_from:
         raise UsageError(
             f"{out}: holds shards of other pictures, or of another --seed or --shard-size; choose "
@@ -237,7 +173,8 @@ class _Part:
     skipped: tuple[str, ...]
 
 
-def _jobs(plan: _Plan, images: FolderImages, out: Path) -> Iterator[_Job]:
+def _jobs(plan: ShardPlan, out: Path) -> Iterator[_Job]:
+    images = plan.images
     starts = [0, *plan.ends_S[:-1].tolist()]
     for name, start, end in zip(plan.names, starts, plan.ends_S.tolist(), strict=True):
         pictures = []
@@ -249,8 +186,7 @@ def _jobs(plan: _Plan, images: FolderImages, out: Path) -> Iterator[_Job]:
 
 
 def _write_all(
-    plan: _Plan,
-    images: FolderImages,
+    plan: ShardPlan,
     out: Path,
     workers: int | None,
     strict: bool,
@@ -267,7 +203,7 @@ def _write_all(
             task.advance(part.shard.num_samples + len(part.skipped), part.shard.name)
 
         num_workers = min(default_workers() if workers is None else workers, len(plan.ends_S))
-        jobs = _jobs(plan, images, out)
+        jobs = _jobs(plan, out)
         if num_workers < 2:
             for job in jobs:
                 finished(_write_shard(job))
