@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from squeezenet.data.shards.index import Shard
 from squeezenet.errors import ImageError
@@ -55,10 +56,14 @@ class ShardReader:
 
     def __init__(self, storage: ShardStorage) -> None:
         self.storage = storage
-        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+        self._descriptors: OrderedDict[str, int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage, "_files": OrderedDict()}
+        return {"storage": self.storage, "_descriptors": OrderedDict()}
+
+    def __del__(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
 
     def read(self, shard: Shard, offset: int, num_bytes: int) -> bytes:
         """Return bytes of a shard.
@@ -68,11 +73,10 @@ class ShardReader:
                 reason alone.
         """
         try:
-            file = self._file(shard)
-            file.seek(offset)
-            content = file.read(num_bytes)
+            descriptor = self._open(shard)
+            content = _read_at(descriptor, num_bytes, offset)
             if len(content) < num_bytes:
-                size = os.fstat(file.fileno()).st_size
+                size = os.fstat(descriptor).st_size
                 raise ImageError(
                     f"has {size:,} bytes, expected {shard.num_bytes:,}; it was cut off or replaced"
                 )
@@ -82,11 +86,25 @@ class ShardReader:
             raise ImageError(f"cannot be read ({error.strerror})") from None
         return content
 
-    def _file(self, shard: Shard) -> BinaryIO:
-        file = self._files.pop(shard.name, None)
-        if file is None:
-            while len(self._files) >= MAX_OPEN_SHARDS:
-                self._files.popitem(last=False)[1].close()
-            file = self.storage.file(shard).open("rb", buffering=0)
-        self._files[shard.name] = file  # the last one used is the last
-        return file
+    def _open(self, shard: Shard) -> int:
+        descriptor = self._descriptors.pop(shard.name, None)
+        if descriptor is None:
+            while len(self._descriptors) >= MAX_OPEN_SHARDS:
+                os.close(self._descriptors.popitem(last=False)[1])
+            # Never waits, if the name is a pipe's.
+            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+            descriptor = os.open(self.storage.file(shard), flags)
+        self._descriptors[shard.name] = descriptor  # the last one used is the last
+        return descriptor
+
+
+if sys.platform == "win32":
+
+    def _read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, num_bytes)
+
+else:
+
+    def _read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
+        return os.pread(descriptor, num_bytes, offset)
