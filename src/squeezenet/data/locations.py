@@ -12,11 +12,26 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from squeezenet.data.digits import DIGITS, load_digits
+from squeezenet.data.shards.cache import ShardCache
 from squeezenet.data.shards.images import ShardImages, open_shard_images
-from squeezenet.data.shards.index import UNFINISHED, is_shard_folder, read_index
+from squeezenet.data.shards.index import (
+    INDEX,
+    UNFINISHED,
+    IndexHead,
+    is_shard_folder,
+    read_index,
+)
+from squeezenet.data.shards.remote import (
+    RemoteShards,
+    file_url,
+    open_remote_head,
+    open_remote_index,
+    shown_url,
+)
 from squeezenet.data.shards.storage import LocalShards
-from squeezenet.errors import DataError, UsageError
+from squeezenet.errors import DataError, FetchError, UsageError
 from squeezenet.images.folders import (
+    SPLITS,
     beside_splits,
     find_splits,
     read_class_folders,
@@ -26,6 +41,9 @@ from squeezenet.images.folders import (
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import ImageSet
 from squeezenet.images.walk import NOTHING, Findings, visible_folders
+
+_NOT_THERE = (403, 404, 410)
+"""Answers for a file that does not exist; some stores say 403 to those who may not list it."""
 
 
 class Location(Protocol):
@@ -64,6 +82,8 @@ def locate(source: str, limits: ImageLimits = DEFAULT_LIMITS) -> Location:
     """
     if source == DIGITS:
         return _Digits()
+    if is_url(source):
+        return _remote(source, limits)
     root = Path(source)
     parts: Mapping[str | None, Path] = _shard_folders(root)
     if parts:
@@ -158,7 +178,8 @@ class _Shards:
         return tuple(part for part in self._openers if part is not None)
 
     def where(self, part: str | None) -> str:
-        return self._source if part is None else f"{self._source.rstrip('/')}/{part}"
+        source = shown_url(self._source) if is_url(self._source) else self._source.rstrip("/")
+        return source if part is None else f"{source}/{part}"
 
     def labelled(self, part: str | None, *, allow_empty: bool = False) -> ImageSet:
         return self._openers[part]()
@@ -168,6 +189,37 @@ class _Shards:
 
     def beside_parts(self) -> Findings:
         return self._beside() if self.parts else NOTHING
+
+
+def _remote(url: str, limits: ImageLimits) -> Location:
+    """Find shards at a URL: there, or in the folders ``train``, ``val`` and ``test`` there."""
+    url = url.removesuffix(f"/{INDEX}")
+    cache = ShardCache()
+
+    def opener(folder_url: str, head: IndexHead) -> Callable[[], ShardImages]:
+        return lambda: open_shard_images(
+            open_remote_index(folder_url, head, cache), RemoteShards(folder_url, cache), limits
+        )
+
+    try:
+        return _Shards(url, {None: opener(url, open_remote_head(url))})
+    except FetchError as error:
+        if error.status not in _NOT_THERE:
+            raise
+    found: dict[str | None, Callable[[], ShardImages]] = {}
+    for part in SPLITS:
+        try:
+            part_url = file_url(url, part)
+            found[part] = opener(part_url, open_remote_head(part_url))
+        except FetchError as error:
+            if error.status not in _NOT_THERE:
+                raise
+    if not found:
+        raise FetchError(
+            f"{shown_url(url)}: no {INDEX} there, nor in {'/, '.join(SPLITS)}/; expected the URL "
+            "of a folder that squeezenet shard wrote"
+        )
+    return _Shards(url, found)
 
 
 def _shard_folders(root: Path) -> dict[str | None, Path]:

@@ -23,11 +23,12 @@ class ShardStorage(Protocol):
     def title(self) -> str:
         """The folder or URL, for messages."""
 
-    def file(self, shard: Shard) -> Path:
-        """Return a local file of a shard.
+    def open(self, shard: Shard) -> int:
+        """Return a descriptor to read a shard by.
 
         Raises:
-            ImageError: there is none; the message is the reason alone.
+            ImageError: it cannot be fetched; the message is the reason alone.
+            OSError: it cannot be opened.
         """
 
     def expect(self, windows: Sequence[Sequence[Shard]]) -> None:
@@ -44,8 +45,10 @@ class LocalShards:
     def title(self) -> str:
         return str(self._folder)
 
-    def file(self, shard: Shard) -> Path:
-        return self._folder / shard.name
+    def open(self, shard: Shard) -> int:
+        # Never waits, if the name is a pipe's.
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        return os.open(self._folder / shard.name, flags)
 
     def expect(self, windows: Sequence[Sequence[Shard]]) -> None:
         return None
@@ -73,7 +76,7 @@ class ShardReader:
                 reason alone.
         """
         try:
-            descriptor = self._open(shard)
+            descriptor = self._descriptor(shard)
             content = _read_at(descriptor, num_bytes, offset)
             if len(content) < num_bytes:
                 size = os.fstat(descriptor).st_size
@@ -86,14 +89,12 @@ class ShardReader:
             raise ImageError(f"cannot be read ({error.strerror})") from None
         return content
 
-    def _open(self, shard: Shard) -> int:
+    def _descriptor(self, shard: Shard) -> int:
         descriptor = self._descriptors.pop(shard.name, None)
         if descriptor is None:
             while len(self._descriptors) >= MAX_OPEN_SHARDS:
                 os.close(self._descriptors.popitem(last=False)[1])
-            # Never waits, if the name is a pipe's.
-            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-            descriptor = os.open(self.storage.file(shard), flags)
+            descriptor = self.storage.open(shard)
         self._descriptors[shard.name] = descriptor  # the last one used is the last
         return descriptor
 
