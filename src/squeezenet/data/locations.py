@@ -240,7 +240,7 @@ def _shard_folders(root: Path) -> dict[str | None, Path]:
                     "expected one, rename the other"
                 )
             found[part] = folder
-    return found
+    return {part: found[part] for part in SPLITS if part in found}
 
 
 def _require_finished(folder: Path) -> None:

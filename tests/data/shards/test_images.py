@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from squeezenet.arch.preprocessing import torchvision_preprocessing
 from squeezenet.data.augment import Augmentation
@@ -21,7 +22,7 @@ from squeezenet.errors import DataError, ImageError
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.folders import read_class_folders
-from squeezenet.images.sets import require_readable_classes
+from squeezenet.images.sets import AnyOrder, require_readable_classes
 from tests.data.shards.conftest import MakeFolder, MakeShards, open_shards
 
 RECORD = torchvision_preprocessing(resize=8, crop=(8, 8))
@@ -110,6 +111,28 @@ def test_training_sees_each_image_once(
             seen += batch.labels.tolist()
     expected = shards.epoch_order(np.random.default_rng([1, 0]))[: steps * batch_size]
     assert seen == expected.tolist() and len(set(seen)) == steps * batch_size
+
+
+def test_training_sees_what_it_sees_in_the_folder(
+    make_shards: MakeShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = open_shards(make_shards())
+    numbers = [int(shards.name(i).rpartition("-")[2].removesuffix(".png")) for i in range(37)]
+    folder = read_class_folders(tmp_path / "pictures").subset(numbers)
+    # With the order of a folder, batches and so weights are the folder's, to the bit.
+    monkeypatch.setattr(ShardImages, "epoch_order", AnyOrder.epoch_order)
+    for one, other in zip(
+        *(
+            iter_train_batches(
+                images, RECORD, Augmentation(), batch_size=8, seed=1, first_step=0, last_step=9,
+                workers=0, bad=BadImages(strict=True),
+            )
+            for images in (shards, folder)
+        ),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(one.pixels_NHWC, other.pixels_NHWC)
+        assert torch.equal(one.labels, other.labels)
 
 
 def test_few_images_stand_for_the_set(make_shards: MakeShards) -> None:
