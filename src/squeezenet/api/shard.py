@@ -86,13 +86,13 @@ def shard(
         raise UsageError(
             f"{target}: is in {root}, where it would be a class; choose another folder"
         )
-    log_findings(findings, progress)
     plans = {
         part: plan_shards(images, folder, shard_bytes=shard_bytes, seed=seed)
         for part, (folder, images) in sets.items()
     }
     for part, plan in plans.items():
         check_output(target / part, plan)  # all of them before the work begins
+    log_findings(findings, progress)
     written = [
         write_shards(plan, target / part, workers=workers, strict=strict, progress=progress)
         for part, plan in plans.items()

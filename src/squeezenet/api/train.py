@@ -105,11 +105,12 @@ def train(
     """Train or fine-tune a network; resumes where it was stopped.
 
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
-    form, or the word ``digits``. ``arch`` names the network to train from scratch; ``from_`` is the
-    model to fine-tune: a path, ``default``, or the name of published weights; ``classes`` names its
-    outputs if its file does not, as in ``open_model``. Without both, the data decide. ``out`` is
-    the run folder, by default ``runs/`` and the data's name. The same call resumes an interrupted
-    run and returns the result of a finished one; with more ``epochs`` it trains a run longer.
+    form, shards of either (``shard``) in a folder or at a URL, or the word ``digits``. ``arch``
+    names the network to train from scratch; ``from_`` is the model to fine-tune: a path,
+    ``default``, or the name of published weights; ``classes`` names its outputs if its file does
+    not, as in ``open_model``. Without both, the data decide. ``out`` is the run folder, by default
+    ``runs/`` and the data's name. The same call resumes an interrupted run and returns the result
+    of a finished one; with more ``epochs`` it trains a run longer.
     Options are those of ``squeezenet train``; messages name them as a command line does:
     ``--val-fraction`` is ``val_fraction``.
 
