@@ -7,7 +7,8 @@ Writes synthetic shards into the folder --work (kept, and used again), reads eve
 training does, with worker processes, and trains the smallest network on it. Resident memory of this
 process and its workers is read from /proc, twice a second; that of the page cache is not in it.
 Prints a table over time, images per second, and whether the second half is higher than the first;
-draws it into --plot. What it measures is memory; the images per second are those of a small network.
+draws it into --plot. What it measures is memory: the images per second are those of a network that
+is small, and of pictures that are alike.
 """
 
 from __future__ import annotations
@@ -236,9 +237,8 @@ def _report(memory: Memory, num_images: int) -> None:
     # The start, when processes load their libraries, says nothing of what comes after.
     first = len(memory.seconds) // 5
     middle = (first + len(memory.seconds)) // 2
-    early, late = (
-        np.median(part) for part in (memory.private[first:middle], memory.private[middle:])
-    )
+    early = float(np.median(memory.private[first:middle]))
+    late = float(np.median(memory.private[middle:]))
     print(
         f"\n{num_images:,} images in {memory.seconds[-1]:.0f} s, "
         f"{num_images / memory.seconds[-1]:.0f} per second; all processes: peak "
