@@ -94,7 +94,7 @@ def test_folders_that_are_no_data(image_folder: MakeFolder, tmp_path: Path) -> N
     (tmp_path / "shards" / "index.json").unlink()
     with pytest.raises(UsageError, match="has tars and no index; squeezenet shard --index"):
         locate(str(tmp_path / "shards"))
-    (tmp_path / "shards" / "unfinished.json").write_text("{}")
+    (tmp_path / "shards" / "unfinished-shards.json").write_text("{}")
     with pytest.raises(DataError, match="its shards are not finished"):
         locate(str(tmp_path / "shards"))
     shard(root, tmp_path / "parts" / "train", workers=0)
@@ -105,6 +105,12 @@ def test_folders_that_are_no_data(image_folder: MakeFolder, tmp_path: Path) -> N
     shard(only, tmp_path / "only-shards", workers=0)
     with pytest.raises(DataError, match="only one class, 'a'"):
         open_training_data(str(tmp_path / "only-shards"))
+
+
+def test_an_index_json_of_something_else(image_folder: MakeFolder, tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "set", a=3, b=3)
+    (root / "index.json").write_text('{"about": "my pictures"}')
+    assert len(open_unlabelled_data(str(root))) == 6
 
 
 def test_what_is_beside_the_parts_is_said(split: tuple[Path, Path]) -> None:

@@ -25,7 +25,7 @@ def test_what_is_in_it(make_shards: MakeShards) -> None:
     starts = index.ends_S - [shard.num_samples for shard in index.shards]
     assert index.shard_of(starts).tolist() == list(range(len(index.shards)))
     assert index.shard_of(index.ends_S - 1).tolist() == list(range(len(index.shards)))
-    assert not list(folder.glob("*.done")) and not (folder / "unfinished.json").exists()
+    assert not list(folder.glob("*.done")) and not (folder / "unfinished-shards.json").exists()
 
 
 def test_every_flipped_bit_and_every_cut(make_shards: MakeShards) -> None:

@@ -244,6 +244,22 @@ def test_a_cut_file_in_the_cache_is_fetched_again(server: Server, make_shards: M
     assert server.asked["shard-000000.tar"] == 2
 
 
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    server: Server, make_shards: MakeShards
+) -> None:
+    server.folder = make_shards()
+    images = open_url(server)
+    images.pixels(0)
+    path = ShardCache().folder / f"{images.index.shards[0].sha256}.tar"
+    path.write_bytes(bytes(path.stat().st_size))
+    images = open_url(server)
+    images.pixels(0)
+    assert server.asked["shard-000000.tar"] == 2
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(ImageError, match="is damaged: bytes differ"):
+        images.pixels(1)  # once is enough
+
+
 @pytest.mark.parametrize("name", ["index.json", "index.bin"])
 def test_an_index_that_is_damaged(server: Server, make_shards: MakeShards, name: str) -> None:
     server.folder = make_shards()

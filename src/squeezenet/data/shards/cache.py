@@ -99,6 +99,12 @@ class ShardCache:
             os.utime(self.folder / name)
         return descriptor
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        assert _OURS.fullmatch(name)
+        with contextlib.suppress(OSError):
+            (self.folder / name).unlink()
+
     def opened_ns(self, name: str) -> int:
         """Return when a file was last opened by a reader, 0 if it is not there."""
         try:

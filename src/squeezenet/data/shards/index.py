@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +26,14 @@ from squeezenet.images.sets import Labels
 from squeezenet.sealed_files import read_sealed_json, write_sealed_json
 
 INDEX, TABLE = "index.json", "index.bin"
-UNFINISHED = "unfinished.json"
+UNFINISHED = "unfinished-shards.json"
 """Marks a folder of shards that are being written as ours."""
 SAMPLE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("label", "<u4"), ("crc32", "<u4")])
 """An image in ``index.bin``: its first byte in the shard, number of bytes, class, CRC-32."""
 MAX_INDEX_BYTES = 1 << 26
 """Of ``index.json``: 400,000 shards, or 250,000 and the longest class names that there may be."""
-MAX_SAMPLES = 1 << 31
+MAX_SAMPLES = 1 << 28
+"""200 times ImageNet; 5 GB of ``index.bin``."""
 _FORMAT, _VERSION = "squeezenet shards", 1
 _MAKE_ANEW = "squeezenet shard --index makes it anew from the shards"
 
@@ -77,8 +79,10 @@ class ShardIndex:
 
 
 def is_shard_folder(folder: Path) -> bool:
-    """Whether a folder has the index of shards."""
-    return (folder / INDEX).is_file()
+    """Whether a folder has the index of shards; an ``index.json`` alone may be of anything."""
+    return (folder / INDEX).is_file() and (
+        (folder / TABLE).is_file() or any(path.suffix == ".tar" for path in folder.iterdir())
+    )
 
 
 def is_shard_name(name: str) -> bool:
@@ -163,7 +167,7 @@ def read_index_head(path: Path, title: str) -> IndexHead:
             class_names=tuple(_typed(name, str) for name in _typed(found["class_names"], list)),
             shards=tuple(_shard(entry) for entry in _typed(found["shards"], list)),
             num_samples=_count(found["num_samples"]),
-            table_sha256=_typed(found["samples"]["sha256"], str),
+            table_sha256=_sha256(found["samples"]["sha256"]),
             made_from=_typed(found["made_from"], str),
         )
         check_labels(head.class_names, (), len(head.class_names), where)
@@ -221,12 +225,10 @@ def _shard(entry: Any) -> Shard:
         name=_typed(entry["name"], str),
         num_samples=_count(entry["num_samples"]),
         num_bytes=_count(entry["num_bytes"]),
-        sha256=_typed(entry["sha256"], str),
+        sha256=_sha256(entry["sha256"]),
     )
     if not is_shard_name(shard.name):
         raise ValueError(f"a shard's name is {shard.name!r}")
-    if len(shard.sha256) != 64 or not set(shard.sha256) <= set("0123456789abcdef"):
-        raise ValueError(f"{shard.name} has no SHA-256")
     return shard
 
 
@@ -234,6 +236,12 @@ def _typed(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError(f"found {str(value)[:40]!r}, expected {kind.__name__}")
     return value
+
+
+def _sha256(value: Any) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", _typed(value, str)):
+        raise ValueError("a SHA-256 is not 64 hex digits")
+    return str(value)
 
 
 def _count(value: Any) -> int:

@@ -48,6 +48,7 @@ class RemoteShards:
         self._cache = cache or ShardCache()
         self._failures: dict[str, tuple[float, str]] = {}
         self._unanswered = 0
+        self._distrusted: set[str] = set()
         self._prefetch: _Prefetch | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,6 +70,14 @@ class RemoteShards:
                 return self._cache.open(_file_name(shard))
             except FileNotFoundError:
                 continue  # another process needed the room
+
+    def distrust(self, shard: Shard) -> bool:
+        """Remove a shard from the cache, once: it was whole when it came."""
+        if shard.name in self._distrusted:
+            return False
+        self._distrusted.add(shard.name)
+        self._cache.remove(_file_name(shard))
+        return True
 
     def expect(self, windows: Sequence[Sequence[Shard]]) -> None:
         """Fetch shards ahead of those that readers have opened, in a thread of this process."""

@@ -7,13 +7,11 @@ dot. A sample that is used has one picture and a file ``cls`` with the number of
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import re
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -34,8 +32,8 @@ from squeezenet.data.shards.index import (
     write_index,
 )
 from squeezenet.data.shards.keys import LABEL, PICTURE_ENDINGS
+from squeezenet.data.shards.processes import in_processes
 from squeezenet.errors import DataError, UsageError
-from squeezenet.images.batches import default_workers, init_worker_process
 from squeezenet.progress import Progress, SilentProgress
 
 _MAX_LABEL_BYTES = 32
@@ -71,10 +69,9 @@ def index_folder(
     progress = progress or SilentProgress()
     paths = _tars(folder)
     known = _known_names(folder)
-    num_workers = min(default_workers() if workers is None else workers, len(paths))
     scanned: list[ScannedShard] = []
     with progress.task(f"index {folder.name}", total=len(paths), unit="shard") as task:
-        for part in _scan_all(paths, num_workers):
+        for part in in_processes(scan_shard, paths, len(paths), workers):
             scanned.append(part)
             task.advance(1, part.shard.name)
     unused = sum((Counter(part.unused) for part in scanned), Counter[str]())
@@ -195,18 +192,6 @@ def _tars(folder: Path) -> list[Path]:
         if not is_shard_name(path.name):
             raise DataError(f"{path}: a name that not every system allows; rename the file")
     return paths
-
-
-def _scan_all(paths: list[Path], num_workers: int) -> Iterator[ScannedShard]:
-    if num_workers < 2:
-        yield from map(scan_shard, paths)
-        return
-    context = multiprocessing.get_context("spawn")  # as in ``write``
-    with ProcessPoolExecutor(num_workers, context, init_worker_process) as pool:
-        try:
-            yield from pool.map(scan_shard, paths)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _known_names(folder: Path) -> tuple[str, ...] | None:

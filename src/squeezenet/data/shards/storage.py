@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ class ShardStorage(Protocol):
             OSError: it cannot be opened.
         """
 
+    def distrust(self, shard: Shard) -> bool:
+        """Take note that a shard was found damaged; return whether it may be whole now."""
+
     def expect(self, windows: Sequence[Sequence[Shard]]) -> None:
         """Take note of which shards will be read, those of the first window first."""
 
@@ -50,6 +54,9 @@ class LocalShards:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         return os.open(self._folder / shard.name, flags)
 
+    def distrust(self, shard: Shard) -> bool:
+        return False
+
     def expect(self, windows: Sequence[Sequence[Shard]]) -> None:
         return None
 
@@ -67,6 +74,20 @@ class ShardReader:
     def __del__(self) -> None:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
+
+    def read_sample(self, shard: Shard, offset: int, num_bytes: int, crc32: int) -> bytes:
+        """Return the bytes of an image, which have this CRC-32.
+
+        Raises:
+            ImageError: see ``read``; or the bytes are others.
+        """
+        content = self.read(shard, offset, num_bytes)
+        if zlib.crc32(content) != crc32 and self.storage.distrust(shard):
+            os.close(self._descriptors.pop(shard.name))
+            content = self.read(shard, offset, num_bytes)
+        if zlib.crc32(content) != crc32:
+            raise ImageError("is damaged: bytes differ from those that were indexed")
+        return content
 
     def read(self, shard: Shard, offset: int, num_bytes: int) -> bytes:
         """Return bytes of a shard.

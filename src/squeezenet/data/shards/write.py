@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import zlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -37,11 +34,11 @@ from squeezenet.data.shards.index import (
 )
 from squeezenet.data.shards.keys import ending, sample_key
 from squeezenet.data.shards.plan import MAX_PICTURE_BYTES, ShardPlan
+from squeezenet.data.shards.processes import in_processes
 from squeezenet.data.shards.scan import sha256_of
 from squeezenet.errors import DataError, UsageError
 from squeezenet.files import is_leftover, make_folder, remove_leftovers, write_atomically
 from squeezenet.folder_lock import LOCK, FolderLock
-from squeezenet.images.batches import default_workers, init_worker_process
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.sealed_files import (
     read_sealed,
@@ -195,32 +192,11 @@ def _write_all(
     parts: list[_Part] = []
     total = len(plan.order_N)
     with progress.task(f"shard {out.name}", total=total, unit="img") as task:
-
-        def finished(part: _Part) -> None:
+        for part in in_processes(_write_shard, _jobs(plan, out), len(plan.ends_S), workers):
             for message in part.skipped:
                 _report(message, strict, progress)
             parts.append(part)
             task.advance(part.shard.num_samples + len(part.skipped), part.shard.name)
-
-        num_workers = min(default_workers() if workers is None else workers, len(plan.ends_S))
-        jobs = _jobs(plan, out)
-        if num_workers < 2:
-            for job in jobs:
-                finished(_write_shard(job))
-            return parts
-        # "spawn": a forked child of a process with BLAS or torch threads can hang.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_workers, context, init_worker_process) as pool:
-            pending: deque[Future[_Part]] = deque()
-            try:
-                for job in jobs:
-                    pending.append(pool.submit(_write_shard, job))
-                    if len(pending) > 2 * num_workers:
-                        finished(pending.popleft().result())
-                while pending:
-                    finished(pending.popleft().result())
-            finally:
-                pool.shutdown(cancel_futures=True)
     return parts
 
 
