@@ -113,6 +113,11 @@ def test_an_index_json_of_something_else(image_folder: MakeFolder, tmp_path: Pat
     assert len(open_unlabelled_data(str(root))) == 6
 
 
+def test_classes_without_images_are_said(split: tuple[Path, Path]) -> None:
+    findings = open_training_data(str(split[1])).findings
+    assert findings.notes == (f"{split[1]}/val: no images in 1 of 3 classes (a)",)
+
+
 def test_what_is_beside_the_parts_is_said(split: tuple[Path, Path]) -> None:
     (split[1] / "notes").mkdir()
     findings = open_training_data(str(split[1])).findings

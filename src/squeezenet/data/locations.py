@@ -5,11 +5,14 @@ The only place that tells them apart: ``sources`` treats all of them alike.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
+
+import numpy as np
 
 from squeezenet.data.digits import DIGITS, load_digits
 from squeezenet.data.shards.cache import ShardCache
@@ -44,6 +47,9 @@ from squeezenet.images.walk import NOTHING, Findings, visible_folders
 
 _NOT_THERE = (403, 404, 410)
 """Answers for a file that does not exist; some stores say 403 to those who may not list it."""
+
+
+_NAMES_SHOWN = 4
 
 
 class Location(Protocol):
@@ -182,7 +188,17 @@ class _Shards:
         return source if part is None else f"{source}/{part}"
 
     def labelled(self, part: str | None, *, allow_empty: bool = False) -> ImageSet:
-        return self._openers[part]()
+        images = self._openers[part]()
+        counts = np.bincount(images.labels, minlength=len(images.class_names))
+        empty = [images.class_names[label] for label in np.flatnonzero(counts == 0)[:_NAMES_SHOWN]]
+        if not empty:
+            return images
+        note = (
+            f"{self.where(part)}: no images in {np.count_nonzero(counts == 0)} of {len(counts)} "
+            f"classes ({', '.join(empty)}{', ...' if len(empty) == _NAMES_SHOWN else ''})"
+        )
+        findings = images.findings + Findings(notes=(note,))
+        return dataclasses.replace(images, findings=findings)
 
     def unlabelled(self) -> ImageSet:
         return self._openers["train" if "train" in self._openers else next(iter(self._openers))]()
