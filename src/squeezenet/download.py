@@ -99,7 +99,7 @@ def fetch_file(
         found = fault(part)
         if found is not None:
             part_path.unlink()
-            raise FetchError(f"{url}: {found}; removed, try again")
+            raise FetchError(f"{url}: {found}; removed, try again", status=200)
         if os.name == "nt":  # where an open file keeps its name
             part.close()
         part_path.replace(target)

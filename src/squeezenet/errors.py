@@ -72,7 +72,7 @@ class DivergenceError(SqueezeNetError):
 class FetchError(SqueezeNetError):
     """A file could not be downloaded, or its content is not the published one.
 
-    ``status`` is what a server answered that refused it.
+    ``status`` is what the server answered; None if it did not, or broke off.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:

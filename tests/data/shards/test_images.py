@@ -140,6 +140,9 @@ def test_few_images_stand_for_the_set(make_shards: MakeShards) -> None:
     few = shards.few(4)
     assert 4 <= len(few) <= 8
     assert set(shards.index.shard_of(shards.rows[list(few)])) == {0}
+    later = shards.subset(range(20, 37))
+    assert [later.name(i) for i in later.few(1)] == [shards.name(20)]
+    assert list(shards.subset([]).few(3)) == []
 
 
 def test_few_files_are_open(make_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,8 +96,10 @@ class ShardImages:
 
     def few(self, count: int) -> Sequence[int]:
         """Return images of the first shard alone: it has a fair sample, and may be far away."""
+        if not len(self):
+            return ()
         shard_N = self.index.shard_of(self.rows)
-        first = np.flatnonzero(shard_N == shard_N.min(initial=0)).tolist()
+        first = np.flatnonzero(shard_N == shard_N.min()).tolist()
         return first[:: max(1, len(first) // count)]
 
     def subset(

@@ -103,33 +103,31 @@ class RemoteShards:
         self._cache.fetch(url, _file_name(shard), shard.num_bytes, _PAUSES_S)
 
     def _require(self, shard: Shard) -> None:
+        if self._cache.has(_file_name(shard), shard.num_bytes):
+            return
         failed_at, reason = self._failures.get(shard.name, (0.0, ""))
         if reason and time.monotonic() - failed_at < _FORGET_FAILURE_S:
             raise ImageError(reason)
-        if self._unanswered >= _MAX_FAILURES_IN_A_ROW and not self._cache.has(
-            _file_name(shard), shard.num_bytes
-        ):
+        if self._unanswered >= _MAX_FAILURES_IN_A_ROW:
             latest = max(at for at, _ in self._failures.values())
             if time.monotonic() - latest < _FORGET_FAILURE_S:
                 raise ImageError("was not asked for, as the server did not answer for others")
+        url = file_url(self.url, shard.name)
         try:
             self.fetch(shard)
-            self._unanswered = 0
         except FetchError as error:
             self._unanswered += error.status is None
-            reason = f"cannot be fetched ({str(error).removeprefix(f'{self._url_of(shard)}: ')})"
+            reason = f"cannot be fetched ({str(error).removeprefix(f'{url}: ')})"
         except OSError as error:
             reason = (
                 f"cannot be kept in {self._cache.folder} ({error.strerror}); {VARIABLE} bounds the "
                 "cache"
             )
         else:
+            self._unanswered = 0
             return
         self._failures[shard.name] = time.monotonic(), reason
         raise ImageError(reason)
-
-    def _url_of(self, shard: Shard) -> str:
-        return file_url(self.url, shard.name)
 
 
 class _Prefetch:
