@@ -54,8 +54,11 @@ class ImageSet(Protocol):
             ImageError: it cannot be read.
         """
 
+    def shuffled(self, rng: np.random.Generator) -> Labels:
+        """Return every index once, int64, in an order that ``rng`` alone decides."""
+
     def epoch_order(self, rng: np.random.Generator) -> Labels:
-        """Draw the order of an epoch: every index once, int64. ``rng`` alone decides it."""
+        """Return ``shuffled``, to be read now: images that are far away are fetched ahead."""
 
     def few(self, count: int) -> Sequence[int]:
         """Return the indices of about ``count`` images that stand for the set."""
@@ -75,8 +78,11 @@ class AnyOrder:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def epoch_order(self, rng: np.random.Generator) -> Labels:
+    def shuffled(self, rng: np.random.Generator) -> Labels:
         return rng.permutation(len(self))
+
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        return self.shuffled(rng)
 
     def few(self, count: int) -> Sequence[int]:
         return range(0, len(self), max(1, len(self) // count))
@@ -184,6 +190,9 @@ class CachedImages:
                 self._cached[index] = pixels_HWC
                 self._cached_bytes += pixels_HWC.nbytes
         return pixels_HWC
+
+    def shuffled(self, rng: np.random.Generator) -> Labels:
+        return self._images.shuffled(rng)
 
     def epoch_order(self, rng: np.random.Generator) -> Labels:
         return self._images.epoch_order(rng)

@@ -120,7 +120,7 @@ def test_training_sees_what_it_sees_in_the_folder(
     numbers = [int(shards.name(i).rpartition("-")[2].removesuffix(".png")) for i in range(37)]
     folder = read_class_folders(tmp_path / "pictures").subset(numbers)
     # With the order of a folder, batches and so weights are the folder's, to the bit.
-    monkeypatch.setattr(ShardImages, "epoch_order", AnyOrder.epoch_order)
+    monkeypatch.setattr(ShardImages, "shuffled", AnyOrder.shuffled)
     for one, other in zip(
         *(
             iter_train_batches(

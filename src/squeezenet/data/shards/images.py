@@ -85,14 +85,23 @@ class ShardImages:
             reason = str(error).removeprefix(self._title(shard, number))
             raise ImageError(f"{self.name(index)}{reason}") from None
 
-    def epoch_order(self, rng: np.random.Generator) -> Labels:
-        """Draw the order of an epoch: shards, and all images of each few shards, are shuffled."""
+    def shuffled(self, rng: np.random.Generator) -> Labels:
+        """Shuffle the shards, and all images of each few shards (a window)."""
         shard_N = self.index.shard_of(self.rows)
         place_S = rng.permutation(len(self.index.shards))
         window_N = place_S[shard_N] // WINDOW_SHARDS
-        shuffled = rng.permutation(len(self))
-        self.reader.storage.expect(self._windows(np.argsort(place_S), np.unique(shard_N)))
-        return shuffled[np.argsort(window_N[shuffled], kind="stable")]
+        order = rng.permutation(len(self))
+        return order[np.argsort(window_N[order], kind="stable")]
+
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        """Return ``shuffled``; the storage fetches the shards in that order."""
+        order = self.shuffled(rng)
+        met, first = np.unique(self.index.shard_of(self.rows[order]), return_index=True)
+        shards = [self.index.shards[k] for k in met[np.argsort(first)].tolist()]
+        self.reader.storage.expect(
+            [shards[i : i + WINDOW_SHARDS] for i in range(0, len(shards), WINDOW_SHARDS)]
+        )
+        return order
 
     def few(self, count: int) -> Sequence[int]:
         """Return images of the first shard alone: it has a fair sample, and may be far away."""
@@ -138,12 +147,6 @@ class ShardImages:
             return tarfile.TarInfo.frombuf(block, "utf-8", "replace").name
         except (ImageError, tarfile.TarError):
             return None
-
-    def _windows(self, shards_in_order: Labels, used: Labels) -> list[list[Shard]]:
-        is_used = set(used.tolist())
-        order = shards_in_order.tolist()
-        groups = [order[i : i + WINDOW_SHARDS] for i in range(0, len(order), WINDOW_SHARDS)]
-        return [[self.index.shards[k] for k in group if k in is_used] for group in groups]
 
 
 def open_shard_images(
