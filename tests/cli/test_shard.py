@@ -78,6 +78,9 @@ def test_wrong_use(capsys: Capture, root: Path, tmp_path: Path) -> None:
         (1, "no tars inside", ["--index", root]),
     ):
         assert words in failure(capsys, code, "shard", *arguments)
+    shard(capsys, root, tmp_path / "made")
+    line = failure(capsys, 2, "shard", tmp_path / "made", out)
+    assert f"{tmp_path}/made/train: has shards already" in line
     assert not out.exists() and {path.name for path in root.iterdir()} == {"train", "val"}
 
 

@@ -11,7 +11,7 @@ from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import require_seed, require_workers
 from squeezenet.errors import UsageError
 from squeezenet.extras import require_extra
-from squeezenet.images.folders import beside_splits, find_splits, read_class_folders
+from squeezenet.images.folders import SPLITS, beside_splits, find_splits, read_class_folders
 from squeezenet.images.limits import parse_bytes
 from squeezenet.images.walk import NOTHING, Findings, log_findings
 from squeezenet.progress import Progress, SilentProgress
@@ -76,11 +76,15 @@ def shard(
     shard_bytes = parse_bytes(shard_size)
     if not shard_bytes:
         raise UsageError(f"--shard-size {shard_size!r}, expected a number of bytes, such as 256M")
+    from squeezenet.data.shards.index import is_shard_folder
     from squeezenet.data.shards.plan import plan_shards
     from squeezenet.data.shards.write import check_output, write_shards
 
     progress = progress or SilentProgress()
     root, target = Path(data), Path(out)
+    for folder in (root, *(root / part for part in SPLITS)):
+        if is_shard_folder(folder):
+            raise UsageError(f"{folder}: has shards already, expected a folder of pictures")
     sets, findings = _read(root)
     if target.resolve().is_relative_to(root.resolve()):
         raise UsageError(

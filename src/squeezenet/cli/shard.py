@@ -88,7 +88,8 @@ def shard(
         )
     if index:
         report_notes(result.findings, progress)
-    report_skipped(result.skipped, progress)
+    else:
+        report_skipped(result.skipped, progress)
     report_unused(result.findings, progress, list_all=list_unused)
     _show(result, as_json=json)
 
