@@ -91,7 +91,7 @@ def shard(
             f"{target}: is in {root}, where it would be a class; choose another folder"
         )
     plans = {
-        part: plan_shards(images, folder, shard_bytes=shard_bytes, seed=seed)
+        part: plan_shards(images, folder, shard_bytes=shard_bytes, seed=seed, progress=progress)
         for part, (folder, images) in sets.items()
     }
     for part, plan in plans.items():

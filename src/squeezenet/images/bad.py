@@ -12,22 +12,21 @@ from squeezenet.images.decode import IncompleteImageWarning
 T = TypeVar("T")
 
 _MEMBER = "; its image "
-"""Between the reason that many images share, and the one that a message is about."""
+"""Between what is wrong with a file of many images, and the image that a message is about."""
 
 
-def one_of_many(reason: str, image: str) -> str:
-    """Return the message on an image that cannot be read for a reason which others share.
+def one_of_many(file: str, reason: str, image: str) -> str:
+    """Return the message on an image that cannot be read because its file of many images cannot.
 
-    Such as a file that has many images. ``BadImages`` counts each image, and reports the reason
-    once.
+    ``BadImages`` counts each image, and reports each file once.
     """
-    return f"{reason}{_MEMBER}{image} cannot be read"
+    return f"{file}: {reason}{_MEMBER}{image} cannot be read"
 
 
 class BadImages:
     """Collects unreadable images; ``strict`` raises instead.
 
-    ``report`` gets one line per image, or per reason that many images share: see ``one_of_many``.
+    ``report`` gets one line per image, or per file of many images: see ``one_of_many``.
     """
 
     def __init__(
@@ -35,8 +34,8 @@ class BadImages:
     ) -> None:
         self.strict = strict
         self.report = report
-        self._messages: set[str] = set()
-        self._shared: set[str] = set()
+        self._images: set[int] = set()  # hashes: a lost data set may have a million images
+        self._files: set[str] = set()
         self._notes: set[str] = set()
 
     def add(self, message: str) -> None:
@@ -47,15 +46,18 @@ class BadImages:
         """
         if self.strict:
             raise ImageError(message)
-        if message in self._messages:
+        fault, of_many, image = message.partition(_MEMBER)
+        file = fault.partition(": ")[0]
+        known = len(self._images)
+        # Of a file of many images the reason may change, as when its server is gone later.
+        self._images.add(hash((file, image) if of_many else message))
+        if len(self._images) == known:
             return
-        self._messages.add(message)
-        reason, is_shared, _ = message.partition(_MEMBER)
-        if not is_shared:
+        if not of_many:
             self.report(f"skipped {message}")
-        elif reason not in self._shared:
-            self._shared.add(reason)
-            self.report(f"skipped images of {reason}")
+        elif file not in self._files:
+            self._files.add(file)
+            self.report(f"skipped images of {fault}")
 
     def note(self, message: str) -> None:
         """Report once what there is to say of an image that was read all the same."""
@@ -66,7 +68,7 @@ class BadImages:
     @property
     def count(self) -> int:
         """Number of different unreadable images."""
-        return len(self._messages)
+        return len(self._images)
 
 
 def with_notes(read: Callable[[], T]) -> tuple[T, list[str]]:

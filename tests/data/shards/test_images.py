@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from squeezenet.arch.preprocessing import torchvision_preprocessing
+from squeezenet.compress.images import random_subset
 from squeezenet.data.augment import Augmentation
 from squeezenet.data.loader import iter_train_batches, steps_per_epoch
 from squeezenet.data.shards import images as images_module
 from squeezenet.data.shards import storage as storage_module
-from squeezenet.data.shards.images import ShardImages
+from squeezenet.data.shards.images import WINDOW_SHARDS, ShardImages
 from squeezenet.errors import DataError, ImageError
 from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches
@@ -145,6 +146,14 @@ def test_few_images_stand_for_the_set(make_shards: MakeShards) -> None:
     later = shards.subset(range(20, 37))
     assert [later.name(i) for i in later.few(1)] == [shards.name(20)]
     assert list(shards.subset([]).few(3)) == []
+
+
+def test_images_that_are_drawn_lie_in_few_shards(make_shards: MakeShards) -> None:
+    shards = open_shards(make_shards(shard_bytes=6000))
+    assert len(shards.index.shards) > 2 * WINDOW_SHARDS
+    drawn = random_subset(shards, 12, seed=0)
+    assert isinstance(drawn, ShardImages) and len(set(drawn.rows)) == 12
+    assert len(set(shards.index.shard_of(drawn.rows))) <= WINDOW_SHARDS
 
 
 def test_few_files_are_open(make_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class ShardImages:
             content = self.reader.read_sample(shard, *place, int(sample["crc32"]))
         except ImageError as error:
             where = f"{self.reader.storage.title}/{shard.name}"
-            raise ImageError(one_of_many(f"{where}: {error}", str(number))) from None
+            raise ImageError(one_of_many(where, str(error), str(number))) from None
         try:
             return read_image(io.BytesIO(content), self._title(shard, number), self.limits)
         except ImageError as error:

@@ -14,12 +14,15 @@ import numpy as np
 
 from squeezenet.errors import DataError, UsageError
 from squeezenet.images.sets import FolderImages, Labels
+from squeezenet.progress import Progress, SilentProgress
 
 DEFAULT_SHARD_BYTES = 1 << 28
 """ImageNet's training set in 550 shards: few enough to list, small enough to download again."""
 MIN_SHARD_BYTES = 1 << 12
 MAX_PICTURE_BYTES = (1 << 32) - 1
 """The index has 32 bits for it."""
+_STEP = 1000
+"""Pictures between two reports of progress."""
 _TAR_OVERHEAD = 2048
 """Bytes of a sample besides the picture: two headers and the block of the class."""
 
@@ -46,7 +49,12 @@ class ShardPlan:
 
 
 def plan_shards(
-    images: FolderImages, root: Path, *, shard_bytes: int = DEFAULT_SHARD_BYTES, seed: int = 0
+    images: FolderImages,
+    root: Path,
+    *,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> ShardPlan:
     """Shuffle pictures over shards of about ``shard_bytes``; opens none of them.
 
@@ -61,28 +69,19 @@ def plan_shards(
     head = [1, seed, shard_bytes, images.class_names]
     digest = hashlib.sha256(json.dumps(head).encode())
     digest.update(images.labels.astype("<i8").tobytes())
-    sizes_N = np.zeros(len(images), np.int64)
-    skipped = []
-    for i, path in enumerate(images.paths):
-        try:
-            sizes_N[i] = path.stat().st_size
-            reason = "" if sizes_N[i] <= MAX_PICTURE_BYTES else "over 4 GB"
-            reason = reason if sizes_N[i] else "is empty"
-        except OSError as error:
-            reason = f"cannot be opened ({error.strerror})"
-        if reason:
-            skipped.append(f"{path}: {reason}")
-            sizes_N[i] = -1
+    sizes_N, skipped = _sizes(images, root, progress or SilentProgress())
+    for path, size in zip(images.paths, sizes_N, strict=True):
         name = path.relative_to(root).as_posix()
-        digest.update(f"{name}\0{sizes_N[i]}\0".encode(errors="surrogateescape"))
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
     order_N = np.random.default_rng(seed).permutation(len(images))
     order_N = order_N[sizes_N[order_N] >= 0]
     if not len(order_N):
         raise DataError(f"{root}: none of the {len(images)} pictures can be opened ({skipped[0]})")
     after_N = np.cumsum(sizes_N[order_N] + _TAR_OVERHEAD)
-    num_shards = -(-int(after_N[-1]) // shard_bytes)
+    num_bytes = int(after_N[-1])
+    num_shards = -(-num_bytes // shard_bytes)
     # Shards of equal size, not a small last one; one that a large picture would leave empty is not.
-    cuts_S = int(after_N[-1]) * np.arange(1, num_shards) // num_shards
+    cuts_S = np.arange(1, num_shards) * (num_bytes / num_shards)
     ends_S = np.unique(np.append(np.searchsorted(after_N, cuts_S, side="right"), len(order_N)))
     return ShardPlan(
         images=images,
@@ -92,3 +91,23 @@ def plan_shards(
         made_from=digest.hexdigest(),
         skipped=tuple(skipped),
     )
+
+
+def _sizes(images: FolderImages, root: Path, progress: Progress) -> tuple[Labels, list[str]]:
+    """Return the bytes of each picture, -1 where there are none to use, and the reasons."""
+    sizes_N = np.full(len(images), -1, np.int64)
+    skipped = []
+    with progress.task(f"look at {root.name}", total=len(images), unit="img") as task:
+        for i, path in enumerate(images.paths):
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                skipped.append(f"{path}: cannot be opened ({error.strerror})")
+                continue
+            if not 0 < size <= MAX_PICTURE_BYTES:
+                skipped.append(f"{path}: is empty" if not size else f"{path}: has over 4 GB")
+                continue
+            sizes_N[i] = size
+            if i % _STEP == _STEP - 1:
+                task.advance(_STEP)
+    return sizes_N, skipped

@@ -72,7 +72,7 @@ class ShardReader:
         return {"storage": self.storage, "_descriptors": OrderedDict()}
 
     def __del__(self) -> None:
-        for descriptor in self._descriptors.values():
+        for descriptor in getattr(self, "_descriptors", {}).values():  # none if pickling failed
             os.close(descriptor)
 
     def read_sample(self, shard: Shard, offset: int, num_bytes: int, crc32: int) -> bytes:
