@@ -214,7 +214,9 @@ def _remote(url: str, limits: ImageLimits) -> Location:
 
     def opener(folder_url: str, head: IndexHead) -> Callable[[], ShardImages]:
         return lambda: open_shard_images(
-            open_remote_index(folder_url, head, cache), RemoteShards(folder_url, cache), limits
+            open_remote_index(folder_url, head, cache),
+            RemoteShards(folder_url, head.shards, cache),
+            limits,
         )
 
     try:

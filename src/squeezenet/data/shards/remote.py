@@ -7,6 +7,7 @@ the ones before are read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -41,10 +42,17 @@ _POLL_S = 0.5
 
 
 class RemoteShards:
-    """The shards at ``url``, in the cache of this machine."""
+    """The shards at ``url``, in the cache of this machine; ``shards`` are all of them, in order."""
 
-    def __init__(self, url: str, cache: ShardCache | None = None) -> None:
+    def __init__(
+        self, url: str, shards: Sequence[Shard] = (), cache: ShardCache | None = None
+    ) -> None:
         self.url = url
+        self._next = {
+            one.name: (other, after)
+            for one, other, after in zip(shards, shards[1:], shards[2:], strict=False)
+        }
+        self._latest = ""
         self._cache = cache or ShardCache()
         self._failures: dict[str, tuple[float, str]] = {}
         self._unanswered = 0
@@ -64,6 +72,7 @@ class RemoteShards:
         Raises:
             ImageError: it cannot be fetched; the message is the reason alone.
         """
+        self._read_ahead(shard)
         while True:
             self._require(shard)
             try:
@@ -84,6 +93,17 @@ class RemoteShards:
         if self._prefetch is not None:
             self._prefetch.stop()
         self._prefetch = _Prefetch(self, windows)
+
+    def _read_ahead(self, shard: Shard) -> None:
+        """Fetch the shard after this one, if this one is the next of the one before: evaluation."""
+        following, after = self._next.get(self._latest, (None, None))
+        self._latest = shard.name
+        if shard == following and after is not None and self.fits((shard, after)):
+            threading.Thread(target=self._try_to_fetch, args=(after,), daemon=True).start()
+
+    def _try_to_fetch(self, shard: Shard) -> None:
+        with contextlib.suppress(ImageError):  # whoever reads it says so
+            self._require(shard)
 
     def is_new(self, shard: Shard, since_ns: int) -> bool:
         """Whether a reader of any process has opened a shard since then."""
