@@ -31,7 +31,8 @@ from PIL import Image
 from squeezenet.arch.preprocessing import torchvision_preprocessing
 from squeezenet.arch.presets import preset
 from squeezenet.data.augment import Augmentation, augment_batch
-from squeezenet.data.loader import iter_train_batches, steps_per_epoch
+from squeezenet.data.epochs import Epochs
+from squeezenet.data.loader import iter_train_batches
 from squeezenet.data.shards.images import open_shard_images
 from squeezenet.data.shards.index import (
     SAMPLE,
@@ -150,7 +151,7 @@ def _train(folder: Path, batch_size: int, epochs: int, workers: int) -> int:
     images = open_shard_images(read_index(folder), LocalShards(folder))
     augmentation = Augmentation()
     num_images = 0
-    steps = epochs * steps_per_epoch(len(images), batch_size)
+    steps = Epochs(num_images=len(images), batch_size=batch_size).num_steps(epochs)
     for batch in iter_train_batches(
         images,
         preprocessing,

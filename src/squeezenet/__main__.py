@@ -6,6 +6,7 @@ meets them itself (``train/stop.py``), to save its state first.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -25,7 +26,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     from squeezenet.cli.failures import report_errors
 
-    if arguments[:1] == ["predict"]:
+    if arguments[:1] == ["predict"] and "WORLD_SIZE" not in os.environ:
         from squeezenet.cli.plain_predict import plain_predict
 
         call = plain_predict(arguments[1:])
@@ -45,6 +46,9 @@ def _end(message: str, number: int) -> int:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     prepare_streams()
+    if "WORLD_SIZE" in os.environ:
+        # torch's log of its connections, with traces of C++: what matters is in our errors.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run(sys.argv[1:])

@@ -14,10 +14,12 @@ def one_line(text: str, limit: int = 1000) -> str:
 class SqueezeNetError(Exception):
     """Base class of all errors that this package raises on purpose.
 
-    What a message quotes from a file becomes ``one_line``.
+    What a message quotes from a file becomes ``one_line``. ``is_shared``: every process of a job
+    ends with this error, so one per machine shows it.
     """
 
     exit_code = 1
+    is_shared = False
 
     def __init__(self, message: str = "") -> None:
         super().__init__(one_line(message))
@@ -65,6 +67,17 @@ class CheckpointError(SqueezeNetError):
     """A run folder cannot be written, or not resumed with these settings."""
 
 
+class DistributedError(SqueezeNetError):
+    """Processes that train together lost each other, or one of them met an error.
+
+    ``exit_code`` is that of the error.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class DivergenceError(SqueezeNetError):
     """Training has diverged: the loss or a weight is infinite or NaN."""
 
@@ -88,6 +101,7 @@ class QualityError(SqueezeNetError):
     """The work is done, but the result misses the requested quality."""
 
     exit_code = 3
+    is_shared = True
 
 
 class InterruptedRunError(SqueezeNetError):

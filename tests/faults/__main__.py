@@ -3,6 +3,7 @@
     python -m tests.faults calls                 each call fails once: hours
     python -m tests.faults calls --scenario export --kind rename
     python -m tests.faults kills --num 1000      SIGKILL at random moments: an hour or two
+    python -m tests.faults elastic --num 1200    SIGKILL of torchrun's workers, or of all: hours
 
 A run that was stopped goes on: what is done is kept in ``build/faults``. Prints every problem, and
 ends with 1 if there was one. See ``scenarios`` for what is a problem.
@@ -80,7 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("what", choices=["calls", "kills"])
+    parser.add_argument("what", choices=["calls", "kills", "elastic"])
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS))
     parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--num", type=int, default=1000, help="kills (default 1000)")
@@ -94,6 +95,8 @@ def main() -> int:
     record = Record(options.work / f"{options.what}.jsonl", fresh=options.fresh)
     if options.what == "calls":
         fail_calls(place, record, options)
+    elif options.what == "elastic":
+        kill_elastic(record, options)
     else:
         kill(place, record, options)
     return record.finish()
@@ -162,6 +165,24 @@ def kill(place: Workplace, record: Record, options: argparse.Namespace) -> None:
         record.add(trial, kills, place.problems_after(scenario, folder))
         done += kills
         shutil.rmtree(folder)
+
+
+def kill_elastic(record: Record, options: argparse.Namespace) -> None:
+    from tests.faults import elastic
+
+    done = sum(trial["kills"] for trial in record.trials)
+    index = 0
+    while done < options.num:
+        rng = random.Random(f"{options.seed} {index}")
+        # A trial of workers has several times the kills of one of the group.
+        share = elastic.GROUP_SHARE * elastic.MAX_KILLS["worker"] / elastic.MAX_KILLS["group"]
+        name = "group" if rng.random() < share / (1 + share) else "worker"
+        trial = f"elastic {index} {name}"
+        index += 1
+        if not record.has(trial):
+            kills, problems = elastic.trial(options.work.resolve(), name, rng)
+            record.add(trial, kills, problems)
+            done += kills
 
 
 if __name__ == "__main__":

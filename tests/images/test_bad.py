@@ -27,5 +27,12 @@ def test_files_of_many_images_are_one_line_and_each_image_counts() -> None:
     assert lines == [
         "skipped images of x/0.tar: no such file", "skipped images of x/1.tar: no such file",
     ]  # fmt: skip
+    other, more = BadImages(), len(lines)
+    other.add(one_of_many("x/0.tar", "no such file", "2"))
+    other.add(one_of_many("x/0.tar", "no such file", "3"))
+    other.add("a.jpg: broken")
+    bad.merge(other.found)
+    bad.merge(bad.found)
+    assert bad.count == 6 and lines[more:] == ["skipped a.jpg: broken"]
     with pytest.raises(ImageError, match="x/0.tar: no such file; its image 7 cannot be read"):
         BadImages(strict=True).add(one_of_many("x/0.tar", "no such file", "7"))

@@ -16,6 +16,7 @@ from squeezenet.images.sets import ArrayImages
 from squeezenet.model.init import initialise
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.network import build_module
+from squeezenet.train.fit import FitOptions
 from squeezenet.train.head import fit_head
 from tests.conftest import record_of
 
@@ -68,7 +69,7 @@ def test_the_head_predicts_as_the_regression(make: object, num_classes: int) -> 
     images = coloured(num_classes, 60, spec.input_size[0])
     batches = EvalBatches(images, model.record.preprocessing, workers=None)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    fit_head(model, batches, balance=True)
+    fit_head(model, images, balance=True, options=FitOptions())
     changed = {key for key, value in module.state_dict().items() if not value.equal(before[key])}
     assert len(changed) == 2 and all(key.startswith(("classifier.1", "fc")) for key in changed)
     assert (
@@ -76,7 +77,7 @@ def test_the_head_predicts_as_the_regression(make: object, num_classes: int) -> 
         > 90
     )
     first = {key: module.state_dict()[key].clone() for key in changed}
-    fit_head(model, batches, balance=True)
+    fit_head(model, images, balance=True, options=FitOptions())
     assert all(module.state_dict()[key].equal(first[key]) for key in changed)
 
 
@@ -88,8 +89,7 @@ def test_balance_gives_rare_classes_the_weight_of_the_others() -> None:
         initialise(module, spec, "he", 0)
         model = LoadedModel(record=record_of(spec), module=module)
         images = coloured(5, 60, 32)
-        batches = EvalBatches(images, model.record.preprocessing, workers=0)
-        fit_head(model, batches, balance=balance)
+        fit_head(model, images, balance=balance, options=FitOptions())
         logits_NK = from_pixels(model.logits, model.record.preprocessing)(images.pixels_NHWC)
         # The last class has three times the images of another.
         rare[balance] = float((logits_NK[:, 0] - logits_NK[:, 4]).mean())

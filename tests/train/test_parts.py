@@ -142,7 +142,7 @@ def test_recipes_change_on_purpose_only() -> None:
 
 def test_the_length_of_a_training() -> None:
     recipe = Recipe(name="x", epochs=3, batch_size=10)
-    assert recipe.total_steps(25) == 6 and recipe.total_steps(5) == 3
+    assert recipe.total_steps(25) == 8 and recipe.total_steps(5) == 3
     assert dataclasses.replace(recipe, max_steps=7).total_steps(25) == 7
 
 
@@ -195,7 +195,7 @@ def test_checkpoints_keep_two_and_survive_damage(tmp_path: Path) -> None:
 
 def test_all_checkpoints_or_only_the_last(tmp_path: Path) -> None:
     for step in (1, 2, 3, 10):
-        save_checkpoint(tmp_path, step, state_of(step), keep_all=True)
+        save_checkpoint(tmp_path, step, state_of(step), keep=None)
     assert [int(path.stem[5:]) for path in checkpoint_paths(tmp_path)] == [1, 2, 3, 10]
     remove_old_checkpoints(tmp_path)
     assert [path.name for path in checkpoint_paths(tmp_path)] == ["step-000000010.pt"]
@@ -415,6 +415,8 @@ def test_the_fastest_device_there_is(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     tried = []
     monkeypatch.setattr(torch, "empty", lambda n, device: tried.append(device.type))
     assert choose_hardware().device.type == chosen and tried == [chosen]

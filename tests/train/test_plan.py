@@ -304,7 +304,7 @@ def test_a_report_is_drawn_again_for_a_longer_run(
     assert len(list((run / "checkpoints").iterdir())) == 2
     assert cli([*arguments, "--epochs", "2"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "6 steps are done and 4 were asked for" in line
+    assert "7 steps are done and 5 were asked for" in line
 
 
 def test_real_weights_from_a_file(photographs: Path, shared: Path) -> None:

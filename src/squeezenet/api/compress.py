@@ -12,21 +12,26 @@ from typing import TYPE_CHECKING, Any, Literal
 from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import (
     require_checkpoint_every,
+    require_rank_timeout,
     require_seed,
     require_workers,
     set_threads,
+    share_of_cores,
 )
 from squeezenet.codec.model_kinds import model_path
 from squeezenet.errors import SpecError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.files import require_output
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
+from squeezenet.launch import this_launch
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
+    from squeezenet.compress.images import CompressionImages
     from squeezenet.compress.report import CompressionReport
     from squeezenet.compress.run import Settings
+    from squeezenet.model.loaded import LoadedModel
     from squeezenet.train.recipe import Recipe
 
 Method = Literal["rd", "deep-compression"]
@@ -68,6 +73,7 @@ def compress(
     workers: int | None = None,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
     max_memory: str = DEFAULT_MAX_MEMORY,
+    rank_timeout: float = 600.0,
     progress: Progress | None = None,
 ) -> CompressionReport:
     """Compress a model into the ``.sqz`` file ``out``, and measure that file.
@@ -79,7 +85,8 @@ def compress(
     measure with, by default a part of the others. The same call goes on with what was interrupted.
     Options are those of ``squeezenet compress``; messages name them as a command line does:
     ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and
-    ``progress`` are as in ``train``.
+    ``progress`` are as in ``train``. So is ``rank_timeout``: several ranks share all that runs
+    images, and rank 0 alone rounds and writes.
 
     A file that is larger than ``target_bytes``, or loses more than ``max_drop``, is written all the
     same; ``require_quality()`` of the report refuses it.
@@ -99,6 +106,7 @@ def compress(
     require_workers(workers)
     limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
+    require_rank_timeout(rank_timeout)
     if max_drop is not None and math.isnan(max_drop):
         raise UsageError("--max-drop nan, expected a number")
     if target_bytes is not None and target_bytes < 1:
@@ -124,42 +132,50 @@ def compress(
     from squeezenet.images.sets import require_readable_classes
     from squeezenet.images.walk import log_findings
     from squeezenet.model.load import load_model
+    from squeezenet.train.distributed.group import joined_ranks
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
 
-    set_threads(threads)
-    progress = progress or SilentProgress()
-    loaded = load_model(source, arch, labels=class_labels(classes), progress=progress)
-    images = open_compression_images(
-        loaded.record,
-        data=_word(data),
-        calib=_word(calib),
-        val=_word(val),
-        seed=seed,
-        limits=limits,
-    )
-    log_findings(images.findings, progress)
-    if images.labelled:
-        require_readable_classes(images.retrain)
-    settings = for_few_images(settings, divergence, len(images.retrain), progress)
-    require_reachable(loaded.record, images, settings, max_drop)
+    launch = this_launch()
+    set_threads(threads if threads is not None else share_of_cores(launch))
+    if progress is None or not launch.is_main:
+        progress = SilentProgress()
     bad = BadImages(strict=strict, report=progress.log)
-    report = compress_model(
-        loaded,
-        images,
-        file,
-        settings,
-        _base_recipe(loaded.record, _word(data) or _word(calib) or "", recipe),
-        seed=seed,
-        max_drop=max_drop,
-        options=FitOptions(
-            hardware=choose_hardware(device),
-            workers=workers,
-            checkpoint_seconds=checkpoint_every,
-            bad=bad,
-            progress=progress,
-        ),
-    )
+    hardware = choose_hardware(device, local_rank=launch.local_rank)
+    with joined_ranks(hardware.device, rank_timeout) as ranks:
+
+        def open_all() -> tuple[LoadedModel, CompressionImages, Settings]:
+            loaded = load_model(source, arch, labels=class_labels(classes), progress=progress)
+            images = open_compression_images(
+                loaded.record, data=_word(data), calib=_word(calib), val=_word(val), seed=seed,
+                limits=limits,
+            )  # fmt: skip
+            log_findings(images.findings, progress)
+            if images.labelled:
+                require_readable_classes(images.retrain)
+            suited = for_few_images(settings, divergence, len(images.retrain), progress)
+            require_reachable(loaded.record, images, suited, max_drop)
+            return loaded, images, suited
+
+        loaded, images, chosen = ranks.together(open_all)
+        report = compress_model(
+            loaded,
+            images,
+            file,
+            chosen,
+            _base_recipe(loaded.record, _word(data) or _word(calib) or "", recipe),
+            seed=seed,
+            max_drop=max_drop,
+            options=FitOptions(
+                hardware=hardware,
+                workers=workers,
+                checkpoint_seconds=checkpoint_every,
+                ranks=ranks,
+                bad=bad,
+                progress=progress,
+            ),
+        )
+        ranks.collect(bad)
     return dataclasses.replace(report, skipped=bad.count, findings=images.findings)
 
 

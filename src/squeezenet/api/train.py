@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Literal
 from squeezenet.api.class_names import Classes, class_labels
 from squeezenet.api.options import (
     require_checkpoint_every,
+    require_keep,
+    require_rank_timeout,
     require_seed,
     require_workers,
     set_threads,
+    share_of_cores,
 )
 from squeezenet.codec.model_kinds import BEST_WEIGHTS, DEFAULT, model_path
 from squeezenet.errors import SqueezeNetError
 from squeezenet.extras import require_extra
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
+from squeezenet.launch import this_launch
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -35,7 +39,8 @@ class TrainResult:
     and ``last_top1`` are percent of the ``val_images`` held out, after ``best_epoch`` and at the
     end. ``from_`` is the model that was fine-tuned, with ``new_head`` if its last layer was learned
     anew. ``steps`` are optimiser steps, ``skipped`` counts images that could not be read, and
-    ``findings`` has the files of the data that are no pictures.
+    ``findings`` has the files of the data that are no pictures. ``ranks`` is the number of
+    processes that trained at the end.
     """
 
     out: Path
@@ -48,6 +53,7 @@ class TrainResult:
     best_epoch: int
     last_top1: float
     seconds: float
+    ranks: int
     from_: str | None
     new_head: bool
     train_images: int
@@ -94,7 +100,12 @@ def train(
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     threads: int | None = None,
     checkpoint_every: float = 60.0,
+    keep: int = 2,
     keep_checkpoints: bool = False,
+    comm_hook: Literal["none", "fp16", "bf16", "powersgd"] = "none",
+    powersgd_rank: int = 2,
+    sync_batch_norm: bool = False,
+    rank_timeout: float = 600.0,
     strict: bool = False,
     workers: int | None = None,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
@@ -117,6 +128,13 @@ def train(
     Large sets are decoded in ``workers`` processes: a script that does not pass ``workers=0``
     needs the usual ``if __name__ == "__main__"``. ``threads`` sets torch's threads for the whole
     process. ``max_pixels`` and ``max_memory`` (``500M``, ``2G``) bound what one image may take.
+    ``keep`` checkpoints are kept while training, all with ``keep_checkpoints``.
+
+    A script that torchrun starts is a job of several ranks, which share every batch; each calls
+    this with the same arguments and gets the same result. ``comm_hook``, ``powersgd_rank`` and
+    ``sync_batch_norm`` say how they average gradients and statistics, ``rank_timeout`` how many
+    seconds one waits for another. See docs/distributed.md.
+
     ``report`` draws the run's report, where matplotlib is installed. ``progress``, a
     ``squeezenet.progress.Progress``, shows messages and how far the work is; by default nothing
     does.
@@ -126,6 +144,7 @@ def train(
         UsageError: options that do not fit together, or are out of range.
         FetchError: published weights are neither in the cache nor reachable.
         DataError, ImageError: the data cannot be used.
+        DistributedError: ranks lost each other, or were given different arguments or data.
         CheckpointError: ``out`` holds another run, or cannot be written.
         InterruptedRunError: SIGINT or SIGTERM came; a checkpoint was written.
         DivergenceError: the loss is no longer finite.
@@ -135,8 +154,12 @@ def train(
     require_workers(workers)
     limits = parse_limits(max_pixels, max_memory)
     require_checkpoint_every(checkpoint_every)
+    require_keep(keep)
+    require_rank_timeout(rank_timeout)
     from squeezenet.data.locations import data_name
     from squeezenet.images.bad import BadImages
+    from squeezenet.train.distributed.gradients import GradientOptions
+    from squeezenet.train.distributed.group import joined_ranks
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
     from squeezenet.train.plan import TrainOptions, default_run_folder, plan_training
@@ -159,28 +182,39 @@ def train(
         val_fraction=val_fraction,
         seed=seed,
     )
-    set_threads(threads)
-    progress = progress or SilentProgress()
-    bad = BadImages(strict=strict, report=progress.log)
-    fit_options = FitOptions(
-        hardware=choose_hardware(device, precision),
-        workers=workers,
-        checkpoint_seconds=checkpoint_every,
-        keep_checkpoints=keep_checkpoints,
-        bad=bad,
-        progress=progress,
+    gradients = GradientOptions(
+        comm_hook=comm_hook, powersgd_rank=powersgd_rank, sync_batch_norm=sync_batch_norm
     )
-    plan = plan_training(str(data), options, progress, limits)
-    if out is None:
-        out = default_run_folder(str(data))
-        progress.log(f"no --out: the run is in {out}")
-    run = Path(out)
-    measured = plan.run(run, fit_options)
-    if report:
+    launch = this_launch()
+    set_threads(threads if threads is not None else share_of_cores(launch))
+    if progress is None or not launch.is_main:
+        progress = SilentProgress()
+    bad = BadImages(strict=strict, report=progress.log)
+    hardware = choose_hardware(device, precision, launch.local_rank)
+    with joined_ranks(hardware.device, rank_timeout) as ranks:
+        fit_options = FitOptions(
+            hardware=hardware,
+            workers=workers,
+            checkpoint_seconds=checkpoint_every,
+            keep=keep,
+            keep_checkpoints=keep_checkpoints,
+            ranks=ranks,
+            gradients=gradients,
+            bad=bad,
+            progress=progress,
+        )
+        plan = ranks.together(lambda: plan_training(str(data), options, progress, limits))
+        if out is None:
+            out = default_run_folder(str(data))
+            progress.log(f"no --out: the run is in {out}")
+        run = Path(out)
+        measured = plan.run(run, fit_options)
+        ranks.collect(bad)
+    if report and launch.is_main:
         _draw_report(run, plan.data, data_name(str(data)), workers, bad, progress)
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
-    fields = {name: value for name, value in measured.items() if name in known}
+    fields = {"ranks": 1} | {name: value for name, value in measured.items() if name in known}
     return TrainResult(out=run, skipped=bad.count, findings=plan.data.findings, **fields)
 
 

@@ -13,6 +13,7 @@ from squeezenet.cli.failures import report_errors
 from squeezenet.cli.parser_errors import parser_error
 from squeezenet.cli.suggest import see_help, unknown
 from squeezenet.errors import UsageError
+from squeezenet.launch import this_launch
 
 
 class Command(NamedTuple):
@@ -81,6 +82,8 @@ COMMANDS = {
     ),
 }
 """In the order of use. Modules are named, not imported: help and ``predict`` start at once."""
+_OF_SEVERAL_RANKS = ("train", "compress", "eval")
+"""What torchrun may start several processes of."""
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a quality target was missed, 130 interrupted, "
     "143 terminated."
@@ -117,6 +120,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
 
     def call() -> None:
+        if this_launch().num_ranks > 1 and words[:1] and words[0] not in _OF_SEVERAL_RANKS:
+            raise UsageError(
+                f"{words[0]}: works in one process, and torchrun started "
+                f"{this_launch().num_ranks}; start it without torchrun"
+            )
         known = [*COMMANDS, "--help", "-h", "--version"]
         if words and words[0] not in known:
             what = "option" if words[0].startswith("-") else "command"

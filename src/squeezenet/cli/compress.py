@@ -20,6 +20,7 @@ from squeezenet.cli.options import (
     MaxMemoryOption,
     MaxPixelsOption,
     ModelArgument,
+    RankTimeoutOption,
     SeedOption,
     StrictOption,
     ThreadsOption,
@@ -35,6 +36,7 @@ from squeezenet.cli.output import (
 from squeezenet.cli.table import Column, print_table, print_text
 from squeezenet.errors import UsageError
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
+from squeezenet.launch import this_launch
 
 if TYPE_CHECKING:
     from squeezenet.compress.report import CompressionReport
@@ -188,6 +190,7 @@ def compress(
     workers: WorkersOption = None,
     max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
     max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
+    rank_timeout: RankTimeoutOption = 600.0,
     list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -222,11 +225,13 @@ def compress(
         workers=workers,
         max_pixels=max_pixels,
         max_memory=max_memory,
+        rank_timeout=rank_timeout,
         progress=progress,
     )
-    report_skipped(report.skipped, progress)
-    report_unused(report.findings, progress, list_all=list_unused)
-    show_report(report, out, as_json=json)
+    if this_launch().is_main:
+        report_skipped(report.skipped, progress)
+        report_unused(report.findings, progress, list_all=list_unused)
+        show_report(report, out, as_json=json)
     report.require_quality()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from squeezenet.api.open_model import open_model
+from squeezenet.api.open_model import OpenModel, open_model
 from squeezenet.api.options import require_workers
 from squeezenet.cli.options import (
     ArchOption,
@@ -33,9 +33,14 @@ from squeezenet.cli.output import (
 from squeezenet.cli.table import print_text
 from squeezenet.data.sources import open_evaluation_data
 from squeezenet.evaluation.metrics import compare, require_same_classes, score
-from squeezenet.evaluation.predict import predict
+from squeezenet.evaluation.predict import LabelledLogits, predict
+from squeezenet.extras import require_extra
+from squeezenet.images.bad import BadImages
 from squeezenet.images.batches import EvalBatches, default_workers
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
+from squeezenet.images.sets import ImageSet
+from squeezenet.launch import this_launch
+from squeezenet.progress import Progress
 
 
 def eval_command(
@@ -91,8 +96,10 @@ def eval_command(
     images = open_evaluation_data(data, opened.record, split, limits=limits)
     report_notes(images.findings, progress)
     bad = bad_images(progress, strict=strict)
-    batches = EvalBatches(images, opened.record.preprocessing, workers=workers, bad=bad)
-    predicted = predict(opened.network, opened.record, batches, progress=progress)
+    models = [opened] if other is None else [opened, other]
+    predicted, *reference = _predict(models, images, workers, bad, progress)
+    if not this_launch().is_main:
+        return
     measured = score(predicted)
     result = dataclasses.asdict(measured) | {
         "file_bytes": opened.file_bytes,
@@ -100,9 +107,7 @@ def eval_command(
         "not_used": images.findings.counts,
     }
     if other is not None:
-        other_batches = EvalBatches(images, other.record.preprocessing, workers=workers)
-        reference = predict(other.network, other.record, other_batches, progress=progress)
-        comparison = compare(predicted, reference)
+        comparison = compare(predicted, *reference)
         result |= dataclasses.asdict(comparison)
     report_skipped(bad.count, progress)
     report_unused(images.findings, progress, list_all=list_unused)
@@ -127,3 +132,42 @@ def eval_command(
                 else ""
             )
         )
+
+
+def _predict(
+    models: list[OpenModel],
+    images: ImageSet,
+    workers: int | None,
+    bad: BadImages,
+    progress: Progress,
+) -> list[LabelledLogits]:
+    """Return the predictions of each model; several ranks share the images.
+
+    What cannot be read is reported for the first model alone.
+    """
+    reports = [bad] + [BadImages(strict=bad.strict) for _ in models[1:]]
+    if this_launch().num_ranks == 1:
+        return [
+            predict(
+                model.network,
+                model.record,
+                EvalBatches(images, model.record.preprocessing, workers=workers, bad=report),
+                progress=progress,
+            )
+            for model, report in zip(models, reports, strict=True)
+        ]
+    require_extra("train", "evaluation by several processes")
+    import torch
+
+    from squeezenet.train.distributed.evaluation import SharedBatches
+    from squeezenet.train.distributed.group import joined_ranks
+
+    with joined_ranks(torch.device("cpu")) as ranks:
+        found = [
+            SharedBatches(
+                images, model.record.preprocessing, workers=workers, bad=report, ranks=ranks
+            ).predict(model.network, model.record, progress=progress)
+            for model, report in zip(models, reports, strict=True)
+        ]
+        ranks.collect(bad)
+    return found

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from squeezenet.cli.streams import ClosedOutputError
 from squeezenet.cli.table import print_text
 from squeezenet.cli.text import one_line
-from squeezenet.errors import SqueezeNetError
+from squeezenet.errors import SqueezeNetError, UsageError
+from squeezenet.launch import this_launch
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
@@ -22,6 +23,8 @@ def report_errors(command: Callable[[], None]) -> int:
         command()
         sys.stdout.flush()  # what cannot be written is met here, not when Python has ended
     except SqueezeNetError as error:
+        if error.is_shared and not this_launch().speaks:
+            return error.exit_code  # another rank of this machine says so
         return fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return fail("interrupted", EXIT_INTERRUPTED)
@@ -55,8 +58,17 @@ def fail(message: str, code: int) -> int:
     with contextlib.suppress(OSError, ClosedOutputError):
         sys.stdout.flush()  # else Python tries when it ends, and complains in its own words
     # On a terminal, lines break at spaces: a URL or a file name stays whole.
-    print_text(f"squeezenet: {one_line(message)}", sys.stderr)
+    print_text(f"squeezenet: {_rank()}{one_line(message)}", sys.stderr)
     return code
+
+
+def _rank() -> str:
+    """Return which of several ranks speaks, if it is not the first."""
+    with contextlib.suppress(UsageError):
+        launch = this_launch()
+        if not launch.is_main:
+            return f"rank {launch.rank}: "
+    return ""
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -91,3 +91,10 @@ ListUnusedOption: TypeAlias = Annotated[
         negative=(), group=RUNNING, help="List the files and folders that are not used, and why."
     ),
 ]
+RankTimeoutOption: TypeAlias = Annotated[
+    float,
+    Parameter(
+        group=RUNNING,
+        help="With several processes: seconds that one waits for another before it gives up.",
+    ),
+]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from squeezenet.cli.text import amount, duration, one_line
 from squeezenet.images.bad import BadImages
-from squeezenet.progress import Progress
+from squeezenet.launch import this_launch
+from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
-    from squeezenet.cli.display import TerminalProgress
     from squeezenet.images.walk import Findings
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -56,8 +56,13 @@ def plain(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def make_progress() -> TerminalProgress | LineProgress:
-    """The display that suits stderr: live bars on a terminal, else a line now and then."""
+def make_progress() -> Progress:
+    """The display that suits stderr: live bars on a terminal, else a line now and then.
+
+    Of several ranks only the first shows anything.
+    """
+    if not this_launch().is_main:
+        return SilentProgress()
     if not sys.stderr.isatty():
         return LineProgress()
     from squeezenet.cli.display import TerminalProgress

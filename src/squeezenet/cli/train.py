@@ -17,6 +17,7 @@ from squeezenet.cli.options import (
     ListUnusedOption,
     MaxMemoryOption,
     MaxPixelsOption,
+    RankTimeoutOption,
     SeedOption,
     StrictOption,
     ThreadsOption,
@@ -31,6 +32,7 @@ from squeezenet.cli.output import (
 )
 from squeezenet.cli.table import print_text
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
+from squeezenet.launch import this_launch
 
 DataArgument: TypeAlias = Annotated[
     str,
@@ -134,7 +136,29 @@ KeepCheckpointsOption: TypeAlias = Annotated[
     bool,
     Parameter(
         negative=(),
-        help="Keep every checkpoint. By default the last two are kept, and one after the end.",
+        help="Keep every checkpoint, also after the end.",
+    ),
+]
+
+
+KeepOption: TypeAlias = Annotated[
+    int, Parameter(help="Checkpoints to keep while training; after the end one is kept.")
+]
+CommHookOption: TypeAlias = Annotated[
+    Literal["none", "fp16", "bf16", "powersgd"],
+    Parameter(
+        help="With several processes: what shrinks gradients on the network. fp16 and bf16 halve "
+        "them; powersgd sends low-rank approximations, over ten times smaller."
+    ),
+]
+PowerSgdRankOption: TypeAlias = Annotated[
+    int, Parameter(name="--powersgd-rank", help="Rank of the approximations of powersgd.")
+]
+SyncBatchNormOption: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="With several processes: batch normalisation over the images of all, on CUDA GPUs.",
     ),
 ]
 
@@ -164,7 +188,12 @@ def train(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
     checkpoint_every: CheckpointOption = 60.0,
+    keep: KeepOption = 2,
     keep_checkpoints: KeepCheckpointsOption = False,
+    comm_hook: CommHookOption = "none",
+    powersgd_rank: PowerSgdRankOption = 2,
+    sync_batch_norm: SyncBatchNormOption = False,
+    rank_timeout: RankTimeoutOption = 600.0,
     strict: StrictOption = False,
     workers: WorkersOption = None,
     max_pixels: MaxPixelsOption = DEFAULT_LIMITS.max_pixels,
@@ -197,13 +226,20 @@ def train(
         precision=precision,
         threads=threads,
         checkpoint_every=checkpoint_every,
+        keep=keep,
         keep_checkpoints=keep_checkpoints,
+        comm_hook=comm_hook,
+        powersgd_rank=powersgd_rank,
+        sync_batch_norm=sync_batch_norm,
+        rank_timeout=rank_timeout,
         strict=strict,
         workers=workers,
         max_pixels=max_pixels,
         max_memory=max_memory,
         progress=progress,
     )
+    if not this_launch().is_main:
+        return
     report_skipped(result.skipped, progress)
     report_unused(result.findings, progress, list_all=list_unused)
     _show(result, as_json=json)

@@ -21,6 +21,7 @@ from squeezenet.compress.number_range import MAX_BIAS_UNITS
 from squeezenet.images.batches import EvalBatches
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
+from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 
 CALIBRATION_IMAGES = 200
 """Drawn from the whole set. The first 200 of a sorted set are of few classes: on those, 8-bit
@@ -38,9 +39,13 @@ MAX_ADD_RATIO = 31
 
 
 def calibrated(
-    model: CompressedModel, batches: EvalBatches, *, progress: Progress | None = None
+    model: CompressedModel,
+    batches: EvalBatches,
+    *,
+    progress: Progress | None = None,
+    ranks: Ranks = ONE_RANK,
 ) -> CompressedModel:
-    """Return the model with activation scales, measured on the images of ``batches``.
+    """Return the model with activation scales, measured on the images of all ranks' ``batches``.
 
     All layers must be ``LevelWeights``. The result satisfies INTEGER.md's limits on scales.
     """
@@ -54,15 +59,27 @@ def calibrated(
             samples[name].append(x_CHW.reshape(-1)[::stride].copy())
 
     interpreter = FloatInterpreter(model, observe)
-    with (progress or SilentProgress()).task("calibrate", total=len(batches), unit="img") as task:
-        for batch in batches:
-            interpreter.logits(batch.pixels_NHWC)
-            task.advance(len(batch.pixels_NHWC))
-    activations: dict[str, ActivationScale] = {}
-    for name, values in samples.items():
-        min_scale = smallest_scale(name, model, graph, activations)
-        activations[name] = best_scale(np.concatenate(values), min_scale)
-    return dataclasses.replace(model, activations=activations)
+
+    def run() -> None:
+        with (progress or SilentProgress()).task(
+            "calibrate", total=len(batches), unit="img"
+        ) as task:
+            for batch in batches:
+                interpreter.logits(batch.pixels_NHWC)
+                task.advance(len(batch.pixels_NHWC))
+
+    ranks.together(run)
+    parts = ranks.gather(samples)
+
+    def choose() -> dict[str, ActivationScale]:
+        activations: dict[str, ActivationScale] = {}
+        for name in samples:
+            values = np.concatenate([value for part in parts for value in part[name]])
+            min_scale = smallest_scale(name, model, graph, activations)
+            activations[name] = best_scale(values, min_scale)
+        return activations
+
+    return dataclasses.replace(model, activations=ranks.on_main(choose))
 
 
 def best_scale(values: Float32Array, min_scale: float = 0.0) -> ActivationScale:

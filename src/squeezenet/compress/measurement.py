@@ -10,10 +10,10 @@ from functools import cached_property
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.report import drop_of
 from squeezenet.evaluation.metrics import Comparison, Evaluation, compare, score
-from squeezenet.evaluation.predict import LabelledLogits, LogitsFn, predict
-from squeezenet.images.batches import EvalBatches
+from squeezenet.evaluation.predict import LabelledLogits, LogitsFn
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.train.distributed.evaluation import SharedBatches
 from squeezenet.train.fit import FitOptions
 
 BATCH_SIZE = 128
@@ -29,17 +29,19 @@ class Measurement:
         self._original = original
         self._labelled = images.measure_labelled
         self._progress = options.progress
-        self._batches = EvalBatches(
+        self._ranks = options.ranks
+        self._batches = SharedBatches(
             images.measure,
             original.record.preprocessing,
             workers=options.workers,
             batch_size=BATCH_SIZE,
             bad=options.bad,
+            ranks=options.ranks,
         )
 
     def predict(self, network: LogitsFn) -> LabelledLogits:
         """Return a network's logits on the measured images."""
-        return predict(network, self._original.record, self._batches, progress=self._progress)
+        return self._batches.predict(network, self._original.record, progress=self._progress)
 
     def accuracy(self, model: LoadedModel) -> Evaluation | None:
         """Return the accuracy of a torch model; None without labels."""
@@ -55,11 +57,16 @@ class Measurement:
 
     def drop(self, model: LoadedModel) -> float:
         """Return points of top-1 lost; without labels, percent of predictions that changed."""
-        return drop_of(self.compare(self._predict_model(model)), labelled=self._labelled)
+        return self._drop_of(self._predict_model(model))
 
     def drop_of(self, network: LogitsFn) -> float:
         """Return what ``drop`` does, of a network as a client runs it."""
-        return drop_of(self.compare(self.predict(network)), labelled=self._labelled)
+        return self._drop_of(self.predict(network))
+
+    def _drop_of(self, predicted: LabelledLogits) -> float:
+        # Ranks on different processors may round differently, and must decide alike.
+        drop = drop_of(self.compare(predicted), labelled=self._labelled)
+        return self._ranks.broadcast(drop)
 
     @cached_property
     def _original_predictions(self) -> LabelledLogits:

@@ -7,6 +7,7 @@ with its own measurements in the record.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -50,9 +51,11 @@ from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
 from squeezenet.reference.integer_parameters import integer_parameters
+from squeezenet.train.distributed.evaluation import batches_of_rank
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import keep_freed_memory
 from squeezenet.train.recipe import Recipe
+from squeezenet.train.run import require_same_images
 from squeezenet.train.run_folder import RunFolder
 
 Settings: TypeAlias = DeepCompressionSettings | RateDistortionSettings
@@ -85,6 +88,9 @@ def compress_model(
 ) -> CompressionReport:
     """Compress ``model`` into ``out`` by the settings' method, and measure the file.
 
+    Every rank calls this with the same arguments: they share what runs images, and rank 0 alone
+    rounds, reads and writes.
+
     A folder ``OUT.work`` beside it holds the checkpoints of an interrupted call, and is locked. It
     is removed at the end. ``max_drop`` goes into the report, whose ``require_quality`` checks it.
 
@@ -95,6 +101,7 @@ def compress_model(
             works in it.
     """
     options = options or FitOptions()
+    ranks = options.ranks
     progress = options.progress or SilentProgress()
     keep_freed_memory()
     model = without_denormals(model)
@@ -105,9 +112,11 @@ def compress_model(
     work = RunFolder(out.with_name(out.name + ".work"))
     known = images.fingerprint(work.known_data())
     job_settings = _work_settings(model, known, settings, base_recipe, seed)
-    work.check(job_settings, known)
-    with work.lock():
-        work.open(job_settings, known)
+    ranks.require_equal({key: value for key, value in job_settings.items() if key != "data"})
+    require_same_images(known.summary, ranks)
+    ranks.on_main(lambda: work.check(job_settings, known))
+    with contextlib.ExitStack() as lock:
+        ranks.on_main(lambda: _open(work, lock, job_settings, known))
         measurement = Measurement(model, images, options)
         record = _file_record(model, settings, seed)
 
@@ -132,14 +141,22 @@ def compress_model(
             compressed, stages = _run_method(job, settings)
         except (QualityError, UsageError):
             # Nothing to resume from: the next call will have other settings.
-            remove_work(work, progress)
+            if ranks.is_main:
+                remove_work(work, progress)
             raise
         compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
         _require_integers(compressed, model)
         file = _encode_measured(compressed, measurement, str(out))
-        write_bytes_atomically(out, file.data)
-        remove_work(work, progress)
+        ranks.on_main(lambda: write_bytes_atomically(out, file.data))
+        ranks.on_main(lambda: remove_work(work, progress))
     return _report(file, stages, settings, images, max_drop)
+
+
+def _open(
+    work: RunFolder, lock: contextlib.ExitStack, settings: dict[str, Any], images: Fingerprint
+) -> None:
+    lock.enter_context(work.lock())
+    work.open(settings, images)
 
 
 def _report(
@@ -228,13 +245,14 @@ def _calibrate(
     """Return the model with activation scales, where its file has any."""
     if not _quantized_tensor_names(compressed.record, settings):
         return compressed
-    batches = EvalBatches(
+    batches = batches_of_rank(
         random_subset(job.images.retrain, CALIBRATION_IMAGES, job.seed),
         job.model.record.preprocessing,
         workers=job.options.workers,
         bad=job.options.bad,
+        ranks=job.options.ranks,
     )
-    return calibrated(compressed, batches, progress=job.options.progress)
+    return calibrated(compressed, batches, progress=job.options.progress, ranks=job.options.ranks)
 
 
 def _require_integers(compressed: CompressedModel, model: LoadedModel) -> None:

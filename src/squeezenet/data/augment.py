@@ -126,18 +126,29 @@ def _random_rectangle(
 
 
 def augment_batch(
-    pixels_NHWC: torch.Tensor, augmentation: Augmentation, preprocessing: Preprocessing, seed: int
+    pixels_NHWC: torch.Tensor,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    seed: int,
+    *,
+    positions: torch.Tensor | None = None,
+    num_positions: int | None = None,
 ) -> torch.Tensor:
     """Jitter colours, normalise, cut out and mix: uint8 (N, H, W, C) -> float32 (N, C, H, W).
 
-    The result is on the input's device, in channels-last memory order.
+    ``positions`` (int64) are the images' places in a batch of ``num_positions`` of which they are a
+    part: each image then gets what it would get in the whole batch. But ``mix`` blends images of
+    this part only. The result is on the input's device, in channels-last memory order.
     """
     generator = torch.Generator().manual_seed(seed)
     device = pixels_NHWC.device
     num, height, width, channels = pixels_NHWC.shape
+    num_drawn = num if num_positions is None else num_positions
 
     def draw(low: float, high: float) -> torch.Tensor:
-        values = torch.rand(num, generator=generator) * (high - low) + low
+        values = torch.rand(num_drawn, generator=generator) * (high - low) + low
+        if positions is not None:
+            values = values[positions]
         return values.to(device)[:, None, None, None]
 
     x = pixels_NHWC.to(torch.float32)

@@ -1,7 +1,7 @@
 """Batches of randomly cropped training images, in an order that a resumed run repeats.
 
-The images of batch ``step`` and their crops depend on (seed, step) alone, not on worker processes
-or interruptions.
+The images of batch ``step`` and their crops depend on (seed, step) alone, not on worker processes,
+ranks or interruptions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.data.augment import Augmentation, random_crop
+from squeezenet.data.epochs import Epochs
 from squeezenet.errors import DataError, ImageError
 from squeezenet.images.bad import BadImages, with_notes
 from squeezenet.images.batches import init_worker_process
@@ -25,16 +26,16 @@ from squeezenet.images.sets import ImageSet
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainBatch:
-    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read; N may be 0."""
+    """``pixels_NHWC`` uint8 and ``labels`` int64 of the images that could be read; N may be 0.
+
+    ``positions`` (int64) are their places in the batch of all ranks, which has ``num_positions``.
+    """
 
     step: int
     pixels_NHWC: torch.Tensor
     labels: torch.Tensor
-
-
-def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Return the number of full batches in an epoch, at least 1."""
-    return max(1, num_images // batch_size)
+    positions: torch.Tensor
+    num_positions: int
 
 
 def iter_train_batches(
@@ -48,14 +49,20 @@ def iter_train_batches(
     last_step: int,
     workers: int,
     bad: BadImages,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> Iterator[TrainBatch]:
-    """Yield batches ``first_step`` .. ``last_step`` - 1.
+    """Yield batches ``first_step`` .. ``last_step`` - 1, of each the part of one rank.
+
+    ``batch_size`` counts the images of all ranks.
 
     Raises:
         DataError: none of the images can be read.
         ImageError: one cannot be read, and ``bad`` is strict.
     """
-    sampler = _StepSampler(images, batch_size, seed, first_step, last_step)
+    epochs = Epochs(num_images=len(images), batch_size=batch_size)
+    first_position = epochs.images_per_step * rank // num_ranks
+    sampler = _StepSampler(images, epochs, seed, range(first_step, last_step), rank, num_ranks)
     loader: DataLoader[_Item] = DataLoader(
         _Crops(images, preprocessing, augmentation, seed),
         batch_sampler=sampler,
@@ -67,8 +74,8 @@ def iter_train_batches(
     )
     num_bad_in_a_row = 0
     for step, items in zip(range(first_step, last_step), loader, strict=True):
-        good, labels = [], []
-        for item in items:
+        good, labels, positions = [], [], []
+        for position, item in enumerate(items, first_position):
             for note in item.notes:
                 bad.note(note)
             if item.error is not None:
@@ -77,6 +84,7 @@ def iter_train_batches(
             else:
                 good.append(item.pixels_HWC)
                 labels.append(item.label)
+                positions.append(position)
                 num_bad_in_a_row = 0
         if num_bad_in_a_row >= len(images):
             raise DataError(f"none of the {len(images)} training images could be read")
@@ -85,6 +93,8 @@ def iter_train_batches(
             step=step,
             pixels_NHWC=torch.from_numpy(np.stack(good) if good else empty),
             labels=torch.tensor(labels, dtype=torch.int64),
+            positions=torch.tensor(positions, dtype=torch.int64),
+            num_positions=epochs.images_per_step,
         )
 
 
@@ -125,29 +135,37 @@ class _Crops(Dataset[_Item]):
 
 
 class _StepSampler(Sampler[list[tuple[int, int]]]):
-    """The indices of each batch; every epoch has a new order."""
+    """(epoch, index in the set) of a rank's images in each step."""
 
     def __init__(
-        self, images: ImageSet, batch_size: int, seed: int, first_step: int, last_step: int
+        self,
+        images: ImageSet,
+        epochs: Epochs,
+        seed: int,
+        steps: range,
+        rank: int,
+        num_ranks: int,
     ) -> None:
         self._images = images
-        self._batch_size = batch_size
+        self._epochs = epochs
         self._seed = seed
-        self._steps = range(first_step, last_step)
+        self._steps = steps
+        self._rank = rank
+        self._num_ranks = num_ranks
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = steps_per_epoch(len(self._images), self._batch_size)
         known_epoch, order = -1, np.zeros(0, np.int64)
         for step in self._steps:
-            epoch, within = divmod(step, per_epoch)
-            if epoch != known_epoch:
-                order = self._images.epoch_order(np.random.default_rng([self._seed, epoch]))
-                known_epoch = epoch
-            start = within * self._batch_size
-            yield [(epoch, int(i)) for i in order[start : start + self._batch_size]]
+            batch = []
+            for epoch, place in self._epochs.places(step, self._rank, self._num_ranks):
+                if epoch != known_epoch:
+                    rng = np.random.default_rng([self._seed, epoch])
+                    order, known_epoch = self._images.epoch_order(rng), epoch
+                batch.append((epoch, int(order[place])))
+            yield batch
 
 
 def _start_worker(worker_id: int) -> None:

@@ -78,10 +78,11 @@ def predict(
             num_images += len(logits_NK)
             num_top1 += num_in_top_k(logits_NK, batch.labels, 1)
             task.advance(len(logits_NK), f"top-1 {100 * num_top1 / num_images:.1f}%")
+    no_logits, no_labels = np.zeros((0, num_classes), np.float32), np.zeros(0, np.int64)
     return LabelledLogits(
-        logits_NK=np.concatenate(logits),
-        labels=np.concatenate(labels),
-        indices=np.concatenate(indices),
+        logits_NK=np.concatenate([no_logits, *logits]),
+        labels=np.concatenate([no_labels, *labels]),
+        indices=np.concatenate([no_labels, *indices]),
         skipped=len(batches) - num_images,
     )
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from hashlib import blake2b
+from typing import TypeAlias, TypeVar
 
 from squeezenet.errors import ImageError
 from squeezenet.images.decode import IncompleteImageWarning
 
 T = TypeVar("T")
+Found: TypeAlias = tuple[set[int], dict[str, str]]
+"""Hashes of images, and the lines that were reported, by what they are about."""
 
 _MEMBER = "; its image "
 """Between what is wrong with a file of many images, and the image that a message is about."""
@@ -35,7 +38,7 @@ class BadImages:
         self.strict = strict
         self.report = report
         self._images: set[int] = set()  # hashes: a lost data set may have a million images
-        self._files: set[str] = set()
+        self._lines: dict[str, str] = {}  # by file or message
         self._notes: set[str] = set()
 
     def add(self, message: str) -> None:
@@ -47,17 +50,34 @@ class BadImages:
         if self.strict:
             raise ImageError(message)
         fault, of_many, image = message.partition(_MEMBER)
-        file = fault.partition(": ")[0]
-        known = len(self._images)
-        # Of a file of many images the reason may change, as when its server is gone later.
-        self._images.add(hash((file, image) if of_many else message))
-        if len(self._images) == known:
-            return
-        if not of_many:
-            self.report(f"skipped {message}")
-        elif file not in self._files:
-            self._files.add(file)
-            self.report(f"skipped images of {fault}")
+        if of_many:
+            # The reason may change, as when a server is gone later; the image is the same.
+            file = fault.partition(": ")[0]
+            self._found(file, f"skipped images of {fault}", f"{file}{_MEMBER}{image}")
+        else:
+            self._found(message, f"skipped {message}", message)
+
+    def _found(self, about: str, line: str, image: str) -> None:
+        self._images.add(
+            int.from_bytes(blake2b(image.encode(errors="surrogatepass"), digest_size=8).digest())
+        )
+        if about not in self._lines:
+            self._lines[about] = line
+            self.report(line)
+
+    @property
+    def found(self) -> Found:
+        """What was recorded, for ``merge`` in another process."""
+        return self._images, self._lines
+
+    def merge(self, found: Found) -> None:
+        """Record what another process found, and report what is new of it."""
+        images, lines = found
+        self._images |= images
+        for about, line in lines.items():
+            if about not in self._lines:
+                self._lines[about] = line
+                self.report(line)
 
     def note(self, message: str) -> None:
         """Report once what there is to say of an image that was read all the same."""

@@ -24,6 +24,7 @@ from squeezenet.images.bad import BadImages, with_notes
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import ArrayImages, ImageSet, Labels
+from squeezenet.launch import this_launch
 
 _MIN_IMAGES_FOR_WORKERS = 64
 """Below this, starting worker processes does not pay. Measured on two cores: they take 0.8 s to
@@ -50,8 +51,12 @@ class Batch:
 
 
 def default_workers() -> int:
-    """Return the default number of worker processes: one per core, at most 4."""
-    return min(_MAX_DEFAULT_WORKERS, os.cpu_count() or 1)
+    """Return the default number of worker processes: one per core, at most 4.
+
+    The ranks of a machine share its cores.
+    """
+    cores = (os.cpu_count() or 1) // this_launch().num_local_ranks
+    return max(1, min(_MAX_DEFAULT_WORKERS, cores))
 
 
 class EvalBatches:
@@ -60,6 +65,8 @@ class EvalBatches:
     Sets of up to 1 GiB of cropped pixels are decoded once. ``len`` is the number of images.
     ``workers``: number of decoding processes; 0 decodes in this process, as do sets of fewer than
     64 images. None is ``default_workers()`` for files and 0 for images in memory.
+    ``part``: only these images of the set, for one of several processes that share it. It may be
+    empty, and none of its images need be readable.
     """
 
     def __init__(
@@ -70,18 +77,21 @@ class EvalBatches:
         workers: int | None,
         batch_size: int = 32,
         bad: BadImages | None = None,
+        part: range | None = None,
     ) -> None:
         self.images = images
+        self.part = range(len(images)) if part is None else part
+        self.batch_size = batch_size
+        self._is_whole = part is None
         self.bad = bad if bad is not None else BadImages()
         self._preprocessing = preprocessing
         if workers is None:
             workers = 0 if isinstance(images, ArrayImages) else default_workers()
         self._workers = workers
-        self._batch_size = batch_size
         self._cache: list[Batch] | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.part)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches.
@@ -99,7 +109,7 @@ class EvalBatches:
             * self._preprocessing.crop[1]
         )
         cache: list[Batch] | None = []
-        if image_bytes * len(self.images) > _MAX_CACHED_BYTES:
+        if image_bytes * len(self.part) > _MAX_CACHED_BYTES:
             cache = None
         num_good = 0
         for batch in self._decode():
@@ -107,7 +117,7 @@ class EvalBatches:
             if cache is not None:
                 cache.append(batch)
             yield batch
-        if not num_good:
+        if not num_good and self._is_whole:
             raise DataError(
                 f"none of the {len(self.images)} images could be read; see the messages above"
             )
@@ -115,7 +125,7 @@ class EvalBatches:
 
     def _decode(self) -> Iterator[Batch]:
         for indices, (results, notes) in _decoded(
-            self.images, self._preprocessing, self._batch_size, self._workers
+            self.images, self._preprocessing, self.part, self.batch_size, self._workers
         ):
             good = []
             for note in notes:
@@ -135,13 +145,10 @@ class EvalBatches:
 
 
 def _decoded(
-    images: ImageSet, preprocessing: Preprocessing, batch_size: int, workers: int
+    images: ImageSet, preprocessing: Preprocessing, part: range, batch_size: int, workers: int
 ) -> Iterator[tuple[range, DecodedChunk]]:
-    chunks = [
-        range(start, min(start + batch_size, len(images)))
-        for start in range(0, len(images), batch_size)
-    ]
-    if workers == 0 or len(images) < _MIN_IMAGES_FOR_WORKERS:
+    chunks = [part[start : start + batch_size] for start in range(0, len(part), batch_size)]
+    if workers == 0 or len(part) < _MIN_IMAGES_FOR_WORKERS:
         for chunk in chunks:
             yield chunk, _decode_chunk(images, preprocessing, chunk)
         return

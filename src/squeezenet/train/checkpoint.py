@@ -21,7 +21,7 @@ from squeezenet.model.torch_file import StoredTensor, TorchFileError, read_torch
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.sealed_files import open_sealed, write_sealed
 
-_KEPT_IN_TRAINING = 2
+KEPT_IN_TRAINING = 2
 """The newest may be damaged by a failing disk; then the one before it is loaded."""
 _MAX_DEPTH = 8
 """An optimiser's ``state_dict`` has four levels, inside of two."""
@@ -29,9 +29,9 @@ _NAME = re.compile(r"step-\d{9,15}\.pt")
 
 
 def save_checkpoint(
-    folder: Path, step: int, state: dict[str, Any], *, keep_all: bool = False
+    folder: Path, step: int, state: dict[str, Any], *, keep: int | None = KEPT_IN_TRAINING
 ) -> Path:
-    """Write the state after ``step`` steps; then remove all but the last two, or none.
+    """Write the state after ``step`` steps; then remove all but the last ``keep``, None for none.
 
     Raises:
         CheckpointError: it could not be written; the earlier ones are untouched.
@@ -50,8 +50,8 @@ def save_checkpoint(
             f"{path}: the checkpoint could not be written ({reason}); {kept}; "
             "free some space and run the same command to resume"
         ) from None
-    if not keep_all:
-        _remove_all_but(folder, _KEPT_IN_TRAINING, step)
+    if keep is not None:
+        _remove_all_but(folder, keep, step)
     return path
 
 

@@ -32,8 +32,12 @@ class Hardware:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
-def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hardware:
+def choose_hardware(
+    device: str = "auto", precision: Precision = "auto", local_rank: int = 0
+) -> Hardware:
     """Choose CUDA, else Apple's GPU, else the CPU; bfloat16 where the hardware multiplies in it.
+
+    Of a machine's CUDA GPUs, rank ``local_rank`` of the machine takes the one of that number.
 
     Raises:
         UsageError: the requested device is not available.
@@ -53,6 +57,10 @@ def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hard
         raise UsageError(
             f"--device {device}: not usable here ({reason}); try --device cpu"
         ) from None
+    if chosen.type == "cuda":
+        if chosen.index is None:
+            chosen = _gpu_of(local_rank)
+        torch.cuda.set_device(chosen)
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if chosen.type == "cuda"
@@ -61,6 +69,16 @@ def choose_hardware(device: str = "auto", precision: Precision = "auto") -> Hard
     return Hardware(
         device=chosen, bfloat16=precision == "bfloat16" or (precision == "auto" and native)
     )
+
+
+def _gpu_of(local_rank: int) -> torch.device:
+    num_gpus = torch.cuda.device_count()
+    if local_rank >= num_gpus:
+        raise UsageError(
+            f"--device cuda: {num_gpus} GPUs here for {local_rank + 1} processes or more; start "
+            f"one per GPU (torchrun --nproc-per-node {num_gpus})"
+        )
+    return torch.device("cuda", local_rank)
 
 
 def keep_freed_memory() -> None:

@@ -15,8 +15,11 @@ from torch import nn
 from squeezenet.arch.graph import build_graph
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
+from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
+from squeezenet.train.distributed.evaluation import batches_of_rank
+from squeezenet.train.fit import FitOptions
 
 _INVERSE_REGULARISATION = 20.0
 """For features of unit mean square norm. Measured: 1000 times as much costs two points of top-1
@@ -25,19 +28,44 @@ _MAX_ITERATIONS = 500
 """L-BFGS iterations; scikit-learn warns where these are too few."""
 
 
-def fit_head(
-    model: LoadedModel, batches: EvalBatches, *, balance: bool, progress: Progress | None = None
-) -> None:
-    """Set the last layer to the logistic regression of ``batches``' labels on its input.
+def fit_head(model: LoadedModel, images: ImageSet, *, balance: bool, options: FitOptions) -> None:
+    """Set the last layer to the logistic regression of the images' labels on its input.
 
     ``balance`` gives every class the same total weight. Images are preprocessed as in evaluation,
-    without augmentation.
-    """
-    from sklearn.linear_model import LogisticRegression
+    without augmentation. Each rank computes the features of a part of them; rank 0's model gets
+    the layer, which training sends to the others.
 
+    Raises:
+        DataError: none of the images can be read.
+        ImageError: one cannot be read, and the options are strict.
+    """
+    ranks = options.ranks
     layer = model.module.get_submodule(build_graph(model.record.spec).convs[-1].key)
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-    features_NC, labels = _features(model, layer, batches, progress or SilentProgress())
+    batches = batches_of_rank(
+        images,
+        model.record.preprocessing,
+        workers=options.workers,
+        bad=options.bad,
+        ranks=ranks,
+    )
+    progress = options.progress or SilentProgress()
+    found = ranks.together(lambda: _features(model, layer, batches, progress))
+    parts = [part for each in ranks.gather(found) for part in each]
+    features_NC, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
+    ranks.on_main(lambda: _fit(layer, features_NC, labels, balance=balance))
+
+
+def _fit(
+    layer: nn.Conv2d,
+    features_NC: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    *,
+    balance: bool,
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    assert layer.bias is not None
     scale = max(float(np.sqrt(np.mean(np.sum(features_NC**2, axis=1)))), 1e-12)
     solver = LogisticRegression(
         C=_INVERSE_REGULARISATION,
@@ -58,8 +86,8 @@ def fit_head(
 
 def _features(
     model: LoadedModel, layer: nn.Conv2d, batches: EvalBatches, progress: Progress
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Return the features that the logits are linear in, float64 (N, C * kernel), and labels."""
+) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
+    """Return per batch what the logits are linear in, float64 (N, C * kernel), and the labels."""
     features, labels = [], []
     padding = int(layer.padding[0])
 
@@ -81,4 +109,4 @@ def _features(
                 task.advance(len(batch.labels))
     finally:
         hook.remove()
-    return np.concatenate(features), np.concatenate(labels)
+    return list(zip(features, labels, strict=True))

@@ -10,7 +10,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.serialization import from_plain
 from squeezenet.data.augment import Augmentation
 from squeezenet.data.digits import DIGITS
-from squeezenet.data.loader import steps_per_epoch
+from squeezenet.data.epochs import Epochs
 from squeezenet.errors import SpecError, UnknownNameError
 from squeezenet.model.init import InitKind
 
@@ -86,7 +86,8 @@ class Recipe:
 
     def total_steps(self, num_images: int) -> int:
         """Return the number of optimiser steps on a training set of ``num_images``."""
-        return self.max_steps or self.epochs * steps_per_epoch(num_images, self.batch_size)
+        steps = Epochs(num_images=num_images, batch_size=self.batch_size)
+        return self.max_steps or steps.num_steps(self.epochs)
 
     def __post_init__(self) -> None:
         def require(condition: bool, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -18,16 +19,16 @@ from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
 from squeezenet.data.split import class_weights
-from squeezenet.errors import SpecError, SqueezeNetError
+from squeezenet.errors import DistributedError, SpecError, SqueezeNetError
 from squeezenet.evaluation.metrics import Evaluation
-from squeezenet.evaluation.predict import evaluate
-from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
+from squeezenet.train.distributed.evaluation import SharedBatches
+from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.fit import Fit, FitOptions, FitResult, Loss, Validate
 from squeezenet.train.head import fit_head
 from squeezenet.train.recipe import Recipe
@@ -57,36 +58,92 @@ def train_run(
     then continues at its newest checkpoint, with the learning rate that a run of the new length
     has at that step: after a finished run, the rate rises again and then decays to 0.
 
+    Every rank calls this with the same arguments. Rank 0 alone reads and writes the folder, so the
+    others need not see it; the images all must.
+
     Raises:
+        DistributedError: ranks have different arguments or images, or one has met an error.
         CheckpointError: the folder holds a run with other settings or on other images, another
             process works in it, or it cannot be written.
         InterruptedRunError, DataError, ImageError: see ``Fit.run``.
     """
     options = options or FitOptions()
+    ranks = options.ranks
     assert data.class_names in (model.record.class_names, model.record.class_ids)
     recipe = _without_impossible_resizing(recipe, model.record.spec)
-    progress = options.progress or SilentProgress()
     run = RunFolder(folder)
     images = data.fingerprint(run.known_data())
     settings = _settings(model.record, images, recipe, seed)
+    ranks.require_equal(
+        {key: value for key, value in settings.items() if key != "data"}
+        | {"gradients": options.gradients, "new_head": new_head}
+    )
+    require_same_images(images.summary, ranks)
     total_steps = recipe.total_steps(len(data.train))
+    progress = options.progress or SilentProgress()
     # First without a lock: a run that is refused or finished is left as it is.
-    if run.check(settings, images, total_steps=total_steps):
-        finished = _finished(run, SilentProgress())
-        if finished is not None:
-            progress.log(f"{folder}: this run is finished; a larger --epochs trains it longer")
-            return finished
-    with run.lock():
-        if run.change_length(settings, total_steps):
-            progress.log(
-                f"{folder}: the run goes on to {total_steps} steps, with the learning rates of a "
-                "run of that length"
-            )
-        run.open(settings, images)
+    finished = ranks.on_main(lambda: _finished_before(run, settings, images, total_steps, progress))
+    if finished is not None:
+        return finished
+    with contextlib.ExitStack() as lock:
         # Another process may have finished it by now.
-        return _finished(run, progress) or _train(
-            model, data, recipe, run, seed, val_fraction, new_head, options
+        finished = ranks.on_main(lambda: _open(run, lock, settings, images, total_steps, progress))
+        return finished or _train(model, data, recipe, run, seed, val_fraction, new_head, options)
+
+
+def require_same_images(summary: dict[str, str], ranks: Ranks) -> None:
+    """Refuse to go on with ranks that have different images, by the fingerprints' summaries.
+
+    Raises:
+        DistributedError: names the first rank whose images differ from rank 0's.
+    """
+    main = ranks.broadcast(summary)
+
+    def check() -> None:
+        if summary != main:
+            part = "names or labels" if summary["names"] != main["names"] else "contents"
+            raise DistributedError(
+                f"the {part} of the images here are not those of rank 0; give all ranks the same "
+                "data",
+                exit_code=2,
+            )
+
+    ranks.together(check)
+
+
+def _finished_before(
+    run: RunFolder,
+    settings: dict[str, Any],
+    images: Fingerprint,
+    total_steps: int,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Return the result if this very run is finished and whole; nothing is written."""
+    if not run.check(settings, images, total_steps=total_steps):
+        return None
+    finished = _finished(run, SilentProgress())
+    if finished is not None:
+        progress.log(f"{run.path}: this run is finished; a larger --epochs trains it longer")
+    return finished
+
+
+def _open(
+    run: RunFolder,
+    lock: contextlib.ExitStack,
+    settings: dict[str, Any],
+    images: Fingerprint,
+    total_steps: int,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Lock and open the folder, until ``lock`` is closed; return the result if it has one."""
+    lock.enter_context(run.lock())
+    if run.change_length(settings, total_steps):
+        progress.log(
+            f"{run.path}: the run goes on to {total_steps} steps, with the learning rates of a "
+            "run of that length"
         )
+    run.open(settings, images)
+    return _finished(run, progress)
 
 
 def _train(
@@ -100,11 +157,9 @@ def _train(
     options: FitOptions,
 ) -> dict[str, Any]:
     """Train into the folder, which is open and locked, and mark it as finished."""
-    if new_head and not checkpoint_paths(run.checkpoints):
-        batches = EvalBatches(
-            data.train, model.record.preprocessing, workers=options.workers, bad=options.bad
-        )
-        fit_head(model, batches, balance=recipe.balance, progress=options.progress)
+    ranks = options.ranks
+    if new_head and ranks.on_main(lambda: not checkpoint_paths(run.checkpoints)):
+        fit_head(model, data.train, balance=recipe.balance, options=options)
     # What compression and fine-tuning need to treat the images in the same way.
     provenance = model.record.provenance | {
         "recipe": recipe.name,
@@ -134,10 +189,14 @@ def _train(
         "val_images": len(data.val),
         "classes": len(data.class_names),
     }
-    run.write_result(result)
-    if not options.keep_checkpoints:
-        remove_old_checkpoints(run.checkpoints)
+    ranks.on_main(lambda: _finish(run, result, keep_all=options.keep_checkpoints))
     return result
+
+
+def _finish(run: RunFolder, result: dict[str, Any], *, keep_all: bool) -> None:
+    run.write_result(result)
+    if not keep_all:
+        remove_old_checkpoints(run.checkpoints)
 
 
 def _settings(
@@ -181,6 +240,7 @@ def _is_result(result: dict[str, Any]) -> bool:
     kinds |= {"arch": "str", "recipe": "str", "seed": "int"}
     kinds |= dict.fromkeys(("train_images", "val_images", "classes"), "int")
     types: dict[object, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+    result = {"ranks": 1} | result  # runs of earlier versions had one
     return result.keys() == kinds.keys() and all(
         isinstance(result[name], types[kind]) for name, kind in kinds.items()
     )
@@ -230,17 +290,17 @@ def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
 
 def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> Validate:
     """Return a function that evaluates a module on the validation set, as a client would."""
-    batches = EvalBatches(
+    batches = SharedBatches(
         data.val,
         record.preprocessing,
         workers=options.workers,
         batch_size=_VAL_BATCH_SIZE,
         bad=options.bad,
+        ranks=options.ranks,
     )
 
     def validate(module: nn.Module) -> Evaluation:
         model = LoadedModel(record=record, module=module)
-        network = from_pixels(model.logits, record.preprocessing)
-        return evaluate(network, record, batches)
+        return batches.evaluate(from_pixels(model.logits, record.preprocessing), record)
 
     return validate

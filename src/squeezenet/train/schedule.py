@@ -8,7 +8,7 @@ from squeezenet.train.recipe import Recipe
 
 
 def learning_rate_factor(
-    recipe: Recipe, step: int, total_steps: int, steps_per_epoch: int
+    recipe: Recipe, step: int, total_steps: int, steps_per_epoch: float
 ) -> float:
     """Return the learning rate at ``step`` (from 0) as a fraction of the recipe's peak.
 

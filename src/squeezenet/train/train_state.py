@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -10,6 +11,14 @@ import torch
 from torch import nn
 
 from squeezenet.errors import DivergenceError
+from squeezenet.train.distributed.gradients import (
+    GradientOptions,
+    average_statistics,
+    replicated,
+    with_synchronised_batch_norm,
+    without_synchronisation,
+)
+from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 from squeezenet.train.ema import MovingAverage
 from squeezenet.train.hardware import Hardware
 from squeezenet.train.optimizers import Optimizers
@@ -20,17 +29,35 @@ LossFn: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.T
 
 
 class TrainState:
-    """A module in training after ``step`` steps. ``learning_rate`` is that of the last step."""
+    """A module in training after ``step`` steps. ``learning_rate`` is that of the last step.
 
-    def __init__(self, module: nn.Module, recipe: Recipe, hardware: Hardware) -> None:
+    Each rank has one. They differ in the running statistics of batch normalisation alone, until
+    ``average_statistics``.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        recipe: Recipe,
+        hardware: Hardware,
+        *,
+        ranks: Ranks = ONE_RANK,
+        gradients: GradientOptions | None = None,
+    ) -> None:
+        gradients = gradients or GradientOptions()
         self.module = module.to(hardware.device)
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if gradients.comm_hook != "powersgd" or ranks.size == 1:  # that needs plain matrices
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if gradients.sync_batch_norm and ranks.size > 1:
+            self.module = with_synchronised_batch_norm(self.module, hardware.device)
+        self._network = replicated(self.module, ranks, gradients)
         self.average = MovingAverage(self.module, recipe.ema_decay) if recipe.ema_decay else None
         self.step = 0
         self.learning_rate = 0.0
         self._optimizers = Optimizers(self.module, recipe)
         self._recipe = recipe
         self._hardware = hardware
+        self._ranks = ranks
 
     @property
     def evaluated(self) -> nn.Module:
@@ -42,26 +69,36 @@ class TrainState:
         self._optimizers.set_learning_rate_factor(factor)
         self.learning_rate = self._recipe.learning_rate * factor
 
-    def update(
-        self,
-        x_NCHW: torch.Tensor,
-        labels: torch.Tensor,
-        loss_fn: LossFn,
-        after_step: Callable[[nn.Module], None] | None,
+    def compute_gradients(
+        self, x_NCHW: torch.Tensor, labels: torch.Tensor, loss_fn: LossFn, num_images: int
     ) -> float:
-        """Do one optimiser step on a batch and return its mean loss; ``step`` is not counted here.
+        """Compute the gradients of the mean loss of a batch of ``num_images`` images of all ranks.
+
+        ``x_NCHW`` and ``labels`` are this rank's part of it, and may be empty if others are not.
+        Returns the part's share of the mean loss: the sum over ranks is the mean.
+
+        Raises:
+            DistributedError: another rank is gone.
+        """
+        self.module.train()
+        self._optimizers.zero_grad()
+        return float(self._ranks.call(lambda: self._backward(x_NCHW, labels, loss_fn, num_images)))
+
+    def update(self, loss: float, after_step: Callable[[nn.Module], None] | None) -> None:
+        """Do an optimiser step with the gradients of a batch; ``step`` is not counted here.
+
+        ``loss`` is the mean loss of the batch of all ranks.
 
         Raises:
             DivergenceError: the loss is not finite; the module is as before.
         """
-        self.module.train()
-        self._optimizers.zero_grad()
-        loss = self._backward(x_NCHW, labels, loss_fn)
         if not math.isfinite(loss):
-            raise DivergenceError(
+            error = DivergenceError(
                 f"the loss is {loss} at step {self.step} with learning rate "
                 f"{self.learning_rate:.3g}; start again with a lower --learning-rate"
             )
+            error.is_shared = True
+            raise error
         if self._recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), self._recipe.clip_norm)
         self._optimizers.step()
@@ -69,20 +106,44 @@ class TrainState:
             after_step(self.module)
         if self.average is not None:
             self.average.update(self.module, self.step)
-        return loss
 
-    def _backward(self, x_NCHW: torch.Tensor, labels: torch.Tensor, loss_fn: LossFn) -> float:
-        """Accumulate the gradients of a batch in parts of ``micro_batch``; return the mean loss."""
+    def average_statistics(self) -> None:
+        """Make the running statistics of batch normalisation those of all ranks' batches."""
+        modules = [self.module] + ([self.average.module] if self.average else [])
+        average_statistics(modules, self._ranks)
+
+    def _backward(
+        self, x_NCHW: torch.Tensor, labels: torch.Tensor, loss_fn: LossFn, num_images: int
+    ) -> torch.Tensor:
+        """Accumulate gradients in parts of ``micro_batch``; return the share of the mean loss.
+
+        Only the last part's pass averages the gradients over ranks: DDP takes the mean, so each
+        rank's are multiplied by the number of ranks.
+        """
         micro_batch = self._recipe.micro_batch
         total = torch.zeros((), device=self._hardware.device)
         for start in range(0, len(labels), micro_batch):
             part = slice(start, start + micro_batch)
-            with self._hardware.autocast():
-                loss = loss_fn(self.module(x_NCHW[part]), x_NCHW[part], labels[part])
-            weight = len(labels[part]) / len(labels)
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
+            is_last = start + micro_batch >= len(labels)
+            with self._synchronised(is_last):
+                with self._hardware.autocast():
+                    loss = loss_fn(self._network(x_NCHW[part]), x_NCHW[part], labels[part])
+                weight = len(labels[part]) / num_images
+                (loss * (weight * self._ranks.size)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * weight
-        return float(total)
+        if not len(labels):
+            self._join_with_nothing(x_NCHW)
+        return total
+
+    def _synchronised(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if is_last else without_synchronisation(self._network)
+
+    def _join_with_nothing(self, x_NCHW: torch.Tensor) -> None:
+        """Take part in the ranks' average with gradients of 0, and leave statistics as they are."""
+        self._network.eval()
+        logits = self._network(x_NCHW.new_zeros((1, *x_NCHW.shape[1:])))
+        (logits.float().sum() * 0.0).backward()
+        self._network.train()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a checkpoint needs of it."""

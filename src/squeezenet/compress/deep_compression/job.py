@@ -7,6 +7,8 @@ the work folder, the scan from its saved densities.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ from squeezenet.compress.prune import layer_densities, magnitude_masks
 from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
 from squeezenet.compress.work_folder import DENSITIES, open_stage, read_densities
-from squeezenet.data.loader import steps_per_epoch
+from squeezenet.data.epochs import Epochs
 from squeezenet.errors import QualityError
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
@@ -64,7 +66,8 @@ def compress_deep(
     num_biases = sum(conv.out_channels for conv in graph.convs)
     rows = [float_row(num_weights, num_biases, job.measure(original))]
 
-    masks = magnitude_masks(original.module, graph, _densities(job, settings, original, graph))
+    densities = job.options.ranks.on_main(lambda: _densities(job, settings, original, graph))
+    masks = magnitude_masks(original.module, graph, densities)
     training = Retraining(
         teacher=original,
         images=job.images.retrain,
@@ -80,7 +83,7 @@ def compress_deep(
     kept = [mask.cpu().numpy() for mask in masks.values()]
     rows.append(pruned_row(kept, num_biases, job.measure(student)))
 
-    bits, layers = _cluster(job, settings, student, graph)
+    bits, layers = job.options.ranks.on_main(lambda: _cluster(job, settings, student, graph))
     if settings.share_epochs != 0:
         shared = SharedNetwork(student.module, graph, layers)
         _retrain(job, settings, "share", training, shared, None)
@@ -146,7 +149,7 @@ def _retrain(
         return
     recipe = stage_recipe(job, settings, stage, epochs)
     given = {"stage": stage, "recipe": recipe, "settings": settings}
-    folder = open_stage(job.work / stage, given, job.progress)
+    folder = job.options.ranks.on_main(lambda: open_stage(job.work / stage, given, job.progress))
     job.progress.log(f"{stage}: retraining for {recipe.epochs} epochs")
     training.run(module, recipe, folder, hold)
 
@@ -156,8 +159,8 @@ def stage_recipe(
 ) -> Recipe:
     """Return the recipe of a stage, "prune" or "share". ``epochs`` None: the default."""
     if epochs is None:
-        per_epoch = steps_per_epoch(len(job.images.retrain), job.base_recipe.batch_size)
-        epochs = max(DEFAULT_EPOCHS[stage], -(-MIN_STEPS[stage] // per_epoch))
+        steps = Epochs(num_images=len(job.images.retrain), batch_size=job.base_recipe.batch_size)
+        epochs = max(DEFAULT_EPOCHS[stage], math.ceil(steps.num_done(MIN_STEPS[stage])))
     is_prune = stage == "prune"
     return retraining_recipe(
         job.base_recipe,

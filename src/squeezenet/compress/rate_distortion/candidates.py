@@ -16,7 +16,7 @@ from squeezenet.compress.rate_distortion.fake_quantize import rounded_activation
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.evaluation.metrics import compare
-from squeezenet.evaluation.predict import LabelledLogits, predict
+from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.loaded import LoadedModel
 
@@ -43,7 +43,7 @@ class CandidateChoice:
             fitting = [each for each in candidates[1:] if self._session.file_bytes(each) <= target]
             allowed = [candidates[0], *fitting]
         divergences = [self.divergence(each, teacher) for each in allowed]
-        best = int(np.argmin(divergences))
+        best = self._session.ranks.broadcast(int(np.argmin(divergences)))
         self._session.job.progress.log(
             f"held-out KL divergence {divergences[0]:.4f} nats, now {divergences[best]:.4f}"
         )
@@ -67,4 +67,4 @@ class CandidateChoice:
         session = self._session
         with rounded_activations(model.module, session.graph, activations):
             network = from_pixels(model.logits, model.record.preprocessing)
-            return predict(network, model.record, session.batches(session.held_out))
+            return session.predict(network, session.held_out)

@@ -99,10 +99,12 @@ class IncrementalQuantization:
         network = PartlyRoundedNetwork(
             copy_model(self.original).module, self.graph, fixed, search.weights
         )
-        folder = open_stage(
-            self.work / INCREMENTAL[i],
-            {"stage": "incremental", "recipe": recipe},
-            self.options.progress or SilentProgress(),
+        folder = self.options.ranks.on_main(
+            lambda: open_stage(
+                self.work / INCREMENTAL[i],
+                {"stage": "incremental", "recipe": recipe},
+                self.options.progress or SilentProgress(),
+            )
         )
         Fit(
             module=network,

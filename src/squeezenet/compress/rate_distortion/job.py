@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def compress_rate_distortion(
     base = session.original
     search = session.level_search(base, CURVATURE)
     if session.retrains:
-        density = load_density(session)
+        density = session.ranks.on_main(lambda: load_density(session))
         if density is None:
             density = _search(session, search, NARROWEST).density()
             save_density(session, density)
@@ -119,12 +120,15 @@ def _rounded_and_corrected(
     """
     job = session.job
     path = job.work / name
-    checkpoint = read_whole(path, lambda file: load_checkpoint(file, session.graph), job.progress)
+    ranks = session.ranks
+    checkpoint = ranks.on_main(
+        lambda: read_whole(path, lambda file: load_checkpoint(file, session.graph), job.progress)
+    )
     if checkpoint is None:
         network = rounded()
         activations = _activation_scales(session, network)
         checkpoint = Checkpoint(passes=0, network=network, activations=activations)
-        save_checkpoint(path, checkpoint)
+        _save(session, path, checkpoint)
     network, activations = checkpoint.network, checkpoint.activations
     if checkpoint.passes == 0 and rows is not None:
         rows.append(session.row("rounded", network))
@@ -133,8 +137,13 @@ def _rounded_and_corrected(
         candidates = _corrections(session, base, network, activations, i)
         if candidates:
             network = choice.best([network, *candidates], base)
-        save_checkpoint(path, Checkpoint(passes=i + 1, network=network, activations=activations))
+        checkpoint = Checkpoint(passes=i + 1, network=network, activations=activations)
+        _save(session, path, checkpoint)
     return network, activations
+
+
+def _save(session: Session, path: Path, checkpoint: Checkpoint) -> None:
+    session.ranks.on_main(lambda: save_checkpoint(path, checkpoint))
 
 
 def _within_drop(
@@ -177,7 +186,8 @@ def _search(session: Session, search: LevelSearch, width: SearchWidth) -> Quanti
         if settings.target_bytes is not None:
             return judge_size(file_bytes, settings.target_bytes)
         assert settings.max_drop is not None
-        return judge_drop(file_bytes, job.measure_drop(session.model(network)), settings.max_drop)
+        drop = job.measure_drop(session.model(network))
+        return judge_drop(file_bytes, drop, settings.max_drop)
 
     return search_network(search, settings, judge, width, job.progress)
 
@@ -190,7 +200,10 @@ def _activation_scales(
         return {}
     images = random_subset(session.learn, CALIBRATION_IMAGES, session.job.seed)
     found = calibrated(
-        session.compressed(network), session.batches(images), progress=session.job.progress
+        session.compressed(network),
+        session.batches(images),
+        progress=session.job.progress,
+        ranks=session.ranks,
     )
     assert found.activations is not None
     return found.activations
@@ -226,10 +239,13 @@ def _corrections(
             progress=job.progress,
             title=f"correct {i + 1}/{preset.correction_passes}",
             check=lambda: session.raise_if_stopped(stop),
+            ranks=session.ranks,
         )
     if correction is None:
         return []
-    return [correction.corrected(network, damping) for damping in DAMPINGS]
+    return session.ranks.on_main(
+        lambda: [correction.corrected(network, damping) for damping in DAMPINGS]
+    )
 
 
 def _train(session: Session, search: LevelSearch, network: QuantizedNetwork) -> QuantizedNetwork:

@@ -29,6 +29,7 @@ from squeezenet.compress.rate_distortion.quantized_network import (
 )
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
 from squeezenet.errors import WeightsError
+from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 
 NUM_ROUNDS = 3
 """Rounds of rounding. With six or ten the predicted KL is the same (docs/experiments)."""
@@ -43,10 +44,16 @@ class FixedOutputs:
 
 
 class LevelSearch:
-    """The weights of a network, and what errors in them cost."""
+    """The weights of a network, and what errors in them cost. Rank 0 rounds for all ranks."""
 
-    def __init__(self, graph: Graph, weights: Weights, curvatures: Mapping[str, Curvature]) -> None:
-        self._graph, self._curvatures = graph, curvatures
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        curvatures: Mapping[str, Curvature],
+        ranks: Ranks = ONE_RANK,
+    ) -> None:
+        self._graph, self._curvatures, self._ranks = graph, curvatures, ranks
         self.weights = weights
         self._layers = {}
         for conv in graph.convs:
@@ -76,7 +83,7 @@ class LevelSearch:
 
     def of_weights(self, weights: Weights) -> LevelSearch:
         """Return the search for other weights, assuming the same curvature."""
-        return LevelSearch(self._graph, weights, self._curvatures)
+        return LevelSearch(self._graph, weights, self._curvatures, self._ranks)
 
     def round(
         self, lambda_: float, width: SearchWidth, fixed: FixedOutputs | None = None
@@ -85,6 +92,11 @@ class LevelSearch:
 
         ``fixed``: outputs that keep their levels. The weights there must be what these stand for.
         """
+        return self._ranks.on_main(lambda: self._round(lambda_, width, fixed))
+
+    def _round(
+        self, lambda_: float, width: SearchWidth, fixed: FixedOutputs | None
+    ) -> QuantizedNetwork:
         scales = {name: layer.initial_scales(lambda_) for name, layer in self._layers.items()}
         codes = {name: layer.initial_codes(scales[name]) for name, layer in self._layers.items()}
         outputs = {name: np.zeros(len(scales_O), np.bool_) for name, scales_O in scales.items()}

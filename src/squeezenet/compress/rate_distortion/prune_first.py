@@ -12,7 +12,7 @@ from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.compress.retrain import Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import KeptWeights
 from squeezenet.compress.work_folder import DENSITY, PRUNE, open_stage, read_densities
-from squeezenet.data.loader import steps_per_epoch
+from squeezenet.data.epochs import Epochs
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.sealed_files import write_sealed_json
 from squeezenet.train.recipe import Recipe
@@ -33,7 +33,8 @@ def load_density(session: Session) -> float | None:
 
 def save_density(session: Session, density: float) -> None:
     """Keep the chosen density in the work folder."""
-    write_sealed_json(session.job.work / DENSITY, {"density": density})
+    path = session.job.work / DENSITY
+    session.ranks.on_main(lambda: write_sealed_json(path, {"density": density}))
 
 
 def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, KeptWeights]:
@@ -53,7 +54,7 @@ def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, Ke
         options=job.options,
     )
     stage = {"stage": "prune", "recipe": recipe, "density": density}
-    folder = open_stage(job.work / PRUNE, stage, job.progress)
+    folder = session.ranks.on_main(lambda: open_stage(job.work / PRUNE, stage, job.progress))
     job.progress.log(f"prune: {density:.1%} of the weights stay, {recipe.epochs} epochs")
     student = pruned(
         job.model, graph, masks, lambda module, hold: training.run(module, recipe, folder, hold)
@@ -65,8 +66,8 @@ def prune_and_retrain(session: Session, density: float) -> tuple[LoadedModel, Ke
 def pruning_recipe(session: Session) -> Recipe:
     """Return the recipe: whole epochs, at least one, within the effort's steps."""
     base = session.job.base_recipe
-    per_epoch = steps_per_epoch(len(session.learn), base.batch_size)
-    num_epochs = session.preset.retraining_steps // per_epoch
+    steps = Epochs(num_images=len(session.learn), batch_size=base.batch_size)
+    num_epochs = int(steps.num_done(session.preset.retraining_steps))
     factor = 1.0 if session.job.model.record.spec.batch_norm else UNNORMALISED_RATE
     return retraining_recipe(
         base,

@@ -26,7 +26,7 @@ from torch.nn import functional
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.numerics import round_scales
 from squeezenet.compress.rate_distortion.arrays import Float64Array
-from squeezenet.compress.rate_distortion.curvature import TINY, draw_score
+from squeezenet.compress.rate_distortion.curvature import TINY, draw_score, skip_draws
 from squeezenet.compress.rate_distortion.quantized_network import (
     QuantizedLayer,
     QuantizedNetwork,
@@ -35,6 +35,7 @@ from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress
+from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 
 DAMPINGS = (3.0, 10.0, 30.0, 100.0, 300.0)
 """Candidate Levenberg-Marquardt damping factors; the best on held-out images is used. Which is best
@@ -80,20 +81,24 @@ def measure_correction(
     progress: Progress,
     title: str,
     check: Callable[[], None],
+    ranks: Ranks = ONE_RANK,
 ) -> ScaleBiasCorrection | None:
     """Run images forward and back through the rounded ``student``; None without a readable image.
 
-    ``check`` is called after every batch and may raise.
+    ``check`` is called after every batch and may raise. ``batches`` are this rank's; all ranks
+    get the correction by the images of all.
     """
     module = student.module.eval()
     original = teacher.module.eval()
     device = next(module.parameters()).device
     generator = torch.Generator().manual_seed(seed)
+    skip_draws(generator, batches, student.record.spec.num_classes)
     recorder = _GradientRecorder(module, graph)
-    total = 0.0
-    slope_T: Float64Array = np.zeros(recorder.num_unknowns)
-    rows_NT = []
-    try:
+
+    def run() -> tuple[list[Float64Array], Float64Array, float]:
+        total = 0.0
+        slope_T: Float64Array = np.zeros(recorder.num_unknowns)
+        rows_NT = []
         with progress.task(title, total=len(batches), unit="img") as task:
             for batch in batches:
                 x_NCHW = torch.from_numpy(
@@ -116,13 +121,21 @@ def measure_correction(
                 total += float(divergence.detach())
                 task.advance(len(x_NCHW))
                 check()
+        return rows_NT, slope_T, total
+
+    try:
+        parts = ranks.gather(ranks.together(run))
     finally:
         recorder.close()
+    rows_NT = [rows for part_rows, _, _ in parts for rows in part_rows]
     if not rows_NT:
         return None
     rows = np.concatenate(rows_NT)
     return ScaleBiasCorrection(
-        graph=graph, rows_NT=rows, slope_T=slope_T / len(rows), divergence=total / len(rows)
+        graph=graph,
+        rows_NT=rows,
+        slope_T=sum((slope_T for _, slope_T, _ in parts), np.zeros(rows.shape[1])) / len(rows),
+        divergence=sum(total for _, _, total in parts) / len(rows),
     )
 
 

@@ -22,11 +22,14 @@ from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, RateDis
 from squeezenet.compress.stage_table import StageRow, coded_row
 from squeezenet.compress.work_folder import read_whole
 from squeezenet.errors import InterruptedRunError
+from squeezenet.evaluation.predict import LabelledLogits, LogitsFn
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel, copy_model
+from squeezenet.train.distributed.evaluation import SharedBatches, batches_of_rank
+from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.stop import StopSignals
 
@@ -59,12 +62,33 @@ class Session:
         many = self.job.images.labelled and len(self.learn) >= FULL_TRAINING_IMAGES
         return many and self.preset.retraining_steps > 0
 
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that do this job."""
+        return self.job.options.ranks
+
     def batches(self, images: ImageSet) -> EvalBatches:
-        """Return images in batches, cropped for the network."""
+        """Return images in batches, cropped for the network: of several ranks, this one's part."""
         options = self.job.options
-        return EvalBatches(
-            images, self.original.record.preprocessing, workers=options.workers, bad=options.bad
+        return batches_of_rank(
+            images,
+            self.original.record.preprocessing,
+            workers=options.workers,
+            bad=options.bad,
+            ranks=options.ranks,
         )
+
+    def predict(self, network: LogitsFn, images: ImageSet) -> LabelledLogits:
+        """Return a network's logits on images that all ranks share."""
+        options = self.job.options
+        batches = SharedBatches(
+            images,
+            self.original.record.preprocessing,
+            workers=options.workers,
+            bad=options.bad,
+            ranks=options.ranks,
+        )
+        return batches.predict(network, self.original.record)
 
     def compressed(self, network: QuantizedNetwork) -> CompressedModel:
         """Return a quantized network with the record of the original."""
@@ -100,12 +124,14 @@ class Session:
             )
             for conv in self.graph.convs
         }
-        return LevelSearch(self.graph, weights, self._curvatures(model, name))
+        return LevelSearch(self.graph, weights, self._curvatures(model, name), self.ranks)
 
     def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
         job = self.job
         cache = job.work / name
-        saved = read_whole(cache, lambda file: load_curvatures(file, self.graph), job.progress)
+        saved = self.ranks.on_main(
+            lambda: read_whole(cache, lambda file: load_curvatures(file, self.graph), job.progress)
+        )
         if saved is not None:
             return saved
         num_wanted = self.preset.curvature_images
@@ -121,8 +147,9 @@ class Session:
                 mirrored=mirrored,
                 progress=job.progress,
                 check=lambda: self.raise_if_stopped(stop),
+                ranks=self.ranks,
             )
-            save_curvatures(cache, found)
+            self.ranks.on_main(lambda: save_curvatures(cache, found))
         return found
 
     def raise_if_stopped(self, stop: StopSignals) -> None:
