@@ -58,9 +58,8 @@ class BadImages:
             self._found(message, f"skipped {message}", message)
 
     def _found(self, about: str, line: str, image: str) -> None:
-        self._images.add(
-            int.from_bytes(blake2b(image.encode(errors="surrogatepass"), digest_size=8).digest())
-        )
+        name = image.encode(errors="surrogatepass")
+        self._images.add(int.from_bytes(blake2b(name, digest_size=8).digest()))
         if about not in self._lines:
             self._lines[about] = line
             self.report(line)
