@@ -82,7 +82,8 @@ NewHeadOption: TypeAlias = Annotated[
 RecipeOption: TypeAlias = Annotated[
     str | None,
     Parameter(
-        help="default, small, digits, finetune or paper (default: chosen by data and network)."
+        help="default, small, digits, finetune, imagenet or paper (default: chosen by data and "
+        "network)."
     ),
 ]
 EpochsOption: TypeAlias = Annotated[
