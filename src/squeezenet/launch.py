@@ -36,6 +36,15 @@ class Launch:
         return self.local_rank == 0
 
 
+def num_cores() -> int:
+    """Return the number of cores that this process may use; of several ranks, its share of them."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on Linux
+        cores = os.cpu_count() or 1
+    return max(1, cores // this_launch().num_local_ranks)
+
+
 def this_launch() -> Launch:
     """Read the place of this process from its environment.
 

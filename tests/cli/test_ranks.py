@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from squeezenet.api.options import share_of_cores
 from squeezenet.errors import UsageError
-from squeezenet.launch import Launch, this_launch
+from squeezenet.images.batches import default_workers
+from squeezenet.launch import Launch, num_cores, this_launch
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 TRAIN = ("train", "digits", "--device", "cpu", "--threads", "1")
@@ -104,6 +106,22 @@ def test_the_place_of_a_process(
         assert this_launch() == expected
 
 
+@pytest.mark.parametrize(("num_local_ranks", "expected"), [(1, 8), (2, 4), (3, 2), (20, 1)])
+def test_ranks_of_a_machine_share_its_cores(
+    monkeypatch: pytest.MonkeyPatch, num_local_ranks: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    place = {"RANK": "0", "WORLD_SIZE": str(num_local_ranks), "LOCAL_RANK": "0"}
+    for name, value in (place | {"LOCAL_WORLD_SIZE": str(num_local_ranks)}).items():
+        monkeypatch.setenv(name, value)
+    assert num_cores() == expected and default_workers() == min(4, expected)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    alone = num_local_ranks == 1
+    assert share_of_cores(this_launch()) == (None if alone else expected)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # the user's own
+    assert share_of_cores(this_launch()) is None
+
+
 def test_rank_0_alone_speaks(tmp_path: Path) -> None:
     """One table, one report, one object of JSON; and evaluation by both gives what one gives."""
     arguments = (*TRAIN, "--out", "run", "--max-steps", "6", "--json")
@@ -135,7 +153,7 @@ def test_ranks_that_are_not_there(tmp_path: Path) -> None:
     ((code, out, lines),) = job.end()
     assert code == 1 and out == "" and time.monotonic() - started < 60
     assert re.fullmatch(
-        r"squeezenet: could not join the other 1 ranks at 127\.0\.0\.1:\d+ within 2 s \(Timed out.*"
+        r"squeezenet: could not join the other rank at 127\.0\.0\.1:\d+ within 2 s \(Timed out.*"
         r"\); check that every machine was started, .*GLOO_SOCKET_IFNAME",
         lines[-1],
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from squeezenet.errors import UsageError
-from squeezenet.launch import Launch
+from squeezenet.launch import Launch, num_cores
 
 MAX_SEED = 2**32 - 1
 """NumPy's legacy seeds, which scikit-learn takes, have 32 bits."""
@@ -78,7 +78,7 @@ def share_of_cores(launch: Launch) -> int | None:
     """
     if launch.num_local_ranks == 1 or os.environ.get("OMP_NUM_THREADS", "1") != "1":
         return None
-    return max(1, (os.cpu_count() or 1) // launch.num_local_ranks)
+    return num_cores()
 
 
 def set_threads(threads: int | None) -> None:

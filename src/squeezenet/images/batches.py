@@ -24,7 +24,7 @@ from squeezenet.images.bad import BadImages, with_notes
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels
 from squeezenet.images.sets import ArrayImages, ImageSet, Labels
-from squeezenet.launch import this_launch
+from squeezenet.launch import num_cores
 
 _MIN_IMAGES_FOR_WORKERS = 64
 """Below this, starting worker processes does not pay. Measured on two cores: they take 0.8 s to
@@ -55,8 +55,7 @@ def default_workers() -> int:
 
     The ranks of a machine share its cores.
     """
-    cores = (os.cpu_count() or 1) // this_launch().num_local_ranks
-    return max(1, min(_MAX_DEFAULT_WORKERS, cores))
+    return min(_MAX_DEFAULT_WORKERS, num_cores())
 
 
 class EvalBatches:

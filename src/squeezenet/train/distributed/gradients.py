@@ -93,10 +93,12 @@ def _register_hook(ddp: DistributedDataParallel, options: GradientOptions) -> No
         try:
             ddp.register_comm_hook(state, default_hooks.bf16_compress_hook)
         except (RuntimeError, TypeError, ValueError):  # it depends on the version of torch
-            raise UsageError(
+            error = UsageError(
                 f"--comm-hook bf16: PyTorch has it for NCCL on newer GPUs, not for the backend "
                 f"{dist.get_backend()}; use --comm-hook fp16"
-            ) from None
+            )
+            error.is_shared = True
+            raise error from None
     elif options.comm_hook == "powersgd":
         state = powerSGD_hook.PowerSGDState(
             process_group=None,

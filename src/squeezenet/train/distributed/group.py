@@ -64,7 +64,11 @@ def _join(launch: Launch, device: torch.device, timeout: float) -> None:
     except (RuntimeError, ValueError) as error:  # DistError is a RuntimeError
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise DistributedError(
-            f"could not join the other {launch.num_ranks - 1} ranks at {address} within "
+            f"could not join the other {_ranks(launch.num_ranks - 1)} at {address} within "
             f"{timeout:g} s ({connection_reason(error)}); check that every machine was started, "
             "reaches that address, and has the right network in GLOO_SOCKET_IFNAME"
         ) from None
+
+
+def _ranks(number: int) -> str:
+    return "rank" if number == 1 else f"{number} ranks"
