@@ -14,6 +14,7 @@ import folders
 import images
 import models
 import network
+import shards
 import torch_files
 from attack import Attack, run_attack
 
@@ -26,6 +27,7 @@ def all_attacks() -> list[Attack]:
         *images.attacks(),
         *network.attacks(),
         *folders.attacks(),
+        *shards.attacks(),
     ]
 
 

@@ -53,6 +53,14 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
             ("squeezenet.CompressionReport", squeezenet.CompressionReport),
         ),
     ),
+    (
+        "Large data sets",
+        (
+            ("squeezenet.shard", squeezenet.shard),
+            ("squeezenet.index_shards", squeezenet.index_shards),
+            ("squeezenet.ShardResult", squeezenet.ShardResult),
+        ),
+    ),
 )
 
 _COMMANDS = {"squeezenet.train": train_command, "squeezenet.compress": compress_command}

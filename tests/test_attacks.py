@@ -14,6 +14,7 @@ import folders as attacks_by_folders
 import images as attacks_on_images
 import models as attacks_on_models
 import network as attacks_by_servers
+import shards as attacks_by_shards
 import torch_files as attacks_by_torch_files
 from attack import Attack, run_attack
 
@@ -23,6 +24,7 @@ ATTACKS = [
     *attacks_on_images.attacks(),
     *attacks_by_servers.attacks(),
     *attacks_by_folders.attacks(),
+    *attacks_by_shards.attacks(),
 ]
 
 

@@ -13,6 +13,7 @@ import torch
 
 from squeezenet.__main__ import main
 from squeezenet.arch.presets import preset
+from squeezenet.download import cache_folder
 from squeezenet.model import published
 from squeezenet.model.init import initialise
 from squeezenet.model.network import build_module
@@ -21,7 +22,7 @@ NAME = "squeezenet1_1"
 
 
 def put_into_cache() -> None:
-    folder = published.cache_folder()
+    folder = cache_folder()
     known = published.PUBLISHED[NAME]
     path = folder / known.file_name
     if not path.is_file():

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from squeezenet.api.compress import compress
     from squeezenet.api.open_model import OpenModel, open_model
+    from squeezenet.api.shard import ShardResult, index_shards, shard
     from squeezenet.api.train import TrainResult, train
     from squeezenet.client import Classifier, Prediction
     from squeezenet.compress.report import CompressionReport as CompressionReport
@@ -37,11 +38,14 @@ __all__ = [
     "ImageLimits",
     "OpenModel",
     "Prediction",
+    "ShardResult",
     "SqueezeNetError",
     "TrainResult",
     "__version__",
     "compress",
+    "index_shards",
     "open_model",
+    "shard",
     "train",
 ]
 _MODULES = {
@@ -50,9 +54,12 @@ _MODULES = {
     "ImageLimits": "images.limits",
     "OpenModel": "api.open_model",
     "Prediction": "client",
+    "ShardResult": "api.shard",
     "SqueezeNetError": "errors",
     "TrainResult": "api.train",
+    "index_shards": "api.shard",
     "open_model": "api.open_model",
+    "shard": "api.shard",
 }
 """Public name -> the module that it is loaded from; ``train`` and ``compress`` see ``_Package``.
 ``CompressionReport`` is not in ``__all__``, since loading it needs torch."""

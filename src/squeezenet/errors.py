@@ -83,7 +83,14 @@ class DivergenceError(SqueezeNetError):
 
 
 class FetchError(SqueezeNetError):
-    """A published file could not be downloaded, or its content is not the published one."""
+    """A file could not be downloaded, or its content is not the published one.
+
+    ``status`` is what the server answered; None if it did not, or broke off.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class MissingExtraError(SqueezeNetError):

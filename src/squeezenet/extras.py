@@ -7,7 +7,7 @@ import importlib.util
 from squeezenet.errors import MissingExtraError
 
 EXTRA_MODULES = {
-    "train": ("torch", "safetensors", "sklearn", "tensorboard"),
+    "train": ("torch", "safetensors", "sklearn", "tensorboard", "webdataset"),
     "report": ("matplotlib",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""

@@ -115,14 +115,14 @@ def write_sealed_json(path: Path, data: Mapping[str, Any]) -> None:
     write_bytes_atomically(path, json.dumps(sealed, indent=1).encode())
 
 
-def read_sealed_json(path: Path) -> dict[str, Any] | None:
-    """Return what ``write_sealed_json`` wrote; None if it is damaged or not there."""
+def read_sealed_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any] | None:
+    """Return what ``write_sealed_json`` wrote; None if it is damaged, too large or not there."""
     try:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            text = file.read(MAX_JSON_BYTES + 1)
-        data = json.loads(text) if len(text) <= MAX_JSON_BYTES else None
+            text = file.read(max_bytes + 1)
+        data = json.loads(text) if len(text) <= max_bytes else None
         if isinstance(data, dict) and data.pop(_SHA256, None) == _sha256(data):
             return data
     except (OSError, ValueError, RecursionError):

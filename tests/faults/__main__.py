@@ -37,7 +37,7 @@ from tests.faults.scenarios import (
 
 KINDS = ("write", "fsync", "rename")
 CODES = (errno.ENOSPC, errno.EIO)
-_SHARES = ("train",) * 4 + ("compress",) * 3 + ("report", "export", "fetch")
+_SHARES = ("train",) * 4 + ("compress",) * 3 + ("report", "export", "fetch", "shard")
 """Kills in proportion to how long and how often people run the commands."""
 _MAX_KILLS_IN_A_ROW = 3
 

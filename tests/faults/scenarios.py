@@ -87,6 +87,14 @@ def _copies(*names: str) -> Callable[[Path, Path], None]:
     return prepare
 
 
+def _pictures(inputs: Path, folder: Path) -> None:
+    """Write files that have the names of pictures; shards take any bytes."""
+    for i in range(30):
+        path = folder / "pictures" / "ab"[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(hashlib.sha256(str(i).encode()).digest() * 30)
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -123,6 +131,12 @@ SCENARIOS = {
             command=("fetch", "squeezenet1_1", "--mirror", "MIRROR", "--out", "cache"),
             prepare=_copies(),
             results=_of_files("cache/squeezenet1_1-b8a52dc0.pth"),
+        ),
+        Scenario(
+            name="shard",
+            command=("shard", "pictures", "shards", "--shard-size", "16K", "--workers", "0"),
+            prepare=_pictures,
+            results=_of_folder("shards"),
         ),
     )
 }  # fmt: skip

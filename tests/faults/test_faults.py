@@ -87,7 +87,7 @@ def test_each_allocation_of_our_c_fails_once(library: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rename", "fsync"])
-@pytest.mark.parametrize("name", ["train", "compress", "report"])
+@pytest.mark.parametrize("name", ["train", "compress", "report", "shard"])
 def test_each_rename_and_sync_that_fails(
     place: Workplace, library: Path, name: str, kind: str
 ) -> None:

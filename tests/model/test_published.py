@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from squeezenet.download import cache_folder
 from squeezenet.errors import FetchError, UnknownNameError
 from squeezenet.model.published import (
     MAX_BYTES,
     PUBLISHED,
     PublishedWeights,
-    cache_folder,
     fetch,
     published,
     published_file,
@@ -451,7 +451,7 @@ def test_a_full_disk_is_said(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("squeezenet.model.download.os.fsync", full)
+    monkeypatch.setattr("squeezenet.download.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         fetch(weights(server), tmp_path)
     assert len(server.ranges) == 1

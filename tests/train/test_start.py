@@ -16,6 +16,7 @@ from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.data.sources import TrainingData, open_training_data
 from squeezenet.errors import ImageError, WeightsError
 from squeezenet.images.folders import read_class_folders
+from squeezenet.images.sets import AnyOrder
 from squeezenet.model.safetensors_file import save_safetensors
 from squeezenet.train.recipe import recipe_named
 from squeezenet.train.start import (
@@ -31,7 +32,7 @@ from squeezenet.train.start import (
 )
 
 
-class Blank:
+class Blank(AnyOrder):
     """A set of so many images of one size, none of them in memory."""
 
     def __init__(self, num_images: int, num_classes: int, size: tuple[int, int]) -> None:

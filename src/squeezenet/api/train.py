@@ -116,11 +116,12 @@ def train(
     """Train or fine-tune a network; resumes where it was stopped.
 
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
-    form, or the word ``digits``. ``arch`` names the network to train from scratch; ``from_`` is the
-    model to fine-tune: a path, ``default``, or the name of published weights; ``classes`` names its
-    outputs if its file does not, as in ``open_model``. Without both, the data decide. ``out`` is
-    the run folder, by default ``runs/`` and the data's name. The same call resumes an interrupted
-    run and returns the result of a finished one; with more ``epochs`` it trains a run longer.
+    form, shards of either (``shard``) in a folder or at a URL, or the word ``digits``. ``arch``
+    names the network to train from scratch; ``from_`` is the model to fine-tune: a path,
+    ``default``, or the name of published weights; ``classes`` names its outputs if its file does
+    not, as in ``open_model``. Without both, the data decide. ``out`` is the run folder, by default
+    ``runs/`` and the data's name. The same call resumes an interrupted run and returns the result
+    of a finished one; with more ``epochs`` it trains a run longer.
     Options are those of ``squeezenet train``; messages name them as a command line does:
     ``--val-fraction`` is ``val_fraction``.
 
@@ -155,6 +156,7 @@ def train(
     require_checkpoint_every(checkpoint_every)
     require_keep(keep)
     require_rank_timeout(rank_timeout)
+    from squeezenet.data.locations import data_name
     from squeezenet.images.bad import BadImages
     from squeezenet.train.distributed.gradients import GradientOptions
     from squeezenet.train.distributed.group import joined_ranks
@@ -209,7 +211,7 @@ def train(
         measured = plan.run(run, fit_options)
         ranks.collect(bad)
     if report and launch.is_main:
-        _draw_report(run, plan.data, Path(data).resolve().name, workers, bad, progress)
+        _draw_report(run, plan.data, data_name(str(data)), workers, bad, progress)
     measured["from_"] = measured.pop("from")
     known = {field.name for field in dataclasses.fields(TrainResult)}
     fields = {"ranks": 1} | {name: value for name, value in measured.items() if name in known}

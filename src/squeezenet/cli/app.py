@@ -65,6 +65,11 @@ COMMANDS = {
         "Convert a model file without loss, or to 16-bit weights.",
         "squeezenet convert run run.safetensors",
     ),
+    "shard": Command(
+        "shard",
+        "Write labelled images as tar shards, for sets of any size.",
+        "squeezenet shard imagenet imagenet-shards",
+    ),
     "fetch": Command(
         "fetch",
         "List published weights; download and verify them by name.",

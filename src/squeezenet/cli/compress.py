@@ -73,7 +73,9 @@ def compress(
     ] = "rd",
     data: Annotated[
         str | None,
-        Parameter(group=_COMMON, help="Labelled images to learn from: a folder, or digits."),
+        Parameter(
+            group=_COMMON, help="Labelled images to learn from: a folder, shards, or digits."
+        ),
     ] = None,
     calib: Annotated[
         str | None,

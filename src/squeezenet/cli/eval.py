@@ -49,7 +49,8 @@ def eval_command(
         str,
         Parameter(
             help="Folder of class folders, named as the model's classes or their WordNet ids. Or "
-            "a folder of train/, val/ and test/ with such folders. Or the word digits."
+            "a folder of train/, val/ and test/ with such folders. Or shards of either, in a "
+            "folder or at a URL, or the word digits."
         ),
     ],
     /,

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from squeezenet.cli.options import JsonOption
 from squeezenet.cli.output import make_progress, print_json
 from squeezenet.cli.table import Column, print_table
-from squeezenet.model.published import PUBLISHED, cache_folder, published
+from squeezenet.download import cache_folder
+from squeezenet.model.published import PUBLISHED, published
 from squeezenet.model.published import fetch as fetch_published
 
 _COLUMNS = (

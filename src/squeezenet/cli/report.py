@@ -42,8 +42,8 @@ def report(
     data: Annotated[
         str,
         Parameter(
-            help="Folder of class folders, or of train/, val/ and test/ with such folders. Or the "
-            "word digits."
+            help="Folder of class folders, or of train/, val/ and test/ with such folders. Or "
+            "shards of either, in a folder or at a URL, or the word digits."
         ),
     ],
     /,

@@ -38,7 +38,8 @@ DataArgument: TypeAlias = Annotated[
     str,
     Parameter(
         help="Folder train/<class>/* with an optional val/ (test/ is never read), folder "
-        "<class>/* of which a part is held out for validation, or the word digits."
+        "<class>/* of which a part is held out for validation, shards of either (squeezenet "
+        "shard) in a folder or at a URL, or the word digits."
     ),
 ]
 OutOption: TypeAlias = Annotated[

@@ -113,5 +113,5 @@ def random_subset(images: ImageSet, max_images: int, seed: int) -> ImageSet:
     """
     if len(images) <= max_images:
         return images
-    order = np.random.default_rng(seed).permutation(len(images))[:max_images]
+    order = images.shuffled(np.random.default_rng(seed))[:max_images]
     return images.subset(sorted(order.tolist()))

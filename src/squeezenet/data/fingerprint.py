@@ -3,7 +3,8 @@
 Sets of up to ``MAX_HASHED_BYTES`` are hashed whole, every time. Of a larger one the size and both
 ends of each file are hashed when a run begins; later only where the file's size, times or place on
 the disk differ from what the run folder keeps. So a set may be copied or touched. What a larger set
-does not show is a change in the middle of a file that keeps its size.
+does not show is a change in the middle of a file that keeps its size. Of shards the index is all
+that is looked at: it has a checksum of each image.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from squeezenet.data.shards.images import ShardImages
 from squeezenet.errors import ImageError
 from squeezenet.images.sets import FolderImages, ImageSet
 from squeezenet.sealed_files import read_sealed, write_sealed
@@ -121,6 +123,10 @@ def fingerprint(sets: Sequence[ImageSet], known: Fingerprint | None = None) -> F
         contents_N = known.contents_N.copy()
     i = 0
     for images, part in zip(sets, paths, strict=True):
+        if isinstance(images, ShardImages):
+            contents_N[i : i + len(images)] = images.checksums
+            i += len(images)
+            continue
         for k, path in enumerate(part):
             if path is None:
                 contents_N[i] = _hash_of_pixels(images, k)
@@ -140,6 +146,9 @@ def _names(sets: Sequence[ImageSet]) -> str:
     digest = hashlib.sha256()
     for images in sets:
         digest.update(images.labels.tobytes())
+        if isinstance(images, ShardImages):
+            digest.update(images.rows.tobytes())
+            continue
         for i in range(len(images)):
             digest.update(Path(images.name(i)).name.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:16]

@@ -62,7 +62,7 @@ def iter_train_batches(
     """
     epochs = Epochs(num_images=len(images), batch_size=batch_size)
     first_position = epochs.images_per_step * rank // num_ranks
-    sampler = _StepSampler(epochs, seed, range(first_step, last_step), rank, num_ranks)
+    sampler = _StepSampler(images, epochs, seed, range(first_step, last_step), rank, num_ranks)
     loader: DataLoader[_Item] = DataLoader(
         _Crops(images, preprocessing, augmentation, seed),
         batch_sampler=sampler,
@@ -141,7 +141,16 @@ class _Crops(Dataset[_Item]):
 class _StepSampler(Sampler[list[tuple[int, int]]]):
     """(epoch, index in the set) of a rank's images in each step."""
 
-    def __init__(self, epochs: Epochs, seed: int, steps: range, rank: int, num_ranks: int) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        epochs: Epochs,
+        seed: int,
+        steps: range,
+        rank: int,
+        num_ranks: int,
+    ) -> None:
+        self._images = images
         self._epochs = epochs
         self._seed = seed
         self._steps = steps
@@ -158,7 +167,7 @@ class _StepSampler(Sampler[list[tuple[int, int]]]):
             for epoch, place in self._epochs.places(step, self._rank, self._num_ranks):
                 if epoch != known_epoch:
                     rng = np.random.default_rng([self._seed, epoch])
-                    order, known_epoch = rng.permutation(self._epochs.num_images), epoch
+                    order, known_epoch = self._images.epoch_order(rng), epoch
                 batch.append((epoch, int(order[place])))
             yield batch
 

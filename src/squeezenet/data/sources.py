@@ -1,32 +1,28 @@
 """A DATA argument -> the images to train on, to evaluate on, or to learn from without labels.
 
-It is a folder, or the word ``digits``, for every command alike. The test part is never opened for
-training.
+It is a folder, shards in a folder or at a URL, or the word ``digits``, for every command alike: see
+``locations``. The test part is never opened for training.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.data.digits import DIGITS, load_digits
+from squeezenet.data.digits import DIGITS
 from squeezenet.data.fingerprint import Fingerprint, fingerprint
+from squeezenet.data.locations import locate
 from squeezenet.data.split import stratified_split
 from squeezenet.errors import DataError
-from squeezenet.images.folders import (
-    beside_splits,
-    eval_split,
-    find_splits,
-    read_class_folders,
-    read_eval_folder,
-    read_unlabelled,
-)
+from squeezenet.images.folders import choose_split
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import ImageSet, with_model_labels
 from squeezenet.images.walk import NOTHING, Findings
+
+S = TypeVar("S", bound=ImageSet)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,52 +51,63 @@ _SPLIT_SEED = 0
 def open_training_data(
     source: str, *, val_fraction: float = VAL_FRACTION, limits: ImageLimits = DEFAULT_LIMITS
 ) -> TrainingData:
-    """Open ``digits``, a folder with ``train/`` (and perhaps ``val/``), or one of class folders.
+    """Open a data set to train on: its part ``train``, and ``val`` if it has one.
 
-    Without ``val/``, ``val_fraction`` of each class is held out, the same images every time. The
+    Without ``val``, ``val_fraction`` of each class is held out, the same images every time. The
     images of a smaller fraction are a subset of those of a larger one.
 
     Raises:
         UsageError: no such folder.
+        FetchError: shards at a URL cannot be reached.
         DataError: no images, only one class, a class without images, or a class of ``val/`` that
             ``train/`` does not have.
     """
-    if source == DIGITS:
-        digits = load_digits()
-        return TrainingData(train=digits["train"], val=digits["val"])
-    root = Path(source)
-    splits = find_splits(root)
-    if splits and "train" not in splits:
-        raise DataError(f"{root}: has {'/, '.join(splits)}/ and no train/; expected train/")
-    train = read_class_folders(splits.get("train", root), limits=limits)
-    findings = train.findings + (beside_splits(root, splits) if splits else NOTHING)
+    location = locate(source, limits)
+    parts = location.parts
+    if parts and "train" not in parts:
+        raise DataError(f"{source}: has {'/, '.join(parts)}/ and no train/; expected train/")
+    part = "train" if parts else None
+    train = location.labelled(part)
+    findings = train.findings + location.beside_parts()
     if len(train.class_names) < 2:
         raise DataError(
-            f"{splits.get('train', root)}: only one class, {train.class_names[0]!r}; "
+            f"{location.where(part)}: only one class, {train.class_names[0]!r}; "
             "a classifier needs two class folders or more"
         )
-    if "train" in splits and "val" in splits:
-        val = read_class_folders(splits["val"], allow_empty=True, limits=limits)
-        unknown = sorted(set(val.class_names) - set(train.class_names))
-        if unknown:
-            alike = {name.casefold(): name for name in train.class_names}.get(unknown[0].casefold())
-            raise DataError(
-                f"{splits['val']}: class {unknown[0]!r} is not in {splits['train']}; "
-                + (f"did you mean {alike!r}? " if alike else "")
-                + "both must have the same class folders"
-            )
-        to_train = np.array([train.class_names.index(name) for name in val.class_names], np.int64)
-        relabelled = val.subset(range(len(val)), to_train[val.labels], train.class_names)
+    if "val" in parts:
+        val = location.labelled("val", allow_empty=True)
+        relabelled = with_classes(
+            val, train.class_names, location.where("val"), location.where("train")
+        )
         return TrainingData(train=train, val=relabelled, findings=findings + val.findings)
     first, second = stratified_split(train.labels, val_fraction, _SPLIT_SEED)
     if len(second) == 0:
         raise DataError(
-            f"{root}: every class has a single image, so none can be held out for validation; "
+            f"{source}: every class has a single image, so none can be held out for validation; "
             "add images, or a val/ folder"
         )
     return TrainingData(
         train=train.subset(first.tolist()), val=train.subset(second.tolist()), findings=findings
     )
+
+
+def with_classes(images: S, names: tuple[str, ...], where: str, others: str) -> S:
+    """Return the images with the numbers of their classes in ``names``, those of ``others``.
+
+    Raises:
+        DataError: one of their classes is not there.
+    """
+    unknown = sorted(set(images.class_names) - set(names))
+    if unknown:
+        alike = {name.casefold(): name for name in names}.get(unknown[0].casefold())
+        raise DataError(
+            f"{where}: class {unknown[0]!r} is not in {others}; "
+            + (f"did you mean {alike!r}? " if alike else "")
+            + "both must have the same class folders"
+        )
+    table = np.array([names.index(name) for name in images.class_names], np.int64)
+    relabelled = images.subset(range(len(images)), table[images.labels], names)
+    return cast(S, relabelled)
 
 
 def open_evaluation_data(
@@ -112,19 +119,19 @@ def open_evaluation_data(
 ) -> ImageSet:
     """Open labelled images to evaluate a model on, with the model's outputs as labels.
 
-    Without ``split``: the part ``test``, else ``val``, else the folder itself. In a folder that
-    has no parts, ``val`` is what the model's training holds out, ``train`` the rest.
+    Without ``split``: the part ``test``, else ``val``, else the data set itself. In one that has no
+    parts, ``val`` is what the model's training holds out, ``train`` the rest.
 
     Raises:
         UsageError: no such folder or part.
         DataError: no images, or a class that the model does not have.
     """
-    if source == DIGITS:
-        return with_model_labels(load_digits()[split or "test"], record)
-    if split in ("train", "val") and Path(source).is_dir() and not find_splits(Path(source)):
+    location = locate(source, limits)
+    if split in ("train", "val") and not location.parts:
         data = open_training_data(source, val_fraction=recorded_val_fraction(record), limits=limits)
         return with_model_labels(data.val if split == "val" else data.train, record)
-    return with_model_labels(read_eval_folder(Path(source), split, limits), record)
+    part = choose_split(source, location.parts, split)
+    return with_model_labels(location.labelled(part, allow_empty=True), record)
 
 
 def open_unlabelled_data(source: str, *, limits: ImageLimits = DEFAULT_LIMITS) -> ImageSet:
@@ -134,20 +141,18 @@ def open_unlabelled_data(source: str, *, limits: ImageLimits = DEFAULT_LIMITS) -
         UsageError: no such folder.
         DataError: it has no images.
     """
-    if source == DIGITS:
-        return load_digits()["train"]
-    return read_unlabelled(Path(source), limits)
+    return locate(source, limits).unlabelled()
 
 
 def evaluation_title(source: str, split: str | None = None) -> str:
     """Return in words what ``open_evaluation_data`` opens: the data's name, and the part."""
-    name = Path(source).resolve().name
+    location = locate(source)
     if source == DIGITS:
-        return name
-    if split in ("train", "val") and not find_splits(Path(source)):
-        return f"{name}, {'held out from' if split == 'val' else 'used for'} training"
-    chosen = eval_split(Path(source), split)
-    return name + (f", its part {chosen}/" if chosen else "")
+        return location.name
+    if split in ("train", "val") and not location.parts:
+        return f"{location.name}, {'held out from' if split == 'val' else 'used for'} training"
+    chosen = choose_split(source, location.parts, split)
+    return location.name + (f", its part {chosen}/" if chosen else "")
 
 
 def recorded_val_fraction(record: ModelRecord) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -174,22 +175,26 @@ def read_unlabelled(root: Path, limits: ImageLimits = DEFAULT_LIMITS) -> FolderI
 
 
 def eval_split(root: Path, split: str | None = None) -> str | None:
+    """Choose the part of a folder to evaluate on: see ``choose_split``."""
+    return choose_split(str(root), tuple(find_splits(root)), split)
+
+
+def choose_split(where: str, splits: Sequence[str], split: str | None = None) -> str | None:
     """Choose the part to evaluate on: ``split`` if given, else ``test``, else ``val``.
 
-    None means the folder itself, which has no parts.
+    None means the data set itself, which has no parts. ``where`` is its name in messages.
 
     Raises:
         UsageError: the part does not exist, or only ``train`` does and was not asked for.
     """
-    splits = find_splits(root)
     if split is None and list(splits) == ["train"]:
         raise UsageError(
-            f"{root}: only train/ inside, expected test/ or val/; pass --split train to evaluate "
+            f"{where}: only train/ inside, expected test/ or val/; pass --split train to evaluate "
             "on training images"
         )
     if split is not None and split not in splits:
         raise UsageError(
-            f"{root}: no folder {split!r} inside; found {', '.join(splits) or 'no parts'}"
+            f"{where}: no folder {split!r} inside; found {', '.join(splits) or 'no parts'}"
         )
     return split or next((name for name in ("test", "val") if name in splits), None)
 

@@ -38,6 +38,13 @@ _MAGIC = re.compile(
     re.DOTALL,
 )
 
+_ENDING_BY_MAGIC = (
+    (rb"\xff\xd8\xff", ".jpg"), (rb"\x89PNG", ".png"), (rb"GIF8", ".gif"),
+    (rb"RIFF....WEBP", ".webp"), (rb"II[*+]\x00|MM\x00[*+]", ".tif"), (rb"qoif", ".qoi"),
+    (rb"....ftypavi[fs]", ".avif"), (rb"\x00\x00\x00\x0cjP|\xff\x4f\xff\x51", ".jp2"),
+    (rb"P[1-6][ \t\r\n]", ".pnm"),
+)  # fmt: skip
+
 
 def why_not_a_picture(path: Path) -> str | None:
     """Return why a file of a folder is not used as a picture; None if it is.
@@ -65,6 +72,14 @@ def _is_picture(head: bytes) -> bool:
     if head[:2] == b"BM":
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
     return _MAGIC.match(head) is not None or _NETPBM.match(head) is not None
+
+
+def format_ending(head: bytes) -> str:
+    """Return the usual ending of a picture by its first bytes; ``.img`` if they tell none."""
+    for magic, ending in _ENDING_BY_MAGIC:
+        if re.match(magic, head, re.DOTALL):
+            return ending
+    return ".heic" if is_heic(head) else ".bmp" if head[:2] == b"BM" else ".img"
 
 
 def is_heic(head: bytes) -> bool:

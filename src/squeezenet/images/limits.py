@@ -69,14 +69,19 @@ def parse_limits(max_pixels: int, max_memory: str) -> ImageLimits:
     Raises:
         UsageError: either is no positive number.
     """
-    found = re.fullmatch(r"([0-9]{1,15})([KMG]?)(?:i?B)?", max_memory.strip(), re.IGNORECASE)
-    num_bytes = int(found[1]) * _UNITS[found[2].upper()] if found else 0
+    num_bytes = parse_bytes(max_memory)
     if max_pixels < 1 or num_bytes < 1:
         raise UsageError(
             f"--max-pixels {max_pixels}, --max-memory {max_memory!r}; expected numbers of pixels "
             "and bytes, such as 500M or 2G"
         )
     return ImageLimits(max_pixels=max_pixels, max_memory=num_bytes)
+
+
+def parse_bytes(text: str) -> int:
+    """Return a number of bytes written as 500M or 2G, with K, M and G of 1024; 0 if it is none."""
+    found = re.fullmatch(r"([0-9]{1,15})([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    return int(found[1]) * _UNITS[found[2].upper()] if found else 0
 
 
 def _bytes_per_pixel(image: Image.Image) -> int:

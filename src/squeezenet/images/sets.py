@@ -57,6 +57,15 @@ class ImageSet(Protocol):
             ImageError: it cannot be read.
         """
 
+    def shuffled(self, rng: np.random.Generator) -> Labels:
+        """Return every index once, int64, in an order that ``rng`` alone decides."""
+
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        """Return ``shuffled``, to be read now: images that are far away are fetched ahead."""
+
+    def few(self, count: int) -> Sequence[int]:
+        """Return the indices of about ``count`` images that stand for the set."""
+
     def subset(
         self,
         indices: Sequence[int],
@@ -66,8 +75,24 @@ class ImageSet(Protocol):
         """Return the images at these indices, with new labels and classes if given."""
 
 
+class AnyOrder:
+    """An order of an epoch, and a few images, of a set whose images can be read in any order."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def shuffled(self, rng: np.random.Generator) -> Labels:
+        return rng.permutation(len(self))
+
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        return self.shuffled(rng)
+
+    def few(self, count: int) -> Sequence[int]:
+        return range(0, len(self), max(1, len(self) // count))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FolderImages:
+class FolderImages(AnyOrder):
     """Image files with ``labels`` (int64, one per path), decoded on every access."""
 
     paths: tuple[Path, ...]
@@ -101,7 +126,7 @@ class FolderImages:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArrayImages:
+class ArrayImages(AnyOrder):
     """Images in memory: ``pixels_NHWC`` uint8 RGB; image i is named ``title[i]``."""
 
     pixels_NHWC: Pixels
@@ -172,6 +197,15 @@ class CachedImages:
                 self._cached_bytes += pixels_HWC.nbytes
         return pixels_HWC
 
+    def shuffled(self, rng: np.random.Generator) -> Labels:
+        return self._images.shuffled(rng)
+
+    def epoch_order(self, rng: np.random.Generator) -> Labels:
+        return self._images.epoch_order(rng)
+
+    def few(self, count: int) -> Sequence[int]:
+        return self._images.few(count)
+
     def subset(
         self,
         indices: Sequence[int],
@@ -187,7 +221,7 @@ def is_small_set(images: ImageSet, min_side: int | None = None) -> bool:
     ``min_side`` is that of ``ImageSet.pixels``.
     """
     sizes = []
-    for i in range(0, len(images), max(1, len(images) // _NUM_SIZE_SAMPLES)):
+    for i in images.few(_NUM_SIZE_SAMPLES):
         try:
             sizes.append(with_notes(partial(images.pixels, i, min_side))[0].nbytes)
         except ImageError:
@@ -231,16 +265,18 @@ def require_readable_classes(images: ImageSet) -> None:
     Raises:
         DataError: names the class and the first of its errors.
     """
-    for label in np.unique(images.labels).tolist():
-        members = np.flatnonzero(images.labels == label).tolist()
+    by_class = np.argsort(images.labels, kind="stable")
+    ends = np.flatnonzero(np.diff(images.labels[by_class])) + 1
+    for members in np.split(by_class, ends) if len(images) else ():
         first = ""
-        for index in members:
+        for index in map(int, members):
             try:
                 with_notes(partial(images.pixels, index))
                 break
             except ImageError as error:
                 first = first or str(error)
         else:
+            label = int(images.labels[members[0]])
             raise DataError(
                 f"class {images.class_names[label]!r}: none of its {len(members)} images can be "
                 f"read ({first}); replace them or remove the folder"

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from squeezenet.download import cache_folder, fetch_file, open_own, require_http
 from squeezenet.errors import FetchError, UnknownNameError
-from squeezenet.files import sync_folder, write_bytes_atomically
-from squeezenet.model.download import download, locked_part, open_own, require_http
+from squeezenet.files import write_bytes_atomically
 from squeezenet.progress import Progress, SilentProgress
 
 MAX_BYTES = 16 << 20
@@ -80,12 +79,6 @@ def published(name: str) -> PublishedWeights:
     return PUBLISHED[name]
 
 
-def cache_folder() -> Path:
-    """Return the user's cache for published files; ``XDG_CACHE_HOME`` moves it."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "squeezenet"
-
-
 def published_file(name: str, *, progress: Progress | None = None) -> Path:
     """Return published weights from the cache; download them at the first use.
 
@@ -125,27 +118,22 @@ def fetch(
     target = folder / weights.file_name
     if _is_there(weights, target, progress):
         return target
-    part_path = target.with_name(target.name + ".part")
-    with locked_part(part_path, progress) as part:
-        if _is_there(weights, target, progress):  # another process has just brought it
-            part_path.unlink()
-            return target
-        try:
-            download(url, part, weights.file_name, weights.max_bytes, progress)
-        except FetchError:
-            if not part.seek(0, os.SEEK_END):
-                part_path.unlink()
-            raise
-        found = _content_of(part)
-        fault = _fault(weights, target, found)
-        if fault is not None:
-            part_path.unlink()
-            raise FetchError(f"{url}: {fault}; removed, try again")
-        if os.name == "nt":  # where an open file keeps its name
-            part.close()
-        part_path.replace(target)
-    sync_folder(folder)
-    _keep(weights, target, found, progress)
+    found: list[_Content] = []
+
+    def fault(part: BinaryIO) -> str | None:
+        found.append(_content_of(part))
+        return _fault(weights, target, found[0])
+
+    fetch_file(
+        url,
+        target,
+        max_bytes=weights.max_bytes,
+        is_there=lambda: _is_there(weights, target, progress),
+        fault=fault,
+        progress=progress,
+    )
+    if found:
+        _keep(weights, target, found[0], progress)
     return target
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from squeezenet.arch.class_labels import ClassLabels
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import MAX_INPUT_SIZE
-from squeezenet.data.digits import DIGITS
+from squeezenet.data.locations import data_name
 from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
 from squeezenet.errors import FetchError, SpecError, UsageError
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
@@ -173,7 +173,7 @@ def plan_training(
 
 def default_run_folder(source: str) -> Path:
     """Return the folder of a run where none is given: ``runs/`` and the data's name."""
-    return _RUNS / (source if source == DIGITS else Path(source).resolve().name)
+    return _RUNS / data_name(source)
 
 
 def _with_default_start(

@@ -120,7 +120,7 @@ def largest_short_side(images: ImageSet) -> int | None:
     Images that cannot be read are skipped; None if none can be read.
     """
     sides: list[int] = []
-    for i in range(0, len(images), max(1, len(images) // _SAMPLES)):
+    for i in images.few(_SAMPLES):
         try:
             sides.append(min(images.pixels(i).shape[:2]))
         except ImageError:

@@ -222,7 +222,7 @@ def _corrections(
     image there is no candidate.
     """
     job, preset = session.job, session.preset
-    order = np.random.default_rng([job.seed, 1]).permutation(len(session.learn))
+    order = session.learn.shuffled(np.random.default_rng([job.seed, 1]))
     num_images = min(len(order), preset.correction_images)
     chosen = sorted(np.roll(order, -i * num_images)[:num_images].tolist())
     student = session.model_on_device(network)

@@ -49,7 +49,7 @@ class Session:
         self.original.module.to(hardware.device)
         self.graph: Graph = build_graph(self.original.record.spec)
         images = job.images.retrain
-        order = np.random.default_rng(job.seed).permutation(len(images))
+        order = images.shuffled(np.random.default_rng(job.seed))
         num_held_out = min(MAX_HELD_OUT, max(1, round(HELD_OUT_SHARE * len(images))))
         self.held_out = images.subset(sorted(order[:num_held_out].tolist()))
         self.learn = images  # a single image has to do for both

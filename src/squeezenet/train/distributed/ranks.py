@@ -147,10 +147,9 @@ class Ranks:
 
     def collect(self, bad: BadImages) -> None:
         """Add the unreadable images that other ranks met to rank 0's, which then reports them."""
-        for messages in self.gather(bad.messages):
+        for found in self.gather(bad.found):
             if self.is_main:
-                for message in messages:
-                    bad.add(message)
+                bad.merge(found)
 
     def call(self, work: Callable[[], Any]) -> Any:
         """Do something that waits for other ranks.

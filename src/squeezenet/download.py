@@ -1,7 +1,8 @@
 """Download one file over HTTP into a part file that resumes, with a limit on its size.
 
 What a server says is not believed: lengths, ranges and redirections are checked. The part file is
-never a link, and one process at a time writes it. Standard library only.
+never a link, and one process at a time writes it. A file gets its final name only when its content
+is the expected one. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import contextlib
 import http.client
 import os
 import re
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 from squeezenet.errors import FetchError
-from squeezenet.files import NotRegularFileError, open_regular
+from squeezenet.files import NotRegularFileError, open_regular, sync_folder
 from squeezenet.progress import Progress
 
 _SCHEMES = ("http", "https")
 _CHUNK_BYTES = 1 << 16
 _ATTEMPTS = 4
-"""For downloads that broke off and servers with an internal error; neither a refusal nor a failed
-connection is tried again."""
+"""For downloads that broke off and servers with an internal error. A refusal or a failed connection
+is tried again only where the caller waits for it."""
 _TIMEOUT_S = 30
 _MAX_DIGITS = 15
 
@@ -35,7 +37,17 @@ class _BrokenOffError(Exception):
 
 
 class _RefusedError(Exception):
-    """Another attempt right away cannot help."""
+    """Another attempt right away cannot help. ``status`` is what the server answered."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def cache_folder() -> Path:
+    """Return the user's cache for downloaded files; ``XDG_CACHE_HOME`` moves it."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "squeezenet"
 
 
 def require_http(url: str) -> None:
@@ -53,23 +65,81 @@ def require_http(url: str) -> None:
         raise FetchError(f"{url}: expected a URL that begins with https:// or http://, in ASCII")
 
 
-def download(url: str, part: BinaryIO, name: str, max_bytes: int, progress: Progress) -> None:
+def fetch_file(
+    url: str,
+    target: Path,
+    *,
+    max_bytes: int,
+    is_there: Callable[[], bool],
+    fault: Callable[[BinaryIO], str | None],
+    progress: Progress,
+    pauses_s: Sequence[float] = (),
+) -> None:
+    """Download a file to ``target`` unless ``is_there`` says that it is there.
+
+    ``fault`` returns what is wrong with a content, or None. Processes that want the same file wait
+    for the one that downloads it. ``pauses_s``: see ``download``.
+
+    Raises:
+        FetchError: see ``download``; or the content is not the expected one, and was removed.
+        OSError: the folder of ``target`` cannot be written.
+    """
+    part_path = target.with_name(target.name + ".part")
+    with locked_part(part_path, progress) as part:
+        if is_there():  # another process has just brought it
+            part_path.unlink()
+            return
+        try:
+            download(url, part, target.name, max_bytes, progress, pauses_s)
+        except FetchError:
+            if not part.seek(0, os.SEEK_END):
+                part_path.unlink()
+            raise
+        part.seek(0)
+        found = fault(part)
+        if found is not None:
+            part_path.unlink()
+            raise FetchError(f"{url}: {found}; removed, try again", status=200)
+        if os.name == "nt":  # where an open file keeps its name
+            part.close()
+        part_path.replace(target)
+    sync_folder(target.parent)
+
+
+def download(
+    url: str,
+    part: BinaryIO,
+    name: str,
+    max_bytes: int,
+    progress: Progress,
+    pauses_s: Sequence[float] = (),
+) -> None:
     """Fetch the bytes that ``part`` lacks; ``name`` is for the display.
+
+    ``pauses_s``: after a refusal or a failed connection, wait so many seconds and try again.
 
     Raises:
         FetchError: no connection, a server's refusal, or more than ``max_bytes``.
         OSError: ``part`` cannot be written.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    num_broken, pauses = 0, iter(pauses_s)
+    while True:
         try:
             _attempt(url, part, name, max_bytes, progress)
             return
         except (_BrokenOffError, _RefusedError) as error:
-            if isinstance(error, _BrokenOffError) and attempt < _ATTEMPTS:
+            if isinstance(error, _BrokenOffError):
+                num_broken += 1
+                if num_broken < _ATTEMPTS:
+                    continue
+            elif (pause := next(pauses, None)) is not None:
+                time.sleep(pause)
                 continue
             kept = part.seek(0, os.SEEK_END)
             resumes = f"; {kept} bytes are kept to resume" if kept else ""
-            raise FetchError(f"{url}: {error}{resumes}; try again later") from None
+            raise FetchError(
+                f"{url}: {error}{resumes}; try again later", getattr(error, "status", None)
+            ) from None
 
 
 def _attempt(url: str, part: BinaryIO, name: str, max_bytes: int, progress: Progress) -> None:
@@ -109,8 +179,10 @@ def _open(request: urllib.request.Request, have: int) -> Any:
         error.close()  # it holds the connection
         if error.code == 416 and have:
             return None
-        kind = _BrokenOffError if error.code >= 500 else _RefusedError
-        raise kind(f"the server answered {error.code} {error.reason}") from None
+        said = f"the server answered {error.code} {error.reason}"
+        if error.code >= 500:
+            raise _BrokenOffError(said) from None
+        raise _RefusedError(said, error.code) from None
     except urllib.error.URLError as error:
         raise _RefusedError(f"no connection ({error.reason})") from None
     except (http.client.HTTPException, OSError) as error:
@@ -194,7 +266,7 @@ def _require_size(num_bytes: int, max_bytes: int, part: BinaryIO) -> None:
         part.truncate()
         raise _RefusedError(
             f"the server sends {num_bytes:,} bytes or more, expected at most {max_bytes:,}; "
-            "it is not the published file"
+            "it is not the expected file"
         )
 
 
