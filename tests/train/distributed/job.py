@@ -117,12 +117,12 @@ class Broken(ArrayImages):
         object.__setattr__(made, "broken", frozenset(broken))
         return made
 
-    def pixels(self, index: int) -> Pixels:
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
         from squeezenet.errors import ImageError
 
         if index in self.broken:
             raise ImageError(f"{self.name(index)}: is broken")
-        return super().pixels(index)
+        return super().pixels(index, min_side)
 
     def subset(self, indices: Any, *more: Any) -> Broken:
         part = super().subset(indices, *more)

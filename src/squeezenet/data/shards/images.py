@@ -58,8 +58,8 @@ class ShardImages:
         inside = f"/{member}" if member else f"[{number}]"
         return f"{self.reader.storage.title}/{shard.name}{inside}"
 
-    def pixels(self, index: int) -> Pixels:
-        """Decode one image.
+    def pixels(self, index: int, min_side: int | None = None) -> Pixels:
+        """Decode one image; ``min_side`` is as in ``ImageSet``.
 
         Raises:
             ImageError: its shard is missing or damaged, or it cannot be decoded.
@@ -79,7 +79,8 @@ class ShardImages:
             where = f"{self.reader.storage.title}/{shard.name}"
             raise ImageError(one_of_many(where, str(error), str(number))) from None
         try:
-            return read_image(io.BytesIO(content), self._title(shard, number), self.limits)
+            title = self._title(shard, number)
+            return read_image(io.BytesIO(content), title, self.limits, min_side=min_side)
         except ImageError as error:
             # The name inside the shard is read only where it is shown.
             reason = str(error).removeprefix(self._title(shard, number))
