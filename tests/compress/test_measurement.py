@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from squeezenet.compress import measurement as module
 from squeezenet.compress.measurement import Measurement
 from squeezenet.evaluation.metrics import compare, score
-from squeezenet.evaluation.predict import predict
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.loaded import LoadedModel, copy_model
 from squeezenet.progress import SilentProgress
@@ -29,10 +27,7 @@ def test_accuracy_and_drop(model: LoadedModel) -> None:
     for labelled in (True, False):
         images = digit_images(model, labelled=labelled)
         measurement = Measurement(model, images, OPTIONS)
-        before, after = (
-            predict(from_pixels(m.logits, prep), model.record, measurement._batches)
-            for m in (model, other)
-        )
+        before, after = (measurement.predict(from_pixels(m.logits, prep)) for m in (model, other))
         np.testing.assert_array_equal(before.labels, images.measure.labels)
         comparison = compare(after, before)
         assert measurement.compare(after) == comparison
@@ -49,13 +44,13 @@ def test_accuracy_and_drop(model: LoadedModel) -> None:
 def test_the_original_is_run_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     measurement = Measurement(model, digit_images(model), OPTIONS)
     runs: list[int] = []
-    run = module.predict
+    run = measurement._batches.predict
 
     def counted(*arguments: object, **options: object) -> object:
         runs.append(1)
         return run(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "predict", counted)
+    monkeypatch.setattr(measurement._batches, "predict", counted)
     for _ in range(2):
         measurement.drop(model)
     assert len(runs) == 3

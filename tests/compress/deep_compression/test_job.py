@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import signal
 from pathlib import Path
@@ -137,10 +138,11 @@ def test_labels_teach_where_there_are_some(
 def test_recipes_of_the_stages(tmp_path: Path) -> None:
     job = job_of(untrained_model(), tmp_path)
     settings = DeepCompressionSettings(learning_rate=0.5)
-    per_epoch = 934 // job.base_recipe.batch_size
+    per_epoch = 934 / job.base_recipe.batch_size
     prune = deep.stage_recipe(job, settings, "prune", None)
     share = deep.stage_recipe(job, settings, "share", None)
-    assert prune.epochs == -(-500 // per_epoch) > 10 and share.epochs == -(-300 // per_epoch) > 4
+    assert prune.epochs == math.ceil(500 / per_epoch) > 10
+    assert share.epochs == math.ceil(300 / per_epoch) > 4
     assert (prune.learning_rate, share.learning_rate) == (0.5, 0.15)
     assert (prune.weight_decay, share.weight_decay) == (job.base_recipe.weight_decay, 0.0)
     assert prune.weight_decay > 0

@@ -31,10 +31,11 @@ from squeezenet.compress.run import compress_model
 from squeezenet.errors import InterruptedRunError
 from squeezenet.evaluation.metrics import compare, score
 from squeezenet.evaluation.predict import predict
+from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.recipe import recipe_named
-from tests.compress.conftest import OPTIONS, digit_batches, digit_images, job_of
+from tests.compress.conftest import OPTIONS, digit_images, job_of
 
 
 def brief(**options: Any) -> EffortPreset:
@@ -86,8 +87,8 @@ def test_whole_run(
     provenance = found.record.provenance
     assert provenance["method"] == "rd" and provenance["settings"]["effort"] == "high"
     assert provenance["seed"] == 0 and "source_sha256" not in provenance
-    batches = digit_batches(model)
-    batches.images = digit_images(model, labelled=labelled).measure
+    images = digit_images(model, labelled=labelled).measure
+    batches = EvalBatches(images, model.record.preprocessing, workers=0)
     assert report.measured_images == len(batches.images) == provenance["measured"]["images"]
     prep = model.record.preprocessing
     client = Classifier(out.read_bytes(), threads=1)

@@ -24,6 +24,7 @@ from squeezenet.compress.rate_distortion.scale_bias_correction import (
 )
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST
 from squeezenet.evaluation.metrics import kl_divergence
+from squeezenet.images.batches import EvalBatches
 from squeezenet.images.preprocess import normalise
 from squeezenet.images.sets import ArrayImages
 from squeezenet.model.load import from_compressed
@@ -183,18 +184,9 @@ def test_no_readable_image_makes_no_correction(folded: LoadedModel, graph: Graph
         pixels_NHWC=np.zeros((0, 8, 8, 3), np.uint8), labels=np.zeros(0, np.int64),
         class_names=folded.record.class_names, title="none",
     )  # fmt: skip
-
-    class NoBatches:
-        images = empty
-
-        def __len__(self) -> int:
-            return 0
-
-        def __iter__(self):  # type: ignore[no-untyped-def]
-            return iter(())
-
+    batches = EvalBatches(empty, folded.record.preprocessing, workers=0, part=range(0))
     found = measure_correction(
-        copy_model(folded), folded, graph, NoBatches(), seed=0,  # type: ignore[arg-type]
+        copy_model(folded), folded, graph, batches, seed=0,
         progress=SilentProgress(), title="x", check=lambda: None,
     )  # fmt: skip
     assert found is None

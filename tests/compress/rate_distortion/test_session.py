@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,11 +151,11 @@ def test_pruning_recipe_has_whole_epochs_within_the_steps(
 
     model = untrained_model()
     base = job_of(model, tmp_path).base_recipe
-    per_epoch = (1167 - 233) // base.batch_size
-    assert recipe_for(5 * per_epoch + 1, model).epochs == 5
-    assert recipe_for(5 * per_epoch - 1, model).epochs == 4
+    per_epoch = (1167 - 233) / base.batch_size
+    assert recipe_for(math.ceil(5 * per_epoch), model).epochs == 5
+    assert recipe_for(math.floor(5 * per_epoch), model).epochs == 4
     assert recipe_for(1, model).epochs == 1
-    assert recipe_for(1000 * per_epoch, model).epochs == MAX_EPOCHS == 40
+    assert recipe_for(math.ceil(1000 * per_epoch), model).epochs == MAX_EPOCHS == 40
     recipe = recipe_for(100, model)
     assert (recipe.learning_rate, recipe.weight_decay) == (base.learning_rate, base.weight_decay)
     assert (recipe.optimizer, recipe.warmup_epochs, recipe.clip_norm) == ("sgd", 0.5, 1.0)
