@@ -110,7 +110,7 @@ class Job:
     """One process per host, which rank 0 leads: it reads commands and writes results as JSON."""
 
     def __init__(self, network: Network, program: Path, arguments: list[str], port: int) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (until __exit__)
         self._processes = [
             subprocess.Popen(
                 ["ip", "netns", "exec", host, sys.executable, program, *arguments],
