@@ -14,8 +14,9 @@ the time of the step: images per second of N machines, divided by N times those 
 are shared, so both are measured with the same number of processes, in turn.
 
 Warm-up is three steps without limits. Then a step apart and one on each link take turns, so that
-they see the same load of the machine. Times and bytes are medians over the turns. The prediction is ``distributed_model``'s, from measurements without limits. Four to five minutes with
---quick on two free cores; half an hour otherwise.
+all see the same load of the machine. Times and bytes are medians over the turns. The prediction is
+``distributed_model``'s, from measurements without limits. Four to five minutes with --quick on two
+free cores; half an hour otherwise.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ from distributed_model import Averaging, Machine, step_seconds, wire_bytes
 from distributed_report import draw, print_report
 from network_hosts import Job, Network, network
 
+from squeezenet.train.distributed.gradients import GradientOptions
+
 _WORKER = Path(__file__).with_name("distributed_worker.py")
-_ARCHS = {"squeezenet1_0": 11, "alexnet": 5}
+_ARCHS = {"squeezenet1_0": 7, "alexnet": 3}
 """And the number of timed steps; a step of AlexNet takes up to half a minute."""
 _QUICK_STEPS = {"squeezenet1_0": 5, "alexnet": 2}
 _LINKS_MBIT = (None, 1000, 100)
@@ -59,7 +62,9 @@ def main() -> None:
         "--hooks", nargs="+", default=["none", "fp16", "int8", "powersgd"], help="comm hooks"
     )
     parser.add_argument("--powersgd-rank", type=int, default=2)
-    parser.add_argument("--bucket-mb", type=float, nargs="+", default=[None], help="DDP's buckets")
+    parser.add_argument(
+        "--bucket-mb", type=float, nargs="+", default=[0.0], help="DDP's buckets; 0: its own choice"
+    )
     parser.add_argument("--batch", type=int, default=8, help="images per host and step")
     parser.add_argument("--json", type=Path, help="keep the results here")
     parser.add_argument("--plot", type=Path, help="draw them here")
@@ -106,8 +111,7 @@ def measure_network(
         hops = 2 * (len(net.hosts) - 1)
         for hook, bucket_mb in itertools.product(options.hooks, options.bucket_mb):
             arguments = ["--comm-hook", hook, "--powersgd-rank", str(options.powersgd_rank)]
-            if bucket_mb is not None:
-                arguments += ["--bucket-mb", str(bucket_mb)]
+            arguments += ["--bucket-mb", str(bucket_mb)]
             averaging = Averaging(
                 comm_hook=hook, powersgd_rank=options.powersgd_rank, bucket_mb=bucket_mb
             )
@@ -126,7 +130,7 @@ def measure_network(
             keep(results, options.json)
             for row in results["rows"][-len(_LINKS_MBIT) :]:
                 print(
-                    f"{arch}, {hook}, {len(net.hosts)} hosts, {row['mbit'] or 'no limit'}: "
+                    f"{arch}, {hook}, {bucket_mb:g} MiB, {len(net.hosts)} hosts, {row['mbit'] or 'no limit'}: "
                     f"{row['tx'] / 1e6:.2f} MB, {row['seconds']:.2f} s of {machine.step:.2f} s",
                     file=sys.stderr,
                     flush=True,

@@ -27,8 +27,6 @@ _HEADER_SHARE = 66 / 1514
 """Ethernet, IPv4 and TCP with timestamps, per packet."""
 _NUM_SHORT_MESSAGES = 3
 _MIB = 2**20
-_FIRST_BUCKET_BYTES, _BUCKET_BYTES = _MIB, 25 * _MIB
-"""DDP's defaults."""
 _INT8_BYTES_PER_VALUE = 1 + 4 / 256
 _MIN_POWERSGD_FACTOR = 2
 _MESSAGES_PER_BUCKET = {"none": 1, "fp16": 1, "int8": 1, "powersgd": 3}
@@ -54,7 +52,7 @@ class Averaging:
 
     comm_hook: str = "none"
     powersgd_rank: int = 2
-    bucket_mb: float | None = None
+    bucket_mb: float = 1.0
 
     def payload(self, shape: Sequence[int]) -> float:
         """Return the bytes that one gradient becomes."""
@@ -71,13 +69,11 @@ class Averaging:
 
     def buckets(self, machine: Machine) -> list[tuple[float, float]]:
         """Return (time when it is full, bytes on the wire) of each of DDP's buckets."""
-        limit = self.bucket_mb * _MIB if self.bucket_mb else _BUCKET_BYTES
-        first_limit = limit if self.bucket_mb else _FIRST_BUCKET_BYTES
         buckets, size, payload = [], 0.0, 0.0
         for shape, time in machine.ready:
             size += 4 * math.prod(shape)
             payload += self.payload(shape)
-            if size >= (limit if buckets else first_limit):
+            if size >= self.bucket_mb * _MIB:
                 buckets.append((time, payload))
                 size = payload = 0.0
         if size:

@@ -29,14 +29,15 @@ def print_report(results: dict[str, Any]) -> None:
         f"{where['images_per_host']} images per host, commit {where['commit']}, {where['date']}\n"
     )
     print(
-        "| network | hook | hosts | Mbit/s | rx MB | tx MB | compute s | step s | efficiency "
-        "| predicted s | error |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        "| network | hook | bucket MiB | hosts | Mbit/s | rx MB | tx MB | compute s | step s | efficiency "
+        "| predicted s | error |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     for row in rows:
         error = "" if row["mbit"] is None else f"{row['predicted'] / row['seconds'] - 1:+.0%}"
         predicted = "" if row["mbit"] is None else f"{row['predicted']:.2f}"
         print(
-            f"| {_NAMES[row['arch']]} | {_label(row)} | {row['hosts']} | "
+            f"| {_NAMES[row['arch']]} | {_label(row)} | {row['averaging']['bucket_mb']:g} | "
+            f"{row['hosts']} | "
             f"{row['mbit'] or 'no limit'} | {row['rx'] / 1e6:.2f} | {row['tx'] / 1e6:.2f} | "
             f"{row['machine']['step']:.2f} | {row['seconds']:.2f} | {row['efficiency']:.0%} | "
             f"{predicted} | {error} |"
@@ -56,7 +57,7 @@ def _print_promises(rows: list[dict[str, Any]]) -> None:
     sent = {
         (row["arch"], row["averaging"]["comm_hook"]): row["tx"]
         for row in rows
-        if (row["hosts"], row["mbit"], row["averaging"]["bucket_mb"]) == (2, 100, None)
+        if (row["hosts"], row["mbit"]) == (2, 100)
     }
     ours, theirs = ("squeezenet1_0", "none"), ("alexnet", "none")
     if ours not in sent:
@@ -104,7 +105,7 @@ def predicted_efficiency(row: dict[str, Any], num_hosts: int, speed: float = 1) 
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw bytes per step, and efficiency against the number of machines."""
-    rows = [row for row in results["rows"] if row["averaging"]["bucket_mb"] is None]
+    rows = results["rows"]
     figure = Figure(figsize=(10, 4.2), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     _draw_bytes(left, [row for row in rows if (row["hosts"], row["mbit"]) == (2, 100)])
@@ -164,7 +165,6 @@ def _draw_efficiency(axes: Any, rows: list[dict[str, Any]]) -> None:
 def _label(row: dict[str, Any]) -> str:
     averaging = row["averaging"]
     hook = averaging["comm_hook"]
-    name = {"none": "no hook", "powersgd": f"PowerSGD rank {averaging['powersgd_rank']}"}.get(
+    return {"none": "no hook", "powersgd": f"PowerSGD rank {averaging['powersgd_rank']}"}.get(
         hook, hook
     )
-    return name + (f", buckets of {averaging['bucket_mb']:g} MiB" if averaging["bucket_mb"] else "")

@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--arch", required=True)
     parser.add_argument("--comm-hook", default="none")
     parser.add_argument("--powersgd-rank", type=int, default=2)
-    parser.add_argument("--bucket-mb", type=float)
+    parser.add_argument("--bucket-mb", type=float, default=GradientOptions().bucket_mb)
     parser.add_argument("--batch", type=int, required=True, help="images per host")
     parser.add_argument("--alone", action="store_true", help="compute only, and all at once")
     options = parser.parse_args()
