@@ -62,9 +62,7 @@ def main() -> None:
         "--hooks", nargs="+", default=["none", "fp16", "int8", "powersgd"], help="comm hooks"
     )
     parser.add_argument("--powersgd-rank", type=int, default=2)
-    parser.add_argument(
-        "--bucket-mb", type=float, nargs="+", default=[0.0], help="DDP's buckets; 0: its own choice"
-    )
+    parser.add_argument("--bucket-mb", type=float, nargs="+", default=[GradientOptions().bucket_mb])
     parser.add_argument("--batch", type=int, default=8, help="images per host and step")
     parser.add_argument("--json", type=Path, help="keep the results here")
     parser.add_argument("--plot", type=Path, help="draw them here")
@@ -129,9 +127,10 @@ def measure_network(
             results["rows"] += rows_of(arch, len(net.hosts), machine, averaging, together)
             keep(results, options.json)
             for row in results["rows"][-len(_LINKS_MBIT) :]:
+                megabytes, limit = row["tx"] / 1e6, row["mbit"] or "no limit"
                 print(
-                    f"{arch}, {hook}, {bucket_mb:g} MiB, {len(net.hosts)} hosts, {row['mbit'] or 'no limit'}: "
-                    f"{row['tx'] / 1e6:.2f} MB, {row['seconds']:.2f} s of {machine.step:.2f} s",
+                    f"{arch}, {hook}, {bucket_mb:g} MiB, {len(net.hosts)} hosts, {limit}: "
+                    f"{megabytes:.2f} MB, {row['seconds']:.2f} s of {machine.step:.2f} s",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -29,8 +29,8 @@ def print_report(results: dict[str, Any]) -> None:
         f"{where['images_per_host']} images per host, commit {where['commit']}, {where['date']}\n"
     )
     print(
-        "| network | hook | bucket MiB | hosts | Mbit/s | rx MB | tx MB | compute s | step s | efficiency "
-        "| predicted s | error |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        "| network | hook | bucket MiB | hosts | Mbit/s | rx MB | tx MB | compute s | step s "
+        "| efficiency | predicted s | error |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     for row in rows:
         error = "" if row["mbit"] is None else f"{row['predicted'] / row['seconds'] - 1:+.0%}"
