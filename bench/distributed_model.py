@@ -30,6 +30,8 @@ _MIB = 2**20
 _INT8_BYTES_PER_VALUE = 1 + 4 / 256
 _MIN_POWERSGD_FACTOR = 2
 _MESSAGES_PER_BUCKET = {"none": 1, "fp16": 1, "int8": 1, "powersgd": 3}
+_WAITING_SHARE = {"int8": 0.5, "powersgd": 1.0}
+"""Of the messages: int8 sends means after the pass, PowerSGD sends while the pass waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +102,13 @@ def step_seconds(
         rate = min(rate, mbit_per_s * 1e6 / 8 * (1 - _HEADER_SHARE))
     hops = 2 * (num_hosts - 1)
     messages = _MESSAGES_PER_BUCKET[averaging.comm_hook]
-    end = 0.0
+    end = waited = 0.0
     for ready, size in averaging.buckets(machine):
         transfer = hops / num_hosts * size / rate + messages * hops * machine.latency
-        end = max(end, ready) + transfer
+        waited += transfer * _WAITING_SHARE.get(averaging.comm_hook, 0)
+        end = max(end, ready) + transfer * (1 - _WAITING_SHARE.get(averaging.comm_hook, 0))
     backward_end = machine.ready[-1][1]
-    optimizer = machine.step - backward_end
+    optimizer = machine.step - backward_end + waited
     short = _NUM_SHORT_MESSAGES * hops * machine.latency
     return max(backward_end, end) + optimizer + short + overhead
 

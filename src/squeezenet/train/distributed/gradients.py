@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from squeezenet.errors import UsageError
 from squeezenet.train.distributed.int8_hook import Int8State, int8_hook
+from squeezenet.train.distributed.powersgd_hook import bucketwise_powersgd_hook
 from squeezenet.train.distributed.ranks import Ranks
 
 CommHook: TypeAlias = Literal["none", "fp16", "bf16", "int8", "powersgd"]
@@ -115,7 +116,7 @@ def _register_hook(ddp: DistributedDataParallel, options: GradientOptions) -> No
             matrix_approximation_rank=options.powersgd_rank,
             start_powerSGD_iter=_FIRST_POWERSGD_STEP,
         )
-        ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+        ddp.register_comm_hook(state, bucketwise_powersgd_hook)
 
 
 def without_synchronisation(network: nn.Module) -> contextlib.AbstractContextManager[None]:

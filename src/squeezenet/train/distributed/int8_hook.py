@@ -10,9 +10,13 @@ Legend: N ranks, P bytes of a packed part; a part is one Nth of a bucket.
 
 # DDP checks the annotations of a hook, so they must be types and not text.
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.nn import functional
 
 BLOCK = 256
 """Values per scale: scales are 1.6% of the bytes."""
@@ -23,42 +27,73 @@ _FIRST_STEP = 2
 
 
 @dataclass(kw_only=True, eq=False)
+class _Transfer:
+    """A bucket on its way: ``mean`` is done when it holds the mean."""
+
+    index: int
+    buffer: torch.Tensor
+    received_NP: torch.Tensor
+    work: Any
+    mean: torch.futures.Future[torch.Tensor]
+
+
+@dataclass(kw_only=True, eq=False)
 class Int8State:
     """What rounding has left out so far, per bucket; each rank has its own."""
 
     steps: int = 0
     left_out: dict[int, torch.Tensor] = field(default_factory=dict)
     left_out_of_mean: dict[int, torch.Tensor] = field(default_factory=dict)
+    transfers: list[_Transfer] = field(default_factory=list)
 
 
-def int8_hook(state: Int8State, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-    """Replace the gradients of a bucket by their mean over all ranks, the same on each."""
-    buffer, index = bucket.buffer(), bucket.index()
+def int8_hook(state: Int8State, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Replace the gradients of a bucket by their mean over all ranks, the same on each.
+
+    Parts are sent during the backward pass. The means follow after it, bucket by bucket: messages
+    that callbacks sent would leave in another order on each rank.
+    """
+    buffer = bucket.buffer()
     is_whole = state.steps < _FIRST_STEP
     state.steps += bucket.is_last()
-    num_ranks = dist.get_world_size()
     if is_whole:
-        future = dist.all_reduce(buffer.div_(num_ranks), async_op=True).get_future()
-        return future.then(lambda done: done.value()[0])
+        return default_hooks.allreduce_hook(None, bucket)  # type: ignore[arg-type]
+    num_ranks = dist.get_world_size()
     padded_size = -(-len(buffer) // (num_ranks * BLOCK)) * num_ranks * BLOCK
-    values = torch.nn.functional.pad(buffer, (0, padded_size - len(buffer)))
+    values = functional.pad(buffer, (0, padded_size - len(buffer)))
+    index = bucket.index()
     if index in state.left_out:
         values += state.left_out[index]
     sent_NP = pack(values).view(num_ranks, -1)
     state.left_out[index] = values - unpack(sent_NP)
     received_NP = torch.empty_like(sent_NP)
+    work = dist.all_to_all_single(received_NP, sent_NP, async_op=True)
+    mean: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    state.transfers.append(
+        _Transfer(index=index, buffer=buffer, received_NP=received_NP, work=work, mean=mean)
+    )
+    if bucket.is_last():
+        _finish(state)
+    return mean
 
-    def average(_: torch.futures.Future[object]) -> torch.Tensor:
-        mean = unpack(received_NP).view(num_ranks, -1).mean(0)
+
+def _finish(state: Int8State) -> None:
+    """Average the parts that have come, send the means, and wait for all."""
+    transfers, state.transfers = state.transfers, []
+    for transfer in transfers:
+        transfer.work.wait()
+        received_NP, index = transfer.received_NP, transfer.index
+        mean = unpack(received_NP).view(len(received_NP), -1).mean(0)
         if index in state.left_out_of_mean:
             mean += state.left_out_of_mean[index]
         packed_P = pack(mean).view(-1)
-        state.left_out_of_mean[index] = mean - unpack(packed_P.view(1, -1))
-        dist.all_gather(list(received_NP), packed_P)
-        return buffer.copy_(unpack(received_NP)[: len(buffer)])
-
-    work = dist.all_to_all_single(received_NP, sent_NP, async_op=True)
-    return work.get_future().then(average)
+        state.left_out_of_mean[index] = mean - unpack(packed_P)
+        transfer.work = dist.all_gather(list(received_NP), packed_P, async_op=True)
+    for transfer in transfers:
+        transfer.work.wait()
+        buffer = transfer.buffer
+        buffer.copy_(unpack(transfer.received_NP)[: len(buffer)])
+        transfer.mean.set_result(buffer)
 
 
 def pack(values: torch.Tensor) -> torch.Tensor:
