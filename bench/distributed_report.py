@@ -106,7 +106,7 @@ def predicted_efficiency(row: dict[str, Any], num_hosts: int, speed: float = 1) 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw bytes per step, and efficiency against the number of machines."""
     rows = results["rows"]
-    figure = Figure(figsize=(10, 4.2), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(10, 4.6), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     _draw_bytes(left, [row for row in rows if (row["hosts"], row["mbit"]) == (2, 100)])
     _draw_efficiency(right, rows)
@@ -148,8 +148,9 @@ def _draw_efficiency(axes: Any, rows: list[dict[str, Any]]) -> None:
     share = 100 * _FIRECAFFE_SPEEDUP / _FIRECAFFE_GPUS
     axes.plot(_FIRECAFFE_GPUS, share, "*", color=_GREY, markersize=11)
     axes.annotate(
-        "FireCaffe: GoogLeNet,\n47 times on 128 GPUs", (_FIRECAFFE_GPUS, share), (0, 8),
-        textcoords="offset points", ha="center", va="bottom", color="#555555",
+        "FireCaffe: GoogLeNet,\n47 times on 128 GPUs", (_FIRECAFFE_GPUS, share), (0, -10),
+        textcoords="offset points", ha="center", va="top", color="#555555", fontsize=9,
+        bbox={"color": "white", "alpha": 0.8, "pad": 1},
     )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(number) for number in numbers])
@@ -159,7 +160,7 @@ def _draw_efficiency(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.set_title("Measured (points) and predicted (lines)")
     axes.grid(color="#e4e4e4")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1, 0.9))
+    axes.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
 
 
 def _label(row: dict[str, Any]) -> str:
