@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _HEADER_SHARE = 66 / 1514
-"""Ethernet, IPv4 and TCP with timestamps, per packet."""
+"""Ethernet, IPv4 and TCP with timestamps, per packet. tbf counts them; the interface counts a header
+per segment of up to 64 KiB, before it is cut into packets."""
 _NUM_SHORT_MESSAGES = 3
 _MIB = 2**20
 _INT8_BYTES_PER_VALUE = 1 + 4 / 256
@@ -83,10 +84,10 @@ class Averaging:
         return buckets
 
 
-def wire_bytes(averaging: Averaging, machine: Machine, num_hosts: int) -> float:
-    """Return the bytes that each host sends per step."""
+def sent_bytes(averaging: Averaging, machine: Machine, num_hosts: int) -> float:
+    """Return the bytes that each host sends per step, without headers."""
     payload = sum(size for _, size in averaging.buckets(machine))
-    return 2 * (num_hosts - 1) / num_hosts * payload / (1 - _HEADER_SHARE)
+    return 2 * (num_hosts - 1) / num_hosts * payload
 
 
 def step_seconds(
