@@ -37,7 +37,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from distributed_model import Averaging, Machine, step_seconds, sent_bytes
+from distributed_model import Averaging, Machine, sent_bytes, step_seconds
 from distributed_report import draw, print_report
 from network_hosts import Job, Network, network
 

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _HEADER_SHARE = 66 / 1514
-"""Ethernet, IPv4 and TCP with timestamps, per packet. tbf counts them; the interface counts a header
-per segment of up to 64 KiB, before it is cut into packets."""
+"""Ethernet, IPv4 and TCP with timestamps, per packet. tbf counts them; the interface counts one
+header per segment of up to 64 KiB, before it is cut into packets."""
 _NUM_SHORT_MESSAGES = 3
 _MIB = 2**20
 _INT8_BYTES_PER_VALUE = 1 + 4 / 256
