@@ -69,7 +69,8 @@ def _print_promises(rows: list[dict[str, Any]]) -> None:
             print(f"| SqueezeNet v1.0, {hook} / no hook | {ratio:.4f} |")
         if arch == ours[0] and theirs in sent:
             ratio = sent[theirs] / sent[arch, hook]
-            print(f"| AlexNet, no hook / SqueezeNet v1.0, {hook} | {ratio:.1f} |")
+            name = "no hook" if hook == "none" else hook
+            print(f"| AlexNet, no hook / SqueezeNet v1.0, {name} | {ratio:.1f} |")
     print()
 
 
@@ -121,6 +122,7 @@ def _draw_bytes(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.barh(range(len(rows)), values, color=colours)
     axes.set_yticks(range(len(rows)), labels)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(min(values) / 2, max(values) * 5)
     for place, value in enumerate(values):
         axes.text(value * 1.1, place, f"{value:.3g}", va="center")
@@ -154,7 +156,7 @@ def _draw_efficiency(axes: Any, rows: list[dict[str, Any]]) -> None:
     )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(number) for number in numbers])
-    axes.set_ylim(0, 105)
+    axes.set_ylim(0, max(105, 2 + max(100 * row["efficiency"] for row in rows)))
     axes.set_xlabel("machines")
     axes.set_ylabel("scaling efficiency, %")
     axes.set_title("Measured (points) and predicted (lines)")
