@@ -15,7 +15,7 @@ the time of the step: images per second of N machines, divided by N times those 
 are shared, so both are measured with the same number of processes, in turn.
 
 Warm-up is three steps without limits. Then a step apart and one on each link take turns, so that
-all see the same load of the machine. Times and bytes are medians over the turns. The prediction is
+all see the same load of the machine, with a step of warm-up where other processes go on. Times and bytes are medians over the turns. The prediction is
 ``distributed_model``'s, from measurements without limits. Four to five minutes with --quick on two
 free cores; half an hour otherwise.
 """
@@ -146,7 +146,8 @@ def take_turns(
     step = {"do": "train", "warm_up": 0, "steps": 1}
     for _ in range(num_steps):
         net.shape(None)
-        apart.append(alone.ask(step))
+        apart.append(alone.ask(step | {"warm_up": 1}))
+        job.ask(step)  # to warm up: the other processes have had the caches
         for mbit, found in together.items():
             net.shape(mbit)
             found.append(job.ask(step))
