@@ -15,9 +15,9 @@ the time of the step: images per second of N machines, divided by N times those 
 are shared, so both are measured with the same number of processes, in turn.
 
 Warm-up is three steps without limits. Then a step apart and one on each link take turns, so that
-all see the same load of the machine, with a step of warm-up where other processes go on. Times and bytes are medians over the turns. The prediction is
-``distributed_model``'s, from measurements without limits. Four to five minutes with --quick on two
-free cores; half an hour otherwise.
+all see the same load of the machine, with a step of warm-up where other processes go on. Times and
+bytes are medians over the turns. The prediction is ``distributed_model``'s, from measurements
+without limits. Four to five minutes with --quick on two free cores; half an hour otherwise.
 """
 
 from __future__ import annotations
