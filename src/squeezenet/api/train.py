@@ -102,7 +102,7 @@ def train(
     checkpoint_every: float = 60.0,
     keep: int = 2,
     keep_checkpoints: bool = False,
-    comm_hook: Literal["none", "fp16", "bf16", "powersgd"] = "none",
+    comm_hook: Literal["none", "fp16", "bf16", "int8", "powersgd"] = "none",
     powersgd_rank: int = 2,
     sync_batch_norm: bool = False,
     rank_timeout: float = 600.0,

@@ -146,10 +146,11 @@ KeepOption: TypeAlias = Annotated[
     int, Parameter(help="Checkpoints to keep while training; after the end one is kept.")
 ]
 CommHookOption: TypeAlias = Annotated[
-    Literal["none", "fp16", "bf16", "powersgd"],
+    Literal["none", "fp16", "bf16", "int8", "powersgd"],
     Parameter(
         help="With several processes: what shrinks gradients on the network. fp16 and bf16 halve "
-        "them; powersgd sends low-rank approximations, over ten times smaller."
+        "them; int8 sends a quarter, with error feedback; powersgd sends low-rank approximations, "
+        "over ten times smaller."
     ),
 ]
 PowerSgdRankOption: TypeAlias = Annotated[

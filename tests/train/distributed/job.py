@@ -178,12 +178,13 @@ def cross_entropy(logits: torch.Tensor, x: torch.Tensor, labels: torch.Tensor) -
 
 
 def hooks(ranks: Ranks, out: Path) -> dict[str, Any]:
-    """Each hook trains, and leaves equal weights on all ranks; or it is refused in one line."""
+    """Each hook trains, in many buckets, and leaves equal weights on all ranks; or it is refused in
+    one line."""
     found: dict[str, Any] = {}
-    names: tuple[CommHook, ...] = ("fp16", "bf16", "powersgd")
+    names: tuple[CommHook, ...] = ("fp16", "bf16", "int8", "powersgd")
     for hook in names:
         folder = out / f"{hook}-{ranks.size}"
-        gradients = GradientOptions(comm_hook=hook)
+        gradients = GradientOptions(comm_hook=hook, bucket_mb=0.01)
         try:
             result = train(ranks, folder, quick(epochs=6, **NO_NOISE), gradients=gradients)
         except SqueezeNetError as error:

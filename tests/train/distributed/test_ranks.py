@@ -90,7 +90,7 @@ def test_batch_normalisation_and_ranks_without_images(out: Path, num_ranks: int)
 @pytest.mark.parametrize("num_ranks", [2, 4])
 def test_comm_hooks(out: Path, num_ranks: int) -> None:
     hooks = found(out, num_ranks)["hooks"]
-    assert hooks["fp16"] > 60 and hooks["powersgd"] > 60
+    assert min(hooks[name] for name in ("fp16", "int8", "powersgd")) > 60
     assert hooks["bf16"] == (
         "--comm-hook bf16: PyTorch has it for NCCL on newer GPUs, not for the backend gloo; use "
         "--comm-hook fp16"

@@ -14,22 +14,32 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_
 from torch.nn.parallel import DistributedDataParallel
 
 from squeezenet.errors import UsageError
+from squeezenet.train.distributed.int8_hook import Int8State, int8_hook
+from squeezenet.train.distributed.powersgd_hook import bucketwise_powersgd_hook
 from squeezenet.train.distributed.ranks import Ranks
 
-CommHook: TypeAlias = Literal["none", "fp16", "bf16", "powersgd"]
+CommHook: TypeAlias = Literal["none", "fp16", "bf16", "int8", "powersgd"]
 
 _FIRST_POWERSGD_STEP = 2
 """The first steps are averaged whole: DDP arranges its buckets anew after the first, and the hook
 keeps what it left out of each bucket."""
 
 
+_BUCKET_MB = 1.0
+"""MiB of gradients per message. SqueezeNet v1.0 is 4.8 MiB: small buckets go out while the backward
+pass still computes. Of a step at 100 Mbit/s, two hosts, the network took 21% with DDP's choice (1
+MiB, then 25), 26% with one bucket, 5% with 4 MiB, nothing that could be measured with 1 or 0.5
+(docs/experiments/distributed.md). A larger layer is a bucket by itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GradientOptions:
     """How gradients are averaged over ranks; nothing of it matters to one rank.
 
-    ``comm_hook``: PyTorch's hook that shrinks gradients on the wire. "fp16" and "bf16" round them
-    to 16 bits; "powersgd" sends a product of two thin matrices per layer, of rank
-    ``powersgd_rank``, and adds what that left out to the next step's (arXiv 1905.13727).
+    ``comm_hook``: what shrinks gradients on the wire. "fp16" and "bf16" round them to 16 bits;
+    "int8" rounds them to 8; "powersgd" sends a product of two thin matrices per layer, of rank
+    ``powersgd_rank`` (arXiv 1905.13727). These two add what they left out to the next step's.
+    ``bucket_mb``: MiB of gradients that are averaged in one message.
     ``sync_batch_norm``: batch normalisation over the images of all ranks, on CUDA GPUs.
 
     Raises:
@@ -38,6 +48,7 @@ class GradientOptions:
 
     comm_hook: CommHook = "none"
     powersgd_rank: int = 2
+    bucket_mb: float = _BUCKET_MB
     sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -75,7 +86,7 @@ def replicated(module: nn.Module, ranks: Ranks, options: GradientOptions) -> nn.
     # The statistics stay each rank's own. torch 2.13 has renamed the option.
     known = inspect.signature(DistributedDataParallel).parameters
     name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options_of_ddp: dict[str, Any] = {name: False}
+    options_of_ddp: dict[str, Any] = {name: False, "bucket_cap_mb": options.bucket_mb}
     ddp: DistributedDataParallel = ranks.call(
         lambda: DistributedDataParallel(
             module, device_ids=[device] if device.type == "cuda" else None, **options_of_ddp
@@ -99,13 +110,15 @@ def _register_hook(ddp: DistributedDataParallel, options: GradientOptions) -> No
             )
             error.is_shared = True
             raise error from None
+    elif options.comm_hook == "int8":
+        ddp.register_comm_hook(Int8State(), int8_hook)
     elif options.comm_hook == "powersgd":
         state = powerSGD_hook.PowerSGDState(
             process_group=None,
             matrix_approximation_rank=options.powersgd_rank,
             start_powerSGD_iter=_FIRST_POWERSGD_STEP,
         )
-        ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+        ddp.register_comm_hook(state, bucketwise_powersgd_hook)
 
 
 def without_synchronisation(network: nn.Module) -> contextlib.AbstractContextManager[None]:
