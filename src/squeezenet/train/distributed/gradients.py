@@ -23,8 +23,6 @@ CommHook: TypeAlias = Literal["none", "fp16", "bf16", "int8", "powersgd"]
 _FIRST_POWERSGD_STEP = 2
 """The first steps are averaged whole: DDP arranges its buckets anew after the first, and the hook
 keeps what it left out of each bucket."""
-
-
 _BUCKET_MB = 1.0
 """MiB of gradients per message. SqueezeNet v1.0 is 4.8 MiB: small buckets go out while the backward
 pass still computes. Of a step at 100 Mbit/s, two hosts, the network took 21% with DDP's choice (1
