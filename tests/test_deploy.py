@@ -57,7 +57,8 @@ exit "$code"
 _SCONTROL = """\
 #!/bin/bash
 if [[ $1 == show ]]; then
-    printf 'localhost\\nanother\\n'
+    printf 'localhost\\n'
+    printf 'another%d\\n' {1..20000} # more than a pipe holds: nobody may stop reading early
 else
     echo "$@" >> "$SCONTROL_LOG"
 fi
