@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from squeezenet.compress import measurement as module
 from squeezenet.compress.measurement import Measurement
 from squeezenet.evaluation.metrics import compare, score
 from squeezenet.images.preprocess import from_pixels
@@ -44,13 +45,13 @@ def test_accuracy_and_drop(model: LoadedModel) -> None:
 def test_the_original_is_run_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     measurement = Measurement(model, digit_images(model), OPTIONS)
     runs: list[int] = []
-    run = measurement._batches.predict
+    run = module.predict_on_ranks
 
     def counted(*arguments: object, **options: object) -> object:
         runs.append(1)
         return run(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(measurement._batches, "predict", counted)
+    monkeypatch.setattr(module, "predict_on_ranks", counted)
     for _ in range(2):
         measurement.drop(model)
     assert len(runs) == 3

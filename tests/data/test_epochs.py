@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from squeezenet.arch.preprocessing import default_preprocessing
@@ -24,6 +24,7 @@ PLAIN = Augmentation(crop="random", colour=0.0, flip=False)
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 20), st.integers(1, 5))
 
 
+@settings(deadline=None)
 @given(sizes)
 def test_epochs_follow_one_another_without_gaps(size: tuple[int, int, int]) -> None:
     num_images, batch_size, num_ranks = size
@@ -42,6 +43,7 @@ def test_epochs_follow_one_another_without_gaps(size: tuple[int, int, int]) -> N
         assert max(lengths) - min(lengths) <= 1
 
 
+@settings(deadline=None)
 @given(sizes)
 def test_an_epoch_ends_with_its_last_image(size: tuple[int, int, int]) -> None:
     num_images, batch_size, _ = size

@@ -110,12 +110,13 @@ def test_recipes_are_checked(change: dict[str, float], message: str) -> None:
 
 
 def test_the_limits_of_recipes() -> None:
-    Recipe(
+    least = Recipe(
         name="x", epochs=1, max_steps=1, batch_size=1, micro_batch=1, learning_rate=1e-9,
         matrix_rate=1e-9, momentum=0.0, label_smoothing=0.0, ema_decay=0.0, coarse_share=0.0,
         coarse_scale=1.0, weight_decay=0.0, matrix_decay=0.0, warmup_epochs=0.0, clip_norm=0.0,
     )  # fmt: skip
-    Recipe(name="x", coarse_scale=0.01, momentum=0.99)
+    assert least.total_steps(1) == 1 and least.at_rate(1.0).matrix_rate == pytest.approx(1.0)
+    assert Recipe(name="x", coarse_scale=0.01, momentum=0.99).total_steps(128) == 60
 
 
 @pytest.mark.parametrize(

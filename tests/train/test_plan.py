@@ -84,9 +84,10 @@ def test_options_are_checked(options: dict[str, object], message: str) -> None:
 
 
 def test_options_that_are_allowed() -> None:
-    TrainOptions(val_fraction=0.01, input_size=1, input_channels=1, epochs=1, new_head=True)
-    TrainOptions(val_fraction=0.99, input_channels=3, max_steps=1, batch_norm=False)
-    TrainOptions(start="x", new_head=True, arch="squeezenet1_1")
+    small = TrainOptions(val_fraction=0.01, input_size=1, input_channels=1, epochs=1, new_head=True)
+    large = TrainOptions(val_fraction=0.99, input_channels=3, max_steps=1, batch_norm=False)
+    tuned = TrainOptions(start="x", new_head=True, arch="squeezenet1_1")
+    assert [each.changes_network for each in (small, large, tuned)] == [True, True, False]
 
 
 def test_few_photographs_fine_tune_published_weights(photographs: Path, fetched: Path) -> None:

@@ -159,14 +159,20 @@ def _predict(
     require_extra("train", "evaluation by several processes")
     import torch
 
-    from squeezenet.train.distributed.evaluation import SharedBatches
+    from squeezenet.train.distributed.evaluation import batches_of_rank, predict_on_ranks
     from squeezenet.train.distributed.group import joined_ranks
 
     with joined_ranks(torch.device("cpu")) as ranks:
         found = [
-            SharedBatches(
-                images, model.record.preprocessing, workers=workers, bad=report, ranks=ranks
-            ).predict(model.network, model.record, progress=progress)
+            predict_on_ranks(
+                model.network,
+                model.record,
+                batches_of_rank(
+                    images, model.record.preprocessing, workers=workers, bad=report, ranks=ranks
+                ),
+                ranks,
+                progress=progress,
+            )
             for model, report in zip(models, reports, strict=True)
         ]
         ranks.collect(bad)

@@ -13,7 +13,7 @@ from squeezenet.evaluation.metrics import Comparison, Evaluation, compare, score
 from squeezenet.evaluation.predict import LabelledLogits, LogitsFn
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.loaded import LoadedModel
-from squeezenet.train.distributed.evaluation import SharedBatches
+from squeezenet.train.distributed.evaluation import batches_of_rank, predict_on_ranks
 from squeezenet.train.fit import FitOptions
 
 BATCH_SIZE = 128
@@ -30,7 +30,7 @@ class Measurement:
         self._labelled = images.measure_labelled
         self._progress = options.progress
         self._ranks = options.ranks
-        self._batches = SharedBatches(
+        self._batches = batches_of_rank(
             images.measure,
             original.record.preprocessing,
             workers=options.workers,
@@ -41,7 +41,9 @@ class Measurement:
 
     def predict(self, network: LogitsFn) -> LabelledLogits:
         """Return a network's logits on the measured images."""
-        return self._batches.predict(network, self._original.record, progress=self._progress)
+        return predict_on_ranks(
+            network, self._original.record, self._batches, self._ranks, progress=self._progress
+        )
 
     def accuracy(self, model: LoadedModel) -> Evaluation | None:
         """Return the accuracy of a torch model; None without labels."""

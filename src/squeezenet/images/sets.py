@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,11 +75,8 @@ class ImageSet(Protocol):
         """Return the images at these indices, with new labels and classes if given."""
 
 
-class AnyOrder:
+class AnyOrder(Sized):
     """An order of an epoch, and a few images, of a set whose images can be read in any order."""
-
-    def __len__(self) -> int:
-        raise NotImplementedError
 
     def shuffled(self, rng: np.random.Generator) -> Labels:
         return rng.permutation(len(self))

@@ -27,7 +27,7 @@ from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
-from squeezenet.train.distributed.evaluation import SharedBatches
+from squeezenet.train.distributed.evaluation import batches_of_rank, evaluate_on_ranks
 from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.fit import Fit, FitOptions, FitResult, Loss, Validate
 from squeezenet.train.head import fit_head
@@ -290,7 +290,7 @@ def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
 
 def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> Validate:
     """Return a function that evaluates a module on the validation set, as a client would."""
-    batches = SharedBatches(
+    batches = batches_of_rank(
         data.val,
         record.preprocessing,
         workers=options.workers,
@@ -301,6 +301,7 @@ def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> V
 
     def validate(module: nn.Module) -> Evaluation:
         model = LoadedModel(record=record, module=module)
-        return batches.evaluate(from_pixels(model.logits, record.preprocessing), record)
+        network = from_pixels(model.logits, record.preprocessing)
+        return evaluate_on_ranks(network, record, batches, options.ranks)
 
     return validate

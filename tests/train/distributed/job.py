@@ -29,7 +29,11 @@ from squeezenet.images.sets import ArrayImages
 from squeezenet.model.init import initialise
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.network import build_module
-from squeezenet.train.distributed.evaluation import SharedBatches
+from squeezenet.train.distributed.evaluation import (
+    batches_of_rank,
+    evaluate_on_ranks,
+    predict_on_ranks,
+)
 from squeezenet.train.distributed.gradients import CommHook, GradientOptions
 from squeezenet.train.distributed.group import joined_ranks
 from squeezenet.train.distributed.ranks import Ranks
@@ -90,11 +94,11 @@ def counts(ranks: Ranks, out: Path) -> dict[str, Any]:
     found = {}
     for name, images in (("all", bright_images(301, 10)), ("broken", Broken.of(301, {5, 290}))):
         bad = BadImages()
-        batches = SharedBatches(
+        batches = batches_of_rank(
             images, model.record.preprocessing, workers=0, batch_size=64, bad=bad, ranks=ranks
         )
-        result = batches.evaluate(network, model.record)
-        predicted = batches.predict(network, model.record)
+        result = evaluate_on_ranks(network, model.record, batches, ranks)
+        predicted = predict_on_ranks(network, model.record, batches, ranks)
         top1 = float(100 * (predicted.logits_NK.argmax(axis=1) == predicted.labels).mean())
         assert abs(top1 - result.top1) < 1e-9 and predicted.skipped == result.skipped
         found[name] = [result.top1, result.top5, result.images, result.skipped]

@@ -28,7 +28,7 @@ from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel, copy_model
-from squeezenet.train.distributed.evaluation import SharedBatches, batches_of_rank
+from squeezenet.train.distributed.evaluation import batches_of_rank, predict_on_ranks
 from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.stop import StopSignals
@@ -80,15 +80,7 @@ class Session:
 
     def predict(self, network: LogitsFn, images: ImageSet) -> LabelledLogits:
         """Return a network's logits on images that all ranks share."""
-        options = self.job.options
-        batches = SharedBatches(
-            images,
-            self.original.record.preprocessing,
-            workers=options.workers,
-            bad=options.bad,
-            ranks=options.ranks,
-        )
-        return batches.predict(network, self.original.record)
+        return predict_on_ranks(network, self.original.record, self.batches(images), self.ranks)
 
     def compressed(self, network: QuantizedNetwork) -> CompressedModel:
         """Return a quantized network with the record of the original."""

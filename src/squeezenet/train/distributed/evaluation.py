@@ -39,69 +39,57 @@ def part_of_rank(num_images: int, batch_size: int, ranks: Ranks) -> range:
     return range(first, min(last, num_images))
 
 
-class SharedBatches:
-    """A labelled set of which every rank decodes and evaluates a part; see ``EvalBatches``."""
+def evaluate_on_ranks(
+    network: LogitsFn,
+    record: ModelRecord,
+    batches: EvalBatches,
+    ranks: Ranks,
+    *,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure the accuracy of a network on the images of all ranks' ``batches``, alike on each.
 
-    def __init__(
-        self,
-        images: ImageSet,
-        preprocessing: Preprocessing,
-        *,
-        workers: int | None,
-        batch_size: int = 32,
-        bad: BadImages | None = None,
-        ranks: Ranks = ONE_RANK,
-    ) -> None:
-        self._ranks = ranks
-        self._batches = batches_of_rank(
-            images, preprocessing, workers=workers, batch_size=batch_size, bad=bad, ranks=ranks
-        )
+    Raises:
+        DataError: none of the images can be read; see ``predict`` in ``evaluation``.
+        WeightsError, ImageError: see there.
+    """
+    found = ranks.together(lambda: predict(network, record, batches, progress=progress))
+    if ranks.size == 1:
+        return score(found)
+    counts = [num_in_top_k(found.logits_NK, found.labels, k) for k in (1, 5)]
+    counts += [len(found.labels), found.skipped]
+    top1, top5, images, skipped = (int(count) for count in ranks.sum(counts))
+    _require_some(images, skipped)
+    return Evaluation(
+        top1=100 * top1 / images, top5=100 * top5 / images, images=images, skipped=skipped
+    )
 
-    def evaluate(
-        self, network: LogitsFn, record: ModelRecord, *, progress: Progress | None = None
-    ) -> Evaluation:
-        """Measure the accuracy of a network on the whole set, the same on every rank.
 
-        Raises:
-            DataError: none of the images can be read; see ``predict`` in ``evaluation``.
-            WeightsError, ImageError: see there.
-        """
-        if self._ranks.size == 1:
-            return score(predict(network, record, self._batches, progress=progress))
-        found = self._ranks.together(lambda: self._predict_part(network, record, progress))
-        counts = [num_in_top_k(found.logits_NK, found.labels, k) for k in (1, 5)]
-        counts += [len(found.labels), found.skipped]
-        top1, top5, images, skipped = (int(count) for count in self._ranks.sum(counts))
-        _require_some(images, skipped)
-        return Evaluation(
-            top1=100 * top1 / images, top5=100 * top5 / images, images=images, skipped=skipped
-        )
+def predict_on_ranks(
+    network: LogitsFn,
+    record: ModelRecord,
+    batches: EvalBatches,
+    ranks: Ranks,
+    *,
+    progress: Progress | None = None,
+) -> LabelledLogits:
+    """Return a network's logits on the images of all ranks' ``batches``, the same on each.
 
-    def predict(
-        self, network: LogitsFn, record: ModelRecord, *, progress: Progress | None = None
-    ) -> LabelledLogits:
-        """Return a network's logits on the whole set, the same on every rank.
-
-        Raises:
-            DataError, WeightsError, ImageError: as ``evaluate`` does.
-        """
-        if self._ranks.size == 1:
-            return predict(network, record, self._batches, progress=progress)
-        found = self._ranks.together(lambda: self._predict_part(network, record, progress))
-        parts = self._ranks.gather(found)
-        skipped = sum(part.skipped for part in parts)
-        _require_some(sum(len(part.labels) for part in parts), skipped)
-        return LabelledLogits(
-            logits_NK=np.concatenate([part.logits_NK for part in parts]),
-            labels=np.concatenate([part.labels for part in parts]),
-            indices=np.concatenate([part.indices for part in parts]),
-            skipped=skipped,
-        )
-
-    def _predict_part(
-        self, network: LogitsFn, record: ModelRecord, progress: Progress | None
-    ) -> LabelledLogits:
-        return predict(network, record, self._batches, progress=progress)
+    Raises:
+        DataError, WeightsError, ImageError: as ``evaluate_on_ranks`` does.
+    """
+    found = ranks.together(lambda: predict(network, record, batches, progress=progress))
+    if ranks.size == 1:
+        return found
+    parts = ranks.gather(found)
+    skipped = sum(part.skipped for part in parts)
+    _require_some(sum(len(part.labels) for part in parts), skipped)
+    return LabelledLogits(
+        logits_NK=np.concatenate([part.logits_NK for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        indices=np.concatenate([part.indices for part in parts]),
+        skipped=skipped,
+    )
 
 
 def _require_some(num_images: int, skipped: int) -> None:
