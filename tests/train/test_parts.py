@@ -360,6 +360,34 @@ def test_what_tensorboard_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert log._file.closed
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_tensorboard_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], first: bool
+) -> None:
+    """Its thread keeps the error: it is raised once, names the folder, and prints nothing."""
+
+    def write(self: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail() -> None:
+        monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", write)
+
+    def log_two() -> None:
+        with MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tb", 0) as log:
+            fail()
+            for step in range(1, 3):
+                log.write("train", step, {"loss": 1.0})
+
+    hook = threading.excepthook
+    if first:
+        fail()
+    with pytest.raises(OSError, match="No space left") as raised:
+        log_two()
+    assert raised.value.filename == str(tmp_path / "tb")
+    assert threading.excepthook is hook
+    assert capfd.readouterr() == ("", "")
+
+
 def test_metrics_of_a_run_that_starts_again(tmp_path: Path) -> None:
     """Without a checkpoint nothing that an earlier process wrote is of this run."""
     file = tmp_path / "metrics.jsonl"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -23,9 +26,13 @@ class MetricsLog:
         self, file: Path, tensorboard: Path, first_step: int, progress: Progress | None = None
     ) -> None:
         _truncate(file, first_step, progress or SilentProgress())
-        self._path = file
-        self._file = open_regular(file, "ab")
-        self._writer = SummaryWriter(str(tensorboard), purge_step=first_step + 1)
+        self._path, self._tensorboard = file, tensorboard
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(open_regular(file, "ab"))
+            stack.enter_context(_quiet_threads("tensorboard"))
+            with _errors_name(tensorboard):
+                self._writer = SummaryWriter(str(tensorboard), purge_step=first_step + 1)
+            self._opened = stack.pop_all()
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -36,20 +43,44 @@ class MetricsLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._writer.close()
+        with self._opened, _errors_name(self._tensorboard):
+            self._writer.close()
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Log values after ``step`` steps; ``kind`` is "train" or "val"."""
         line = sealed_line({"kind": kind, "step": step, **values})
-        try:
+        with _errors_name(self._path):
             self._file.write(line.encode())
             self._file.flush()
-        except OSError as error:
-            error.filename = str(self._path)  # a full disk names no file
-            raise
-        for name, value in values.items():
-            self._writer.add_scalar(f"{kind}/{name}", value, step)
+        with _errors_name(self._tensorboard):
+            for name, value in values.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+
+@contextlib.contextmanager
+def _errors_name(path: Path) -> Iterator[None]:
+    """Let errors of writing name the path; a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
+def _quiet_threads(package: str) -> Iterator[None]:
+    """Print no traceback of a package's threads, whose errors the next call raises again."""
+    before = threading.excepthook
+
+    def print_others(arguments: threading.ExceptHookArgs) -> None:
+        if not type(arguments.thread).__module__.startswith(f"{package}."):
+            before(arguments)
+
+    threading.excepthook = print_others
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _truncate(file: Path, first_step: int, progress: Progress) -> None:
