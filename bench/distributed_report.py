@@ -169,7 +169,7 @@ def _draw_efficiency(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 def _label(row: dict[str, Any]) -> str:
     averaging = row["averaging"]
-    hook = averaging["comm_hook"]
+    hook: str = averaging["comm_hook"]
     return {"none": "no hook", "powersgd": f"PowerSGD rank {averaging['powersgd_rank']}"}.get(
         hook, hook
     )

@@ -63,7 +63,9 @@ class Worker:
         self.started = 0.0
         if options.alone:
             for parameter in module.parameters():
-                parameter.register_post_accumulate_grad_hook(self._note_ready)
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._note_ready
+                )
 
     def train(self, warm_up: int, steps: int) -> dict[str, Any]:
         """Time steps, and count the bytes on this host's interface."""

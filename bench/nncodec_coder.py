@@ -45,7 +45,9 @@ _NOT_NEEDED = frozenset(
 class _Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Replaces the modules that are not needed by empty ones."""
 
-    def find_spec(self, name: str, path: object, target: object = None) -> object:
+    def find_spec(
+        self, name: str, path: object, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name.partition(".")[0] in _NOT_NEEDED:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None

@@ -66,7 +66,8 @@ def main() -> None:
 
 
 def _start(options: argparse.Namespace) -> Path:
-    return options.shared / "compressed_SqueezeNet.net"
+    shared: Path = options.shared
+    return shared / "compressed_SqueezeNet.net"
 
 
 def _rd(options: argparse.Namespace) -> list[tuple[str, Path, int]]:

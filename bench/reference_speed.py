@@ -74,7 +74,7 @@ def main() -> None:
     model = random_model()
     data = container.encode(model)
     loaded, interpreter = from_compressed(model), FloatInterpreter(model)
-    loaded.module.to(memory_format=torch.channels_last)
+    loaded.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = np.random.default_rng(1).normal(size=(1, 3, 227, 227)).astype(np.float32)
     times = measure(
         {

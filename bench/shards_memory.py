@@ -102,9 +102,9 @@ def _write(
     for i in range(_PICTURES):
         noise = rng.integers(0, 40, (side, side, 3), dtype=np.uint8)
         noise[..., i % 3] += np.linspace(0, 200, side, dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(noise).save(file, "JPEG", quality=85)
-        pictures.append(file.getvalue())
+        picture = io.BytesIO()
+        Image.fromarray(noise).save(picture, "JPEG", quality=85)
+        pictures.append(picture.getvalue())
     shards: list[Shard] = []
     tables = []
     done = done_bytes = 0
@@ -118,7 +118,7 @@ def _write(
                 _add(tar, f"{label}/picture-{done:08}.jpg", content)
                 offset = tar.offset - -(-len(content) // 512) * 512
                 samples.append((offset, len(content), label, zlib.crc32(content)))
-                tar.members = []
+                tar.members = []  # type: ignore[attr-defined]  # or it keeps them all
                 done += 1
                 if num_bytes and done_bytes + tar.offset >= num_bytes:
                     break
@@ -166,7 +166,7 @@ def _train(folder: Path, batch_size: int, epochs: int, workers: int) -> int:
         x_NCHW = augment_batch(batch.pixels_NHWC, augmentation, preprocessing, batch.step)
         loss = torch.nn.functional.cross_entropy(module(x_NCHW), batch.labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         num_images += len(batch.labels)
     return num_images

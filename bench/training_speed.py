@@ -49,6 +49,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 from torch import nn
@@ -126,7 +127,7 @@ def _description(options: argparse.Namespace) -> str:
     return (
         f"{cpu}, {os.cpu_count()} cores, {options.device} {multiplies} in bfloat16; load before "
         f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}, torch "
-        f"{torch.__version__}, Pillow {Image.__version__}, commit {commit}; {_WARM_UPS} warm-up, "
+        f"{torch.__version__}, Pillow {PIL.__version__}, commit {commit}; {_WARM_UPS} warm-up, "
         f"{options.turns} turns, median and quartiles"
     )
 
@@ -263,7 +264,9 @@ def our_step(
         state.set_learning_rate_factor(0.01)
         on_device = pixels.to(device, non_blocking=True)
         x_NCHW = augment_batch(on_device, recipe.augmentation, preprocessing, state.step)
-        state.update(x_NCHW, labels.to(device, non_blocking=True), loss_fn, None)
+        on_device_labels = labels.to(device, non_blocking=True)
+        mean = state.compute_gradients(x_NCHW, on_device_labels, loss_fn, len(labels))
+        state.update(mean, None)
         state.step += 1
 
     return step

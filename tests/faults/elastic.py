@@ -29,8 +29,10 @@ GROUP_SHARE = 1 / 6
 """Of the kills: 200 of 1,200."""
 MAX_KILLS = {"worker": 12, "group": 3}
 """Per trial."""
-TOLERANCE = 1e-4
-"""Of the weights: another number of ranks adds up in another order."""
+TOLERANCE = {"worker": 0.0, "group": 5e-3}
+"""Of the weights, up to 1.6 in size. A group is started again with another number of ranks, which
+adds up in another order; in 387 steps, ReLUs at 0 make that grow. Undisturbed jobs of 1 and 2 ranks
+end 0.0011 apart; one that loses its momentum at a restart, 0.05 from one that does not."""
 _MAX_SECONDS = 8.0
 """Longest wait for the next kill after the workers have started: starting takes about 3 s on an
 idle machine, the training about as long."""
@@ -118,7 +120,7 @@ def reference(work: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         assert not Job(folder, 2, 0).finish()
-        assert not problems_of(folder, folder)
+        assert not problems_of(folder, folder, 0.0)
     return folder
 
 
@@ -142,11 +144,11 @@ def trial(work: Path, name: str, rng: random.Random) -> tuple[int, list[str]]:
             num_ranks = rng.choice((1, 2, 3))
             job = Job(folder, num_ranks, launch)
         kills += 1
-    found = job.finish() or problems_of(folder, undisturbed)
+    found = job.finish() or problems_of(folder, undisturbed, TOLERANCE[name])
     return kills, found
 
 
-def problems_of(folder: Path, undisturbed: Path) -> list[str]:
+def problems_of(folder: Path, undisturbed: Path, tolerance: float) -> list[str]:
     """Compare a finished job with the undisturbed one, and count its images."""
     found = []
     run = folder / "run"
@@ -160,7 +162,7 @@ def problems_of(folder: Path, undisturbed: Path) -> list[str]:
             for path in (folder, undisturbed)
         )
         off = max(float((ours[key] - others[key]).abs().max()) for key in others)
-        if name.startswith("last") and not off <= TOLERANCE:
+        if name.startswith("last") and not off <= tolerance:
             found.append(f"{name}: weights are off by {off:.2g}")
         if not all(torch.isfinite(value).all() for value in ours.values()):
             found.append(f"{name}: weights are not finite")

@@ -236,7 +236,8 @@ def _innermost_statement(path: Path, line: int) -> _Statement:
 
 
 def _first_line(node: ast.stmt) -> int:
-    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])
 
 
 def _defined(node: ast.stmt) -> list[str]:

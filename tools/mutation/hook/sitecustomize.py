@@ -46,7 +46,7 @@ class MutantFinder:
 
 
 if "SQUEEZENET_MUTANT" in os.environ:
-    sys.meta_path.insert(0, MutantFinder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, MutantFinder)
 elif __name__ == "sitecustomize" and "SQUEEZENET_RECORD" in os.environ:
     import coverage
 

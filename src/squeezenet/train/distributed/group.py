@@ -44,10 +44,11 @@ def joined_ranks(device: torch.device, timeout: float = DEFAULT_TIMEOUT) -> Iter
     if not dist.is_available():
         raise UsageError("this build of torch has no torch.distributed; start one process")
     is_ours = not dist.is_initialized()
-    if is_ours:
-        _join(launch, device, timeout)
     try:
-        patient = dist.new_group(backend="gloo", timeout=_FOREVER)
+        with _errors_of_joining(launch, timeout):
+            if is_ours:
+                _join(launch, device, timeout)
+            patient = dist.new_group(backend="gloo", timeout=_FOREVER)
         with warnings.catch_warnings():
             # Weights of one input channel have the same layout under two names.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -58,10 +59,27 @@ def joined_ranks(device: torch.device, timeout: float = DEFAULT_TIMEOUT) -> Iter
 
 
 def _join(launch: Launch, device: torch.device, timeout: float) -> None:
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # Not in every build of torch, see above.
+    from torch.distributed.rendezvous import rendezvous
+
+    from squeezenet.train.distributed.rendezvous import fresh_store
+
+    limit = timedelta(seconds=timeout)
+    store, rank, num_ranks = next(rendezvous("env://", timeout=limit))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=fresh_store(store, rank, num_ranks, timeout),
+        rank=rank,
+        world_size=num_ranks,
+        timeout=limit,
+    )
+
+
+@contextlib.contextmanager
+def _errors_of_joining(launch: Launch, timeout: float) -> Iterator[None]:
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
-    except (RuntimeError, ValueError) as error:  # DistError is a RuntimeError
+        yield
+    except (RuntimeError, ValueError, TimeoutError) as error:  # DistError is a RuntimeError
         address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise DistributedError(
             f"could not join the other {_ranks(launch.num_ranks - 1)} at {address} within "
