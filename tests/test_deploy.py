@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from squeezenet.train.recipe import RECIPES
 from tests import manifests
 from tests.conftest import REPOSITORY
 from tests.manifests import problems
+from tests.ports import free_port
 
 DEPLOY = REPOSITORY / "deploy"
 SBATCH = DEPLOY / "slurm" / "train.sbatch"
@@ -252,10 +252,11 @@ def test_what_is_mounted_is_what_the_command_uses(path: Path) -> None:
 def test_the_pods_of_the_jobset_train(tmp_path: Path, commands: Path) -> None:
     """Its command and variables, as processes here; with other data, on an address of here."""
     [container] = pod_of(manifest(JOBSET))["containers"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    here = {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    here = {
+        "PET_MASTER_ADDR": "127.0.0.1",
+        "PET_MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
     arguments = [*container["args"][:3], "digits", "--out", "run", "--max-steps", "3"]
     pods = []
     for index in range(2):

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,15 +19,10 @@ from squeezenet.errors import UsageError
 from squeezenet.images.batches import default_workers
 from squeezenet.launch import Launch, num_cores, this_launch
 from tests.cli.running import Capture, as_json
+from tests.ports import free_port
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 TRAIN = ("train", "digits", "--device", "cpu", "--threads", "1")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Job:

@@ -37,7 +37,9 @@ from tests.faults.scenarios import (
 
 KINDS = ("write", "fsync", "rename")
 CODES = (errno.ENOSPC, errno.EIO)
-_SHARES = ("train",) * 4 + ("compress",) * 3 + ("report", "export", "fetch", "shard")
+_SHARES = (
+    ("train",) * 3 + ("train-ranks",) + ("compress",) * 3 + ("report", "export", "fetch", "shard")
+)
 """Kills in proportion to how long and how often people run the commands."""
 _MAX_KILLS_IN_A_ROW = 3
 
@@ -126,7 +128,7 @@ def fail_one(
     outcome = run(scenario, folder, failing_call(library, folder, kind, number, code))
     problems = outcome.faults()
     errors = [line for line in outcome.stderr.splitlines() if line.startswith("squeezenet: ")]
-    if outcome.code not in (0, 1) or (outcome.code == 1 and len(errors) != 1):
+    if outcome.code not in (0, 1) or (outcome.code == 1 and len(errors) != scenario.num_ranks):
         problems.append(f"ended with {outcome.code} and {len(errors)} error lines")
     problems += place.problems_after(scenario, folder)
     if problems:

@@ -4,7 +4,8 @@
  * FAULT_CALL     write, rename, fsync or malloc: the kind of call
  * FAULT_NUMBER   which of them fails, from 1; 0: none
  * FAULT_ERRNO    the error of a failed write, rename or fsync
- * FAULT_COUNT    a file that gets the number of such calls when the process ends
+ * FAULT_COUNT    a file that gets the number of such calls when the process ends; of several
+ *                processes, that of the one which had any
  *
  * malloc, calloc and realloc count where our own extension calls them (_native.abi3.so). */
 #define _GNU_SOURCE
@@ -31,7 +32,7 @@ __attribute__((constructor)) static void begin(void) {
 
 __attribute__((destructor)) static void end(void) {
     const char *name = getenv("FAULT_COUNT");
-    FILE *file = name ? fopen(name, "w") : NULL;
+    FILE *file = name ? fopen(name, counted ? "w" : "wx") : NULL;
     if (file == NULL) return;
     fprintf(file, "%ld\n", counted);
     fclose(file);

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
+from tests.faults.two_ranks import NUM_RANKS
 
 TRAIN = (
     "train", "digits", "--arch", "squeezenet_tiny", "--epochs", "3", "--checkpoint-every", "2",
@@ -31,12 +32,17 @@ NEIGHBOURS = {"notes.txt": b"precious", ".notes.txt.abc.tmp": b"precious too"}
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """``command`` runs in a folder that ``prepare`` fills; ``results`` reads what counts."""
+    """``command`` runs in a folder that ``prepare`` fills; ``results`` reads what counts.
+
+    ``module`` is what Python runs with it. Each of ``num_ranks`` says once what went wrong.
+    """
 
     name: str
     command: tuple[str, ...]
     prepare: Callable[[Path, Path], None]
     results: Callable[[Path], dict[str, str]]
+    module: str = "squeezenet"
+    num_ranks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,14 @@ SCENARIOS = {
     for scenario in (
         Scenario(name="train", command=TRAIN, prepare=_copies(), results=_of_run),
         Scenario(
+            name="train-ranks",
+            command=TRAIN,
+            prepare=_copies(),
+            results=_of_run,
+            module="tests.faults.two_ranks",
+            num_ranks=NUM_RANKS,
+        ),
+        Scenario(
             name="compress",
             command=(
                 "compress", "run", "--calib", "digits", "--effort", "low", "--threads", "1",
@@ -131,6 +145,7 @@ SCENARIOS = {
             command=("fetch", "squeezenet1_1", "--mirror", "MIRROR", "--out", "cache"),
             prepare=_copies(),
             results=_of_files("cache/squeezenet1_1-b8a52dc0.pth"),
+            module="tests.faults.fetching",  # weights of our own making, so it needs no network
         ),
         Scenario(
             name="shard",
@@ -154,10 +169,8 @@ def call(
         "MPLCONFIGDIR": str(folder.parent / "matplotlib"),
     }
     words = [_mirror() if word == "MIRROR" else word for word in scenario.command]
-    # Published weights of our own making, so that fetch needs no network.
-    module = "tests.faults.fetching" if scenario.name == "fetch" else "squeezenet"
     return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
+        [sys.executable, "-m", scenario.module, *words],
         cwd=folder,
         env=os.environ | base | (environment or {}),
         stdout=subprocess.DEVNULL,
@@ -268,11 +281,13 @@ def failing_call(
 
     The number of calls is written to ``count`` beside ``folder`` when the command ends.
     """
+    count = folder.parent / "count"
+    count.unlink(missing_ok=True)
     return {
         "LD_PRELOAD": str(library),
         "FAULT_FOLDER": str(folder),
         "FAULT_CALL": kind,
         "FAULT_NUMBER": str(number),
         "FAULT_ERRNO": str(code),
-        "FAULT_COUNT": str(folder.parent / "count"),
+        "FAULT_COUNT": str(count),
     }
