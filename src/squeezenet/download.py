@@ -305,9 +305,14 @@ def locked_part(path: Path, progress: Progress) -> Iterator[BinaryIO]:
     Raises:
         FetchError: ``path`` is a link, no regular file, or another user's.
     """
+    is_said = False  # once, however often the file is replaced meanwhile
     while True:
         part = open_own(path, "r+b")
-        _lock(part, progress)
+        if not _lock(part, wait=False):
+            if not is_said:
+                progress.log(f"{path}: another process is downloading it, waiting")
+            is_said = True
+            _lock(part, wait=True)
         own = os.fstat(part.fileno())
         try:  # whoever had it may have given it its final name, or removed it
             if os.path.samestat(own, path.stat(follow_symlinks=False)):
@@ -324,14 +329,15 @@ def locked_part(path: Path, progress: Progress) -> Iterator[BinaryIO]:
         yield part
 
 
-def _lock(file: BinaryIO, progress: Progress) -> None:
+def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Lock a file for this process alone; False where another one has it."""
     try:
         import fcntl
     except ImportError:  # Windows
-        return
+        return True
     with contextlib.suppress(OSError):  # a file system without locks
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            progress.log(f"{file.name}: another process is downloading it, waiting")
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            return False
+    return True
