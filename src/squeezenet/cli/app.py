@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "export": Command(
         "export",
-        "Write a .sqz as C source code that compiles to a program.",
+        "Write a .sqz as a folder for another kind of client, such as C source code.",
         "squeezenet export photos.sqz --to c --out photos-c",
     ),
     "convert": Command(

@@ -1,4 +1,4 @@
-"""``squeezenet export``: a ``.sqz`` as a folder for a client in another language."""
+"""``squeezenet export``: a ``.sqz`` as a folder for another kind of client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from squeezenet.cli.options import JsonOption, model_argument
 from squeezenet.cli.output import print_json
 from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
-from squeezenet.export.c import C_FILES, c_project
+from squeezenet.export.targets import TARGETS
 from squeezenet.output_folder import SUMS, OutputFolder
 
 
@@ -23,20 +23,21 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["c"], Parameter(help="c: a folder that make, or cc *.c, compiles to a program.")
+        Literal["c"],
+        Parameter(help="; ".join(f"{name}: {target.about}" for name, target in TARGETS.items())),
     ],
     out: Annotated[Path, Parameter(help="Folder to write: new, empty, or of an earlier export.")],
     json: JsonOption = False,
 ) -> None:
-    """Write a .sqz as C source code that compiles to a program."""
+    """Write a .sqz as a folder for another kind of client, such as C source code."""
     if model_kind(model) is not ModelKind.SQZ:
         raise UsageError(f"{model}: not a .sqz file; squeezenet compress makes one")
+    target = TARGETS[to]
     folder = OutputFolder(out)
-    folder.check(C_FILES)
-    project = c_project(model.read_bytes(), model.name)
-    paths = folder.write({name: text.encode() for name, text in project.items()})
+    folder.check(target.file_names)
+    paths = folder.write(target.make(model.read_bytes(), model.name))
     sizes = {path.name: path.stat().st_size for path in (*paths, out / SUMS)}
     if json:
         print_json({"out": str(out), "to": to, "files": sizes})
     else:
-        print(f"{out}: {', '.join(sizes)}; build with: make -C {out}")
+        print(f"{out}: {', '.join(sizes)}; {target.next_step.format(out=out)}")

@@ -20,7 +20,7 @@ C_FILES = ("sqz.h", "sqz.c", "model.h", "model.c", "main.c", "Makefile")
 """The files of the folder."""
 
 
-def c_project(data: bytes, name: str) -> dict[str, str]:
+def c_project(data: bytes, name: str) -> dict[str, bytes]:
     """Return the files of a folder that classifies with the ``.sqz`` file ``data``.
 
     Raises:
@@ -40,7 +40,7 @@ def c_project(data: bytes, name: str) -> dict[str, str]:
         f"/* {_comment(name)}: {len(classifier.record.class_names)} classes, pictures of "
         f"{height}x{width}x{channels}.\n * {sizes} */\n"
     )
-    return {
+    files = {
         "sqz.h": (RUNTIME / "sqz.h").read_text(),
         "sqz.c": amalgamated(),
         "model.h": f"{about}{_MODEL_H}",
@@ -50,6 +50,7 @@ def c_project(data: bytes, name: str) -> dict[str, str]:
         "main.c": (RUNTIME / "examples" / "embedded.c").read_text(),
         "Makefile": _MAKEFILE,
     }
+    return {name: text.encode() for name, text in files.items()}
 
 
 def amalgamated() -> str:
