@@ -4,17 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow test-targets mutation wheel licences lock release-check lint bench clean
+.PHONY: setup demo docs test test-slow test-targets mutation wheel licences lock release-check lint bench clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*.[ch] runtime/*.h runtime/src/* runtime/kernels/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,docs]'
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/squeezenet demo --out demo
+
+# The documentation site in build/site/html. Every page and link is checked, and no page loads
+# anything from another host.
+docs: setup
+	$(BIN)/python tools/site/make_site.py $(ARGUMENTS)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
@@ -57,4 +62,4 @@ bench: setup
 	$(BIN)/python bench/reference_speed.py
 
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist demo .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

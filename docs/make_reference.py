@@ -92,7 +92,7 @@ def _options(command: Callable[..., None]) -> str:
     for name, hint in get_type_hints(command, include_extras=True).items():
         for parameter in getattr(hint, "__metadata__", ()):
             if parameter.help and name != "json":
-                text = re.sub(r"([<*])", r"\\\1", parameter.help)
+                text = parameter.help.replace("*", "\\*").replace("<", "&lt;")
                 lines.append(f"- `{name}`: {text}")
     return "\n".join(lines) + "\n"
 
@@ -126,11 +126,11 @@ def _fields(kind: type) -> tuple[str, ...]:
 
 
 def _errors() -> Iterator[str]:
-    """A line for each class, indented as they inherit."""
+    """A line for each class, indented as they inherit: four spaces, which the site needs."""
 
     def below(kind: type, depth: int) -> Iterator[str]:
         first = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        yield f"{'  ' * depth}- `{kind.__name__}`: {first}"
+        yield f"{'    ' * depth}- `{kind.__name__}`: {first}"
         for child in kind.__subclasses__():
             yield from below(child, depth + 1)
 

@@ -1,23 +1,30 @@
-"""The command blocks of the README and the tutorial run as they are written."""
+"""The command blocks of the README and the tutorials run as they are written."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from squeezenet.cli.app import COMMANDS, app
 from squeezenet.data.digits import load_digits
+from squeezenet.export.targets import TARGETS
 from tests.conftest import REPOSITORY
 
-README, TUTORIAL = "README.md", "docs/tutorial.md"
+README, FRONT = "README.md", "docs/index.md"
+TUTORIALS = ("docs/tutorials/photos.md", "docs/tutorials/imagenet_weights.md")
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -32,6 +39,20 @@ def of_digits(text: str) -> bool:
 
 def installs(text: str) -> bool:
     return "pip install" in text
+
+
+def serves(line: str) -> bool:
+    return line.startswith("squeezenet serve")
+
+
+def is_built(line: str) -> bool:
+    """Whether this version has the command and the export target of a line."""
+    words = shlex.split(line, comments=True)
+    if words[:1] != ["squeezenet"]:
+        return True
+    return words[1] in COMMANDS and (
+        "--to" not in words or words[words.index("--to") + 1] in TARGETS
+    )
 
 
 @pytest.fixture
@@ -64,17 +85,46 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(text: str, language: str, folder: Path) -> str:
-    """Run a block as it is written; return what it printed."""
-    environment = os.environ | {
+def environment_in(folder: Path) -> dict[str, str]:
+    return os.environ | {
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
         "XDG_CACHE_HOME": str(folder / "cache"),
+        "BROWSER": "true",  # a command that opens nothing
     }
+
+
+def run(text: str, language: str, folder: Path) -> str:
+    """Run a block as it is written; return what it printed."""
+    environment = environment_in(folder)
     command = ["sh", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def visit(line: str, folder: Path) -> None:
+    """Run a command that serves a page until Ctrl-C; look at the page in between."""
+    with subprocess.Popen(
+        shlex.split(line), cwd=folder, env=environment_in(folder), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as server:  # fmt: skip
+        limit = threading.Timer(60, server.kill)
+        limit.start()
+        try:
+            assert server.stdout is not None
+            said = ""
+            while (address := re.search(r"http://[\w.:\[\]-]+/?", said)) is None:
+                line_said = server.stdout.readline()
+                assert line_said, f"{line}: ended without an address\n{said}"
+                said += line_said
+            with urllib.request.urlopen(address[0], timeout=30) as page:
+                assert b"<html" in page.read()
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) in (0, 130)
+        finally:
+            limit.cancel()
+            server.kill()
 
 
 def test_blocks_of_the_digits(workplace: Path) -> None:
@@ -89,13 +139,22 @@ def test_blocks_of_the_digits(workplace: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", [README, TUTORIAL])
+@pytest.mark.parametrize("document", [README, *TUTORIALS])
 def test_blocks_of_photos(workplace: Path, document: str) -> None:
     for language, text in blocks(document):
-        if not of_digits(text) and not installs(text):
+        if of_digits(text) or installs(text):
+            continue
+        if language == "python":
             run(text, language, workplace)
-    assert (workplace / "run" / "report" / "MODEL_CARD.md").is_file()
-    assert (workplace / "photos.sqz").stat().st_size < 500_000
+            continue
+        lines = [line for line in text.splitlines() if is_built(line)]
+        run("\n".join(line for line in lines if not serves(line)), language, workplace)
+        for line in filter(serves, lines):
+            visit(line, workplace)
+    [report] = workplace.glob("*/report/MODEL_CARD.md")
+    assert report.is_file()
+    [compressed] = workplace.glob("*.sqz")
+    assert compressed.stat().st_size < 500_000
 
 
 @pytest.mark.slow
@@ -119,13 +178,47 @@ def test_the_installation(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def commands_of(document: str) -> list[str]:
+    """The lines of all ``sh`` blocks."""
+    texts = [text for language, text in blocks(document) if language == "sh"]
+    return [line for text in texts for line in text.splitlines()]
+
+
 def test_every_block_is_run() -> None:
     """A block is the installation's, the digits' or the photos', so one of the tests has it."""
-    for document in (README, TUTORIAL):
+    for document in (README, *TUTORIALS):
         for language, text in blocks(document):
-            assert installs(text) or of_digits(text) or "photos" in text, (language, text)
+            known = (
+                installs(text) or of_digits(text) or re.search("photo|tuned|squeezenet1_1", text)
+            )
+            assert known, (language, text)
     for other in ("docs/architecture.md", "docs/compression.md", "docs/results.md"):
         assert not [text for language, text in blocks(other) if language == "sh"], other
+
+
+def test_the_front_page_has_the_commands_that_are_run() -> None:
+    run_elsewhere = {line for document in (README, *TUTORIALS) for line in commands_of(document)}
+    assert [line for line in commands_of(FRONT) if line not in run_elsewhere] == []
+
+
+def test_a_page_with_own_pictures_takes_at_most_ten_commands() -> None:
+    """Installation, training, compression, page: what the front page has, in a clone."""
+    lines = commands_of(FRONT)
+    commands = [part for line in lines for part in line.split(" && ")]
+    assert serves(lines[-1]) and "--to web" in lines[-2]
+    assert len(commands) + len(["git clone", "cd"]) <= 10
+
+
+def test_commands_of_the_how_to_pages_have_options_that_exist() -> None:
+    pages = sorted((REPOSITORY / "docs" / "how-to").glob("*.md"))
+    lines = [line for page in pages for line in commands_of(str(page.relative_to(REPOSITORY)))]
+    ours = [
+        shlex.split(line, comments=True)[1:] for line in lines if line.startswith("squeezenet ")
+    ]
+    built = [words for words in ours if is_built(shlex.join(["squeezenet", *words]))]
+    assert len(ours) >= 5
+    for words in built:
+        app.parse_args(words, print_error=False, exit_on_error=False)
 
 
 def test_the_readme_is_short() -> None:
@@ -148,8 +241,6 @@ def _documents() -> list[str]:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from squeezenet.cli.app import app
-
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     for name in app:
         assert name.startswith("-") or f"squeezenet {name}" in text

@@ -28,7 +28,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 PACKAGE = "sqznet"
-EXTRAS = ("", "report", "train", "dev", "mutation")
+EXTRAS = ("", "report", "train", "dev", "docs", "mutation")
 """The install without extras first; a dependency is listed with the first that brings it."""
 SHIPPED_EXTRAS = ("", "report", "train")
 """The extras for users of the package."""

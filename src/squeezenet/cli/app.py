@@ -84,13 +84,13 @@ COMMANDS = {
 """In the order of use. Modules are named, not imported: help and ``predict`` start at once."""
 _OF_SEVERAL_RANKS = ("train", "compress", "eval")
 """What torchrun may start several processes of."""
-_EXIT_CODES = (
+EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a quality target was missed, 130 interrupted, "
     "143 terminated."
 )
 
 
-def _shown_default(value: object) -> str | None:
+def shown_default(value: object) -> str | None:
     """What help says of a default: nothing where it is none, or a flag that is off."""
     return None if value is None or value is False else str(value)
 
@@ -100,9 +100,9 @@ app = App(
     help="A folder of labelled images in, an image classifier of a few hundred kilobytes out.\n\n"
     + "\n".join(f"  {COMMANDS[name].example}" for name in ("train", "compress", "predict")),
     version=__version__,
-    help_epilogue=_EXIT_CODES,
+    help_epilogue=EXIT_CODES,
     help_format="plaintext",  # <class> is no markup
-    default_parameter=Parameter(show_default=_shown_default),
+    default_parameter=Parameter(show_default=shown_default),
     suppress_keyboard_interrupt=False,
 )
 for i, (name, command) in enumerate(COMMANDS.items()):
@@ -111,7 +111,7 @@ for i, (name, command) in enumerate(COMMANDS.items()):
         name=name,
         help=command.summary,
         sort_key=i,
-        help_epilogue=f"Example: {command.example}\n\n{_EXIT_CODES}",
+        help_epilogue=f"Example: {command.example}\n\n{EXIT_CODES}",
     )
 
 
