@@ -62,10 +62,9 @@ def navigation_problems(nav: list[Any], pages: list[str]) -> list[str]:
     """Say which pages the navigation lacks, and which of its pages there are not."""
     named = set(_paths(nav))
     expected = {page for page in pages if page.endswith(".md") and not page.startswith(_BY_LINK)}
-    lacks = [f"zensical.toml: nav lacks {page}" for page in sorted(expected - named)]
-    return lacks + [
-        f"zensical.toml: nav names {page}, no page" for page in sorted(named - set(pages))
-    ]
+    lacks = [f"nav lacks {page}" for page in expected - named]
+    unknown = [f"nav names {page}, which is no page" for page in named - set(pages)]
+    return [f"zensical.toml: {problem}" for problem in sorted(lacks + unknown)]
 
 
 def _paths(nav: Any) -> Iterator[str]:

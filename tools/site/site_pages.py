@@ -5,8 +5,9 @@ In:  documents as they are in the repository: ``docs/``, ``spec/``, some of the 
 Out: a folder of Markdown and pictures, which Zensical turns into the site.
 
 ``docs/`` becomes the root of the site; README is its front page, ``docs/index.md``. A link to a
-source file leads to a page with its text. Nothing but links is changed, and ``\\|`` in the code of a table, whose backslash Python-Markdown
-would show. So a document reads alike on the forge and on the site.
+source file leads to a page with its text. A document reads alike on the forge and on the site:
+nothing is changed but links, and ``\\|`` in the code of a table, whose backslash Python-Markdown
+would show.
 """
 
 from __future__ import annotations
