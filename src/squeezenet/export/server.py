@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,10 +62,18 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        self.send_response(HTTPStatus.OK)
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        if self.headers.get("If-None-Match") == tag:  # the browser has it
+            body, status = b"", HTTPStatus.NOT_MODIFIED
+        else:
+            status = HTTPStatus.OK
+        self.send_response(status)
         kind = _TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
-        for header, value in {"Content-Type": kind, "Content-Length": len(body), **_HEADERS}.items():
-            self.send_header(header, str(value))
+        if status is HTTPStatus.OK:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+        for header, value in {"ETag": tag, **_HEADERS}.items():
+            self.send_header(header, value)
         self.end_headers()
         if with_body:
             self.wfile.write(body)
