@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*.[ch] runtime/*.h runtime/src/* runtime/kernels/*)
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*.[ch] runtime/*.h runtime/src/* runtime/kernels/* web/src/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,docs]'
 	touch $(STAMP)

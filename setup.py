@@ -1,18 +1,24 @@
-"""The parts of the build that need code: the extension module's sources, and the compilers.
+"""The parts of the build that need code: the extension module, the runtime for the web, compilers.
 
 GCC and Clang compile with -O3. For Windows, Zig compiles, whatever else is installed. It is Clang,
 so the module has the fast kernels: they need attributes of GCC and Clang, and Microsoft's compiler
 would leave them out. Visual Studio is then not needed either. tests/runtime/targets/wheels.py tries
 the same compiler under Wine.
+
+Zig also compiles the runtime to WebAssembly, in three builds. Where there is no Zig, the rest is
+installed without them.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import zlib
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 FOLDERS = ("native", "runtime/src", "runtime/kernels")
 ZIG_TARGETS = {
@@ -20,6 +26,15 @@ ZIG_TARGETS = {
     "win-arm64": "aarch64-windows-gnu",
     "win32": "x86-windows-gnu",
 }
+WEB_PACKAGE = "squeezenet._web."
+WEB_BUILDS = {
+    "relaxed": ["-msimd128", "-mrelaxed-simd", "-mbulk-memory", "-msign-ext"],
+    "simd": ["-msimd128", "-mbulk-memory", "-msign-ext"],
+    "plain": ["-mcpu=mvp"],
+}
+"""By the instructions that each uses."""
+FAST = ("kernels/", "sqz_decode.c", "sqz_image.c", "sqz_operations.c")
+"""Sources in which the time goes; the others are compiled for size."""
 
 
 def native_module() -> Extension:
@@ -33,11 +48,34 @@ def native_module() -> Extension:
     )
 
 
+def web_runtimes() -> list[Extension]:
+    """Return the builds of the runtime for the web."""
+    folders = ("web/src", "runtime/src", "runtime/kernels")
+    files = [path.as_posix() for folder in folders for path in sorted(Path(folder).glob("*.[ch]"))]
+    return [
+        Extension(
+            f"{WEB_PACKAGE}sqz-{build}",
+            sources=[file for file in files if file.endswith(".c")],
+            depends=["runtime/sqz.h", *(file for file in files if file.endswith(".h"))],
+            extra_compile_args=flags,
+            optional=True,
+        )
+        for build, flags in WEB_BUILDS.items()
+    ]
+
+
 class BuildNative(build_ext):
     """Compile with the options of the compiler in use."""
 
+    def get_ext_filename(self, fullname: str) -> str:
+        if fullname.rpartition(".")[2].startswith("sqz-"):
+            return fullname.replace(".", "/") + ".wasm.zlib"
+        return str(super().get_ext_filename(fullname))
+
     def build_extension(self, ext: Extension) -> None:
-        if self.plat_name in ZIG_TARGETS:
+        if ext.name.startswith(WEB_PACKAGE):
+            self._build_for_the_web(ext)
+        elif self.plat_name in ZIG_TARGETS:
             self._build_by_zig(ext)
         else:
             ext.extra_compile_args = ["-O3"]
@@ -59,5 +97,26 @@ class BuildNative(build_ext):
         to.parent.mkdir(parents=True, exist_ok=True)
         self.copy_file(str(made), str(to))
 
+    def _build_for_the_web(self, ext: Extension) -> None:
+        """Compile a module without imports, and pack it."""
+        if importlib.util.find_spec("ziglang") is None:
+            raise CompileError("no Zig, so no web pages: pip install ziglang")
+        temp = Path(self.build_temp) / ext.name
+        temp.mkdir(parents=True, exist_ok=True)
+        zig = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-freestanding"]
+        options = ["-std=c11", "-DNDEBUG", "-fvisibility=hidden", "-fno-sanitize=undefined"]
+        options += ["-Iruntime/examples/firmware/include", *ext.extra_compile_args]
+        objects = []
+        for source in ext.sources:
+            level = "-O3" if any(part in source for part in FAST) else "-Os"
+            objects.append(str(temp / f"{Path(source).stem}.o"))
+            self.spawn([*zig, *options, level, "-c", source, "-o", objects[-1]])
+        module = temp / "sqz.wasm"
+        link = ["-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536"]
+        self.spawn([*zig, *link, *objects, "-o", str(module)])
+        to = Path(self.get_ext_fullpath(ext.name))
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(zlib.compress(module.read_bytes(), 9))
 
-setup(ext_modules=[native_module()], cmdclass={"build_ext": BuildNative})
+
+setup(ext_modules=[native_module(), *web_runtimes()], cmdclass={"build_ext": BuildNative})

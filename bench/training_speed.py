@@ -315,9 +315,19 @@ def make_pipeline(plan: dict[str, Any]) -> Turn:
             next(batches)
         start, core_start = time.perf_counter(), core_seconds()
         images = sum(len(next(batches)) for _ in range(max(2, 2 * ready)))
-        return images, time.perf_counter() - start, core_seconds() - core_start
+        found = images, time.perf_counter() - start, core_seconds() - core_start
+        wait_until_idle()
+        return found
 
     return turn
+
+
+def wait_until_idle() -> None:
+    """Wait until the workers have made all batches ahead, or they would disturb the next turn."""
+    last = -1.0
+    while core_seconds() > last + 0.02:
+        last = core_seconds()
+        time.sleep(0.3)
 
 
 def core_seconds() -> float:

@@ -33,6 +33,10 @@ static const sqz_kernels *const all[] = {
 #if defined(SQZ_NEON)
     &sqz_neon,
 #endif
+#if defined(SQZ_WASM_RELAXED)
+    &sqz_wasm_dot,
+    &sqz_wasm_madd,
+#endif
 #if defined(SQZ_WASM)
     &sqz_wasm,
 #endif

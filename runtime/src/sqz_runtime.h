@@ -72,6 +72,9 @@ typedef struct {
 #endif
 #elif defined(__wasm_simd128__)
 #define SQZ_WASM 1
+#if defined(__wasm_relaxed_simd__)
+#define SQZ_WASM_RELAXED 1
+#endif
 #elif defined(__ARM_FEATURE_DSP)
 #define SQZ_DSP 1
 #endif
@@ -121,6 +124,9 @@ extern const sqz_kernels sqz_dotprod;
 #endif
 #if defined(SQZ_WASM)
 extern const sqz_kernels sqz_wasm;
+#endif
+#if defined(SQZ_WASM_RELAXED)
+extern const sqz_kernels sqz_wasm_madd, sqz_wasm_dot;
 #endif
 #if defined(SQZ_DSP)
 extern const sqz_kernels sqz_dsp;

@@ -60,6 +60,11 @@ COMMANDS = {
         "Write a .sqz as a folder for another kind of client, such as C source code.",
         "squeezenet export photos.sqz --to c --out photos-c",
     ),
+    "serve": Command(
+        "serve",
+        "Open a page that classifies pictures in the browser.",
+        "squeezenet serve photos.sqz",
+    ),
     "convert": Command(
         "convert",
         "Convert a model file without loss, or to 16-bit weights.",

@@ -23,7 +23,7 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["c"],
+        Literal["c", "web"],
         Parameter(help="; ".join(f"{name}: {target.about}" for name, target in TARGETS.items())),
     ],
     out: Annotated[Path, Parameter(help="Folder to write: new, empty, or of an earlier export.")],

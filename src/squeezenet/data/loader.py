@@ -63,37 +63,31 @@ def iter_train_batches(
     epochs = Epochs(num_images=len(images), batch_size=batch_size)
     first_position = epochs.images_per_step * rank // num_ranks
     sampler = _StepSampler(images, epochs, seed, range(first_step, last_step), rank, num_ranks)
-    loader: DataLoader[_Item] = DataLoader(
+    loader: DataLoader[_Part] = DataLoader(
         _Crops(images, preprocessing, augmentation, seed),
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=list,
+        collate_fn=partial(_collate, (*preprocessing.crop, preprocessing.num_channels)),
         worker_init_fn=_start_worker,
         # "spawn": a child forked from a process with BLAS or torch threads may hang.
         multiprocessing_context="spawn" if workers else None,
     )
     num_bad_in_a_row = 0
-    for step, items in zip(range(first_step, last_step), loader, strict=True):
-        good, labels, positions = [], [], []
-        for position, item in enumerate(items, first_position):
-            for note in item.notes:
-                bad.note(note)
-            if item.error is not None:
-                bad.add(item.error)
-                num_bad_in_a_row += 1
-            else:
-                good.append(item.pixels_HWC)
-                labels.append(item.label)
-                positions.append(position)
-                num_bad_in_a_row = 0
+    for step, part in zip(range(first_step, last_step), loader, strict=True):
+        for note in part.notes:
+            bad.note(note)
+        for error in part.errors:
+            num_bad_in_a_row = num_bad_in_a_row + 1 if error is not None else 0
+            if error is not None:
+                bad.add(error)
         if num_bad_in_a_row >= len(images):
             raise DataError(f"none of the {len(images)} training images could be read")
-        empty = np.zeros((0, *preprocessing.crop, preprocessing.num_channels), np.uint8)
+        places = [place for place, error in enumerate(part.errors) if error is None]
         yield TrainBatch(
             step=step,
-            pixels_NHWC=torch.from_numpy(np.stack(good) if good else empty),
-            labels=torch.tensor(labels, dtype=torch.int64),
-            positions=torch.tensor(positions, dtype=torch.int64),
+            pixels_NHWC=torch.from_numpy(part.pixels_NHWC),
+            labels=torch.tensor([part.labels[place] for place in places], dtype=torch.int64),
+            positions=torch.tensor(places, dtype=torch.int64) + first_position,
             num_positions=epochs.images_per_step,
         )
 
@@ -106,6 +100,29 @@ class _Item:
     pixels_HWC: Pixels | None = None
     error: str | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """A rank's part of a batch: ``labels`` and ``errors`` of all images, pixels of the good ones.
+
+    It is made by the worker: one array is sent faster than one for each image.
+    """
+
+    pixels_NHWC: Pixels
+    labels: tuple[int, ...]
+    errors: tuple[str | None, ...]
+    notes: tuple[str, ...]
+
+
+def _collate(shape_HWC: tuple[int, ...], items: list[_Item]) -> _Part:
+    good = [item.pixels_HWC for item in items if item.pixels_HWC is not None]
+    return _Part(
+        pixels_NHWC=np.stack(good) if good else np.zeros((0, *shape_HWC), np.uint8),
+        labels=tuple(item.label for item in items),
+        errors=tuple(item.error for item in items),
+        notes=tuple(note for item in items for note in item.notes),
+    )
 
 
 class _Crops(Dataset[_Item]):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from squeezenet.export.c import C_FILES, c_project
+from squeezenet.export.web import WEB_FILES, web_site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,5 +28,11 @@ TARGETS = {
         file_names=C_FILES,
         make=c_project,
         next_step="build with: make -C {out}",
+    ),
+    "web": Target(
+        about="a static site that classifies pictures in the browser",
+        file_names=WEB_FILES,
+        make=web_site,
+        next_step="put it on any server of static files; try it with: squeezenet serve MODEL",
     ),
 }

@@ -1,0 +1,1 @@
+"""The page, its JavaScript module and the runtime in WebAssembly."""

@@ -1,0 +1,82 @@
+"""The runtime in WebAssembly gives the logits of the reference, whatever the instructions do."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from squeezenet.client import Classifier
+from squeezenet.codec.container import encode
+from squeezenet.export.web import BUILDS, WEB, web_site
+from tests.runtime.networks import random_network
+
+wasmtime = pytest.importorskip("wasmtime", reason="needs wasmtime: pip install wasmtime")
+if not (WEB / "sqz-plain.wasm.zlib").exists():
+    pytest.skip("built without Zig, so without the web runtime", allow_module_level=True)
+
+from tests.web.runtime import WebRuntime  # noqa: E402
+
+RUNTIMES = [*((build, False) for build in BUILDS), ("relaxed", True)]
+
+
+@pytest.fixture(scope="module", params=RUNTIMES, ids=lambda each: f"{each[0]}-{each[1]}")
+def runtime(request: pytest.FixtureRequest) -> WebRuntime:
+    build, deterministic = request.param
+    return WebRuntime(build, deterministic=deterministic)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_logits_are_those_of_the_reference(runtime: WebRuntime, seed: int) -> None:
+    data = encode(random_network(seed))
+    assert runtime.load(data) == 0
+    classifier = Classifier(data, kernels="portable")
+    rng = np.random.default_rng(seed)
+    for height, width in ((61, 50), (33, 97)):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        expected = classifier.integer_logits(classifier.crop(pixels)[None])[0]
+        np.testing.assert_array_equal(runtime.logits(pixels), expected)
+
+
+def test_the_instruction_decides_which_kernel_runs() -> None:
+    """A signed operand takes WASM-DOT, an unsigned one WASM-MADD."""
+    data = encode(random_network(0))
+    names = {}
+    for build, deterministic in RUNTIMES:
+        runtime = WebRuntime(build, deterministic=deterministic)
+        assert runtime.load(data) == 0
+        names[build, deterministic] = runtime.kernels
+    assert names["relaxed", True] == "WASM-DOT"
+    assert names["relaxed", False] in ("WASM-MADD", "WASM-DOT")
+    assert names["simd", False] == "WASM-SIMD"
+    assert names["plain", False] == "portable"
+
+
+def test_there_are_no_imports(runtime: WebRuntime) -> None:
+    assert not runtime.module.imports
+
+
+@pytest.mark.parametrize("cut", [0, 3, 100, -1])
+def test_a_cut_file_is_an_error(runtime: WebRuntime, cut: int) -> None:
+    assert runtime.load(encode(random_network(1))[:cut]) > 0
+    assert runtime.call("picture", 10, 10) == 0  # there is no model
+
+
+def test_a_picture_beyond_the_memory_is_refused(runtime: WebRuntime) -> None:
+    data = encode(random_network(1))
+    assert runtime.load(data) == 0
+    assert runtime.call("picture", 1 << 16, 1 << 16) == 0
+    assert runtime.call("picture", 20, 20) != 0
+
+
+def test_the_site_is_small_and_its_version_is_that_of_its_files() -> None:
+    default = Classifier()._data
+    site = web_site(default, "cifar10.sqz")
+    loaded = {name for name in site if not name.endswith((".d.ts", ".zlib"))}
+    loaded |= {"sqz-relaxed.wasm.zlib"}
+    assert sum(len(site[name]) for name in loaded) <= 140_000
+    assert b"VERSION" not in site["sw.js"]
+    again = web_site(default, "other.sqz")
+    assert hashlib.sha256(again["sw.js"]).digest() != hashlib.sha256(site["sw.js"]).digest()
+    assert b">cifar10: image classifier<" in site["index.html"]
