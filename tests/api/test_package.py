@@ -77,9 +77,10 @@ def test_functions_stay_functions_beside_folders_of_the_same_name(module: str, f
     run(program.format(module.partition(".")[0], module))
 
 
-def test_the_reference_is_up_to_date() -> None:
+@pytest.mark.parametrize("maker", ["make_reference.py", "make_commands.py"])
+def test_the_reference_is_up_to_date(maker: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "docs" / "make_reference.py"), "--check"],
+        [sys.executable, str(REPOSITORY / "docs" / maker), "--check"],
         capture_output=True,
         text=True,
     )
