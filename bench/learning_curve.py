@@ -7,8 +7,7 @@
 are kept for the test. ``cifar10``: 32x32 pixels, and 100 test images of each class. ``squeezenet
 train --from`` the published weights of v1.1, in half precision, with the defaults; validation is
 the tenth of the pictures that training holds out itself. A picture is in every larger set of the
-same seed. Seconds are the least of all seeds, as other work on the machine only adds to them. A
-second call with the same --work resumes.
+same seed. A second call with the same --work resumes.
 """
 
 from __future__ import annotations
@@ -41,21 +40,16 @@ def main() -> None:
     sources = {"photographs": _photographs, "cifar10": _cifar10}
     learn, test = sources[options.task](options.shared, work)
     _copy(test, work / "test")
-    print("| pictures per class | top-1 | least and most | seconds to train |\n|--:|--:|--:|--:|")
+    print("| pictures per class | top-1 | least and most |\n|--:|--:|--:|")
     for count in options.counts or _COUNTS[options.task]:
-        rows, seconds = [], []
+        rows = []
         for seed in range(options.seeds):
             data, run = work / f"data-{count}-{seed}", work / f"run-{count}-{seed}"
             _copy({name: _drawn(paths, count, seed) for name, paths in learn.items()}, data)
             start = options.shared / "squeezenet1_1-fp16.pth"
-            trained = squeezenet("train", data, "--from", start, "--out", run, "--seed", seed)
-            seconds.append(trained["seconds"])
+            squeezenet("train", data, "--from", start, "--out", run, "--seed", seed)
             rows.append(squeezenet("eval", run, work / "test")["top1"])
-        print(
-            f"| {count} | {np.mean(rows):.1f} | {min(rows):.1f} to {max(rows):.1f} | "
-            f"{min(seconds):.0f} |",
-            flush=True,
-        )
+        print(f"| {count} | {np.mean(rows):.1f} | {min(rows):.1f} to {max(rows):.1f} |", flush=True)
 
 
 _Pictures = dict[str, list[Path]]
