@@ -10,6 +10,7 @@ import base64
 import functools
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from io import BytesIO
@@ -162,7 +163,7 @@ def imagenet_model(folder: Path) -> bytes:
     for path in sorted((SHARED / "imagenet-train1k").rglob("*.jpg"))[::20]:
         shutil.copy(path, calibration / path.name)
     out = folder / "v11.sqz"
-    command = ["python", "-m", "squeezenet", "compress", SHARED / "squeezenet1_1-fp16.pth"]
+    command = [sys.executable, "-m", "squeezenet", "compress", SHARED / "squeezenet1_1-fp16.pth"]
     options = ["--calib", calibration, "--effort", "low", "--target-bytes", "243860", "--out", out]
     subprocess.run([*command, *options], check=True)
     return out.read_bytes()
@@ -290,7 +291,9 @@ def test_many_pictures_and_the_search(page: Any, tmp_path: Path) -> None:
 @functools.cache
 def axe() -> str:
     folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True).stdout.strip())
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "axe-core"], cwd=folder, check=True)
+    subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "axe-core"], cwd=folder, check=True
+    )
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
