@@ -11,6 +11,7 @@ import functools
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from io import BytesIO
@@ -127,7 +128,7 @@ def shown(page: Any) -> list[str]:
 
 
 def check_pictures(page: Any, classifier: Classifier, pictures: list[bytes]) -> None:
-    """Dropped pictures give the C runtime's logits for the same decoded pixels, and its top five."""
+    """Dropped pictures give the C runtime's logits for the same decoded pixels, and its top 5."""
     for i, content in enumerate(pictures):
         drop(page, f"{i}.jpg", content)
         width, height, text, logits = page.evaluate(_DECODE, base64.b64encode(content).decode())
@@ -290,11 +291,10 @@ def test_many_pictures_and_the_search(page: Any, tmp_path: Path) -> None:
 
 @functools.cache
 def axe() -> str:
-    folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True).stdout.strip())
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "axe-core"], cwd=folder, check=True
-    )
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    install = ["npm", "install", "--no-audit", "--no-fund", "axe-core"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(install, cwd=folder, check=True)
+        return (Path(folder) / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
