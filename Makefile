@@ -54,7 +54,7 @@ release-check: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find bench native runtime tests -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run --Werror
+	find bench native runtime tests web -name '*.[ch]' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

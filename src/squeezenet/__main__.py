@@ -6,6 +6,8 @@ meets them itself (``train/stop.py``), to save its state first.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -56,7 +58,22 @@ def main() -> None:
         code = _end("interrupted", signal.SIGINT)
     except Terminated:
         code = _end("terminated", signal.SIGTERM)
+    if "WORLD_SIZE" in os.environ:
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End a rank, but for taking down the interpreter.
+
+    Threads of gloo may still free tensors, and wait for the interpreter to do so. When that goes
+    down it ends them in the middle of C++, which ends the process with "terminate called".
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

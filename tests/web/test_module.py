@@ -148,10 +148,11 @@ def test_the_npm_package(tmp_path: Path, model: Path) -> None:
         'import { load, type Result } from "sqznet";\n'
         "const model = await load(new URL(process.argv[2]!));\n"
         "const data = new Uint8Array(4 * 30 * 20).fill(200);\n"
-        "const result: Result = await model.classify({ data, width: 30, height: 20 }, { top: 1 });\n"
+        "const pixels = { data, width: 30, height: 20 };\n"
+        "const result: Result = await model.classify(pixels, { top: 1 });\n"
         "console.log(result.predictions[0]!.label);\n"
     )
-    options = "--module nodenext --target es2022 --strict --lib es2022,dom --declaration".split()
+    options = ["--module", "nodenext", "--target", "es2022", "--strict", "--lib", "es2022,dom"]
     (project / "globals.d.ts").write_text("declare const process: { argv: string[] };\n")
     compile_ = ["npx", "tsc", *options, "main.ts", "globals.d.ts"]
     done = subprocess.run(compile_, cwd=project, capture_output=True, text=True)

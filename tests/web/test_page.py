@@ -10,6 +10,8 @@ import base64
 import functools
 import shutil
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from io import BytesIO
@@ -126,7 +128,7 @@ def shown(page: Any) -> list[str]:
 
 
 def check_pictures(page: Any, classifier: Classifier, pictures: list[bytes]) -> None:
-    """Dropped pictures give the C runtime's logits for the same decoded pixels, and its top five."""
+    """Dropped pictures give the C runtime's logits for the same decoded pixels, and its top 5."""
     for i, content in enumerate(pictures):
         drop(page, f"{i}.jpg", content)
         width, height, text, logits = page.evaluate(_DECODE, base64.b64encode(content).decode())
@@ -162,7 +164,7 @@ def imagenet_model(folder: Path) -> bytes:
     for path in sorted((SHARED / "imagenet-train1k").rglob("*.jpg"))[::20]:
         shutil.copy(path, calibration / path.name)
     out = folder / "v11.sqz"
-    command = ["python", "-m", "squeezenet", "compress", SHARED / "squeezenet1_1-fp16.pth"]
+    command = [sys.executable, "-m", "squeezenet", "compress", SHARED / "squeezenet1_1-fp16.pth"]
     options = ["--calib", calibration, "--effort", "low", "--target-bytes", "243860", "--out", out]
     subprocess.run([*command, *options], check=True)
     return out.read_bytes()
@@ -289,9 +291,10 @@ def test_many_pictures_and_the_search(page: Any, tmp_path: Path) -> None:
 
 @functools.cache
 def axe() -> str:
-    folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True).stdout.strip())
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "axe-core"], cwd=folder, check=True)
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    install = ["npm", "install", "--no-audit", "--no-fund", "axe-core"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(install, cwd=folder, check=True)
+        return (Path(folder) / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -63,9 +63,13 @@ typedef struct {
 EXPORT(about) const facts *about(void) {
     static facts found;
     const sqz_input *input = &file.input;
-    found = (facts){model.num_classes, input->crop_height, input->crop_width,
-                    input->channels ? 3 : 1, input->resize,
-                    (uint32_t)(model_end - (size_t)&__heap_base), (uint32_t)sqz_arena_size(&model)};
+    found = (facts){model.num_classes,
+                    input->crop_height,
+                    input->crop_width,
+                    input->channels ? 3 : 1,
+                    input->resize,
+                    (uint32_t)(model_end - (size_t)&__heap_base),
+                    (uint32_t)sqz_arena_size(&model)};
     return &found;
 }
 

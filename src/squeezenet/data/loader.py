@@ -6,7 +6,7 @@ ranks or interruptions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -63,7 +63,7 @@ def iter_train_batches(
     epochs = Epochs(num_images=len(images), batch_size=batch_size)
     first_position = epochs.images_per_step * rank // num_ranks
     sampler = _StepSampler(images, epochs, seed, range(first_step, last_step), rank, num_ranks)
-    loader: DataLoader[_Part] = DataLoader(
+    loader: Iterable[_Part] = DataLoader(
         _Crops(images, preprocessing, augmentation, seed),
         batch_sampler=sampler,
         num_workers=workers,
