@@ -16,11 +16,11 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.cli.app import run as cli
 from squeezenet.codec.container import encode
+from squeezenet.evaluation.calibration import calibration_error
 from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.images.sets import ArrayImages
 from squeezenet.report.card import Measured, model_card
 from squeezenet.report.mistakes import (
-    calibration_error,
     confusions,
     most_confused,
     wilson_interval,

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.report import drop_of
+from squeezenet.evaluation.calibration import calibration_error, fit_temperature
 from squeezenet.evaluation.metrics import Comparison, Evaluation, compare, score
 from squeezenet.evaluation.predict import LabelledLogits, LogitsFn
 from squeezenet.images.preprocess import from_pixels
@@ -24,9 +25,15 @@ class Measurement:
     """Runs networks on the measured images of one job."""
 
     def __init__(
-        self, original: LoadedModel, images: CompressionImages, options: FitOptions
+        self,
+        original: LoadedModel,
+        images: CompressionImages,
+        options: FitOptions,
+        original_predictions: LabelledLogits | None = None,
     ) -> None:
+        """``original_predictions``: what ``original`` predicts, if that is known already."""
         self._original = original
+        self._known_predictions = original_predictions
         self._labelled = images.measure_labelled
         self._progress = options.progress
         self._ranks = options.ranks
@@ -55,7 +62,22 @@ class Measurement:
 
     def compare(self, predicted: LabelledLogits) -> Comparison:
         """Compare predictions with the original's."""
-        return compare(predicted, self._original_predictions)
+        return compare(predicted, self.original_predictions)
+
+    def calibration_error_of(self, predicted: LabelledLogits) -> float | None:
+        """Return the expected calibration error in percentage points; None without labels."""
+        return calibration_error(predicted) if self._labelled else None
+
+    def fitted_temperature(self, predicted: LabelledLogits) -> float:
+        """Return the temperature that fits predictions best, the same on all ranks; 1 without
+        labels."""
+        if not self._labelled:
+            return 1.0
+        return self._ranks.broadcast(fit_temperature(predicted))
+
+    def temperature(self, model: LoadedModel) -> float:
+        """Return the temperature that fits a torch model best; 1 without labels."""
+        return self.fitted_temperature(self._predict_model(model)) if self._labelled else 1.0
 
     def drop(self, model: LoadedModel) -> float:
         """Return points of top-1 lost; without labels, percent of predictions that changed."""
@@ -71,8 +93,9 @@ class Measurement:
         return self._ranks.broadcast(drop)
 
     @cached_property
-    def _original_predictions(self) -> LabelledLogits:
-        return self._predict_model(self._original)
+    def original_predictions(self) -> LabelledLogits:
+        """The original's logits on the measured images."""
+        return self._known_predictions or self._predict_model(self._original)
 
     def _predict_model(self, model: LoadedModel) -> LabelledLogits:
         return self.predict(from_pixels(model.logits, model.record.preprocessing))

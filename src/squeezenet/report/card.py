@@ -12,10 +12,10 @@ from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.arch.record import ModelRecord
+from squeezenet.evaluation.calibration import calibration_error
 from squeezenet.evaluation.metrics import score
 from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.report.mistakes import (
-    calibration_error,
     confusions,
     most_confused,
     wilson_interval,

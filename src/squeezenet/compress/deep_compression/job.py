@@ -19,6 +19,7 @@ from squeezenet.compress.deep_compression.sensitivity import scan_densities
 from squeezenet.compress.deep_compression.settings import MIN_BITS, DeepCompressionSettings
 from squeezenet.compress.deep_compression.weight_sharing import (
     SharedNetwork,
+    at_temperature,
     round_floats,
     share_network,
 )
@@ -88,7 +89,8 @@ def compress_deep(
         shared = SharedNetwork(student.module, graph, layers)
         _retrain(job, settings, "share", training, shared, None)
         layers = shared.layers()
-    layers = round_floats(layers)
+    trained = from_compressed(CompressedModel(record=original.record, layers=layers))
+    layers = round_floats(at_temperature(layers, job.temperature(trained)))
     result = CompressedModel(record=original.record, layers=layers)
     rows.append(shared_row(layers, bits, job.measure(from_compressed(result))))
     return result, rows

@@ -57,6 +57,7 @@ from squeezenet.compress.work_folder import (
     read_whole,
 )
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.model.temperature import with_temperature
 from squeezenet.train.stop import StopSignals
 
 FINER_LAMBDA = 0.5
@@ -85,6 +86,7 @@ def compress_rate_distortion(
             density = _search(session, search, NARROWEST).density()
             save_density(session, density)
         base, kept = prune_and_retrain(session, density)
+        base = with_temperature(base, job.temperature(base))
         rows.append(pruned_row(kept, num_biases, job.measure(base)))
         search = session.level_search(base, PRUNED_CURVATURE)
 
@@ -189,7 +191,7 @@ def _search(session: Session, search: LevelSearch, width: SearchWidth) -> Quanti
         drop = job.measure_drop(session.model(network))
         return judge_drop(file_bytes, drop, settings.max_drop)
 
-    return search_network(search, settings, judge, width, job.progress)
+    return search_network(search, settings, judge, width, job.progress, job.tried)
 
 
 def _activation_scales(
