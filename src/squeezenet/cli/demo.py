@@ -132,7 +132,7 @@ def _show(out: Path, result: dict[str, Any]) -> None:
         f"\n{result['weight_bytes']:,} bytes of weights became {result['file_bytes']:,} "
         f"(1/{smaller:.0f}) in {result['seconds']:.0f} s; top-1 {result['top1_before']:.1f}% "
         f"before, {result['top1_after']:.1f}% after, on {result['images']} digits never seen\n"
-        f"report: {report / 'MODEL_CARD.md'} and the figures beside it\n"
+        f"report: {report / 'report.html'}\n"
         f"model:  {out / 'digits.sqz'}\n"
         "\n"
         "Next, your own photos, in a folder per class (photos/cat/*.jpg, photos/dog/*.jpg):\n"
