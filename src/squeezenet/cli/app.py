@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "report": Command(
         "report",
-        "Write a page of curves, confusions, mistakes and layers; a model card.",
+        "Write a page of curves, mistakes and layers, and a model card.",
         "squeezenet report photos.sqz photos --out report",
     ),
     "card": Command(

@@ -73,7 +73,7 @@ def report(
     list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a page of curves, confusions, mistakes and layers; a model card."""
+    """Write a page of curves, mistakes and layers, and a model card."""
     require_extra("report", "drawing a report")
     from squeezenet.report.write import PAGE
 
