@@ -71,7 +71,7 @@ def test_without_images_the_card_has_what_the_file_says(tiny_record: ModelRecord
     assert "| KL divergence from before compression | 0.0312 nats |" in body
     assert "| expected calibration error before | 4.75 points |" in body
     assert "| expected calibration error after | 1.25 points |" in body
-    assert "| temperature, folded into the last layer | 1.5000 |" in body
+    assert "| temperature that logits are divided by | 1.5000 |" in body
 
 
 def test_without_a_measurement_there_is_no_figure(tiny_record: ModelRecord) -> None:

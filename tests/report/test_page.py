@@ -33,7 +33,7 @@ from tests.report.test_report import measured, small_record
 class Page(HTMLParser):
     """Text, tables (rows of cells), links and sources of a page; tags must be balanced."""
 
-    VOID = ("meta", "img", "br", "line", "rect", "circle", "polyline")
+    VOID = ("meta", "img", "br", "line", "rect", "circle", "polyline", "wbr")
 
     def __init__(self, html: str) -> None:
         super().__init__()

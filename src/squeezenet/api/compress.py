@@ -84,8 +84,8 @@ def compress(
     (labelled images to learn from) or ``calib`` (images without labels, which teach by the
     original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
     measure with, by default a part of the others. ``temperature``: if they have labels, the
-    temperature that fits them best is folded into the last layer, so that probabilities mean what
-    they say; no prediction changes. The same call goes on with what was interrupted.
+    last layer is divided by the temperature that fits them best, so that probabilities mean what
+    they say. The same call goes on with what was interrupted.
     Options are those of ``squeezenet compress``; messages name them as a command line does:
     ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and
     ``progress`` are as in ``train``. So is ``rank_timeout``: several ranks share all that runs

@@ -177,8 +177,8 @@ def compress(
         bool,
         Parameter(
             group=_COMMON,
-            help="Fit a temperature on the labelled images that measure and fold it into the last "
-            "layer, so that probabilities mean what they say. No prediction changes.",
+            help="Divide the last layer by a temperature, fitted on the labelled images that "
+            "measure, so that probabilities mean what they say.",
         ),
     ] = True,
     recipe: Annotated[

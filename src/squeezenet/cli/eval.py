@@ -64,8 +64,8 @@ def eval_command(
         ModelArgument | None,
         Parameter(
             help="Reference model, run in float32: adds agreement, KL divergence and paired "
-            "differences. It may be the same model. KL divergence is at the temperature that was "
-            "folded into MODEL."
+            "differences. It may be the same model. KL divergence is without the "
+            "temperatures that compress put into files."
         ),
     ] = None,
     in_float: Annotated[
@@ -115,9 +115,12 @@ def eval_command(
         "not_used": images.findings.counts,
     }
     if other is not None:
-        # A file's folded temperature is no loss: both are compared at that of the first.
-        ratio = recorded_temperature(opened.record) / recorded_temperature(other.record)
-        comparison = compare(predicted, at_temperature(reference[0], ratio))
+        # A temperature is no loss: both are compared without theirs.
+        ours, theirs = (
+            at_temperature(logits, 1 / recorded_temperature(model.record))
+            for logits, model in zip((predicted, *reference), models, strict=True)
+        )
+        comparison = compare(ours, theirs)
         result |= dataclasses.asdict(comparison)
     report_skipped(bad.count, progress)
     report_unused(images.findings, progress, list_all=list_unused)

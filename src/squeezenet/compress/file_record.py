@@ -37,6 +37,7 @@ PLACEHOLDER_COMPARISON = Comparison(
     top5_standard_error=0.0,
 )
 PLACEHOLDER_CALIBRATION = Calibration(before=5.6781, after=9.2346, temperature=1.0)
+PLACEHOLDER_TEMPERATURE = 1.2345
 """Stand-ins for measurements not yet made. They have as many digits as a record may have."""
 
 
@@ -50,7 +51,8 @@ def file_record(
 ) -> ModelRecord:
     """Return the record of the file: that of the folded network, and where the file comes from.
 
-    ``temperature`` is what was folded into ``model``. What its source had is multiplied with it.
+    ``temperature`` is what the last convolution is divided by. What the source had is multiplied
+    with it.
     """
     folded = fold_batch_norm(model).record
     provenance = {

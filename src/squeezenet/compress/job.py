@@ -28,7 +28,8 @@ class CompressionJob:
     it gets them first.
     ``file_bytes(layers)``: size of the finished file with these layers.
     ``work``: folder for checkpoints; an interrupted job resumes from it.
-    ``temperature(model)``: what to divide the logits of a retrained model by.
+    ``temperature(model)``: what to divide the last convolution by before it is rounded; called
+    once, with ``model`` or what retraining made of it.
     ``tried``: the search appends what it tries.
     """
 

@@ -29,11 +29,8 @@ class Measurement:
         original: LoadedModel,
         images: CompressionImages,
         options: FitOptions,
-        original_predictions: LabelledLogits | None = None,
     ) -> None:
-        """``original_predictions``: what ``original`` predicts, if that is known already."""
         self._original = original
-        self._known_predictions = original_predictions
         self._labelled = images.measure_labelled
         self._progress = options.progress
         self._ranks = options.ranks
@@ -54,7 +51,7 @@ class Measurement:
 
     def accuracy(self, model: LoadedModel) -> Evaluation | None:
         """Return the accuracy of a torch model; None without labels."""
-        return self.accuracy_of(self._predict_model(model)) if self._labelled else None
+        return self.accuracy_of(self.predict_model(model)) if self._labelled else None
 
     def accuracy_of(self, predicted: LabelledLogits) -> Evaluation | None:
         """Return the accuracy of predictions; None without labels."""
@@ -68,20 +65,13 @@ class Measurement:
         """Return the expected calibration error in percentage points; None without labels."""
         return calibration_error(predicted) if self._labelled else None
 
-    def fitted_temperature(self, predicted: LabelledLogits) -> float:
-        """Return the temperature that fits predictions best, the same on all ranks; 1 without
-        labels."""
-        if not self._labelled:
-            return 1.0
+    def temperature(self, predicted: LabelledLogits) -> float:
+        """Return the temperature that fits labelled predictions best, the same on all ranks."""
         return self._ranks.broadcast(fit_temperature(predicted))
-
-    def temperature(self, model: LoadedModel) -> float:
-        """Return the temperature that fits a torch model best; 1 without labels."""
-        return self.fitted_temperature(self._predict_model(model)) if self._labelled else 1.0
 
     def drop(self, model: LoadedModel) -> float:
         """Return points of top-1 lost; without labels, percent of predictions that changed."""
-        return self._drop_of(self._predict_model(model))
+        return self._drop_of(self.predict_model(model))
 
     def drop_of(self, network: LogitsFn) -> float:
         """Return what ``drop`` does, of a network as a client runs it."""
@@ -95,7 +85,8 @@ class Measurement:
     @cached_property
     def original_predictions(self) -> LabelledLogits:
         """The original's logits on the measured images."""
-        return self._known_predictions or self._predict_model(self._original)
+        return self.predict_model(self._original)
 
-    def _predict_model(self, model: LoadedModel) -> LabelledLogits:
+    def predict_model(self, model: LoadedModel) -> LabelledLogits:
+        """Return the logits of a torch model on the measured images."""
         return self.predict(from_pixels(model.logits, model.record.preprocessing))

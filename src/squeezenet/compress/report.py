@@ -25,8 +25,8 @@ _ADVICE_TOO_LOSSY = {
 class Calibration:
     """Expected calibration errors (15 bins) on the measured images, in percentage points.
 
-    ``before``: of the original as it was given. ``after``: of the file. ``temperature``: what the
-    original's logits were divided by before it was compressed; 1 for nothing.
+    ``before``: of the original. ``after``: of the file. ``temperature``: what the file's logits
+    are divided by; 1 for nothing.
     """
 
     before: float

@@ -22,6 +22,7 @@ from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
 from squeezenet.compress.deep_compression.job import compress_deep
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.file_record import (
+    PLACEHOLDER_TEMPERATURE,
     Settings,
     file_record,
     file_size,
@@ -31,6 +32,7 @@ from squeezenet.compress.file_record import (
 )
 from squeezenet.compress.images import CompressionImages, random_subset
 from squeezenet.compress.job import CompressionJob
+from squeezenet.compress.measurement import Measurement
 from squeezenet.compress.number_range import (
     MAX_LOGIT,
     require_bounded_outputs,
@@ -39,7 +41,7 @@ from squeezenet.compress.number_range import (
 from squeezenet.compress.rate_distortion.job import compress_rate_distortion
 from squeezenet.compress.report import Calibration, CompressionReport
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
-from squeezenet.compress.temperature import Tempered, tempered
+from squeezenet.compress.temperature import TemperatureFit
 from squeezenet.compress.work_folder import remove_work
 from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.errors import LimitError, QualityError, UsageError, WeightsError
@@ -76,7 +78,7 @@ def compress_model(
 ) -> CompressionReport:
     """Compress ``model`` into ``out`` by the settings' method, and measure the file.
 
-    ``temperature``: fit one on the measured images, if they have labels, and fold it in first.
+    ``temperature``: fit one on the measured images, if they have labels.
 
     Every rank calls this with the same arguments: they share what runs images, and rank 0 alone
     rounds, reads and writes.
@@ -109,9 +111,11 @@ def compress_model(
     ranks.on_main(lambda: work.check(job_settings, known))
     with contextlib.ExitStack() as lock:
         ranks.on_main(lambda: _open(work, lock, job_settings, known))
-        original = tempered(model, images, options, fits=temperature)
-        model, measurement = original.model, original.measurement
-        record = file_record(model, settings, seed, original.temperature)
+        measurement = Measurement(model, images, options)
+        fitted = TemperatureFit(model, measurement, images, progress, is_wanted=temperature)
+        record = file_record(
+            model, settings, seed, PLACEHOLDER_TEMPERATURE if fitted.is_wanted else 1.0
+        )
 
         def finished(made: CompressedModel) -> LogitsFn:
             ready = dataclasses.replace(_calibrate(job, settings, made), record=record)
@@ -128,7 +132,7 @@ def compress_model(
             file_bytes=file_size(
                 record, settings, len(images.measure), labelled=images.measure_labelled
             ),
-            temperature=original.refitted,
+            temperature=fitted.fit,
             work=work.path,
             seed=seed,
             options=options,
@@ -140,9 +144,10 @@ def compress_model(
             if ranks.is_main:
                 remove_work(work, progress)
             raise
+        record = file_record(model, settings, seed, fitted.value)
         compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
         _require_integers(compressed, model)
-        file = _encode_measured(compressed, original, str(out))
+        file = _encode_measured(compressed, measurement, fitted, str(out))
         ranks.on_main(lambda: write_bytes_atomically(out, file.data))
         ranks.on_main(lambda: remove_work(work, progress))
     return _report(file, stages, job, settings, max_drop)
@@ -256,17 +261,18 @@ class _MeasuredFile:
     num_images: int
 
 
-def _encode_measured(compressed: CompressedModel, original: Tempered, where: str) -> _MeasuredFile:
+def _encode_measured(
+    compressed: CompressedModel, measurement: Measurement, fitted: TemperatureFit, where: str
+) -> _MeasuredFile:
     """Encode the file, measure it as clients run it, and encode it again with the measurements.
 
     The second encoding changes the record and no layer.
     """
     network = _client(encode(compressed), where, is_integer=compressed.is_integer)
-    measurement = original.measurement
     predicted = measurement.predict(network)
     accuracy = measurement.accuracy_of(predicted)
-    calibration = original.calibration(predicted)
-    comparison = measurement.compare(predicted)
+    calibration = fitted.calibration(predicted)
+    comparison = measurement.compare(fitted.removed(predicted))
     num_images = len(predicted.labels)
     record = with_measured(compressed.record, num_images, accuracy, comparison, calibration)
     model = dataclasses.replace(compressed, record=record)

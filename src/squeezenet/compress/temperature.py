@@ -1,14 +1,12 @@
-"""The temperature of a compression: fitted on the measured images, folded into the original.
+"""The temperature of a compression: fitted on the measured images, stored in the last convolution.
 
-The original's logits are divided by one number T, so that its probabilities mean what they say on
-labelled images that it was not trained on (arXiv 1706.04599). The division is folded into its last
-convolution before anything is compressed. Curvature, distillation and the measured KL divergence
-are then all against the network at T, and what a file loses is what compression costs alone.
+A client's logits are divided by one number T, so that its probabilities mean what they say on
+labelled images that were not trained on (arXiv 1706.04599). Methods divide the last convolution by
+T before they round it, as T is not exact afterwards. Everything that decides what to round how goes
+by the logits without T: a sharper network has another curvature, and would spend other bytes.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.measurement import Measurement
@@ -16,72 +14,62 @@ from squeezenet.compress.report import Calibration
 from squeezenet.evaluation.calibration import at_temperature
 from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.model.loaded import LoadedModel
-from squeezenet.model.temperature import with_temperature
-from squeezenet.progress import SilentProgress
-from squeezenet.train.fit import FitOptions
+from squeezenet.progress import Progress
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tempered:
-    """The model to compress, its measurement, and what was done to its probabilities.
+class TemperatureFit:
+    """Fits the temperature of one job; ``value`` is 1 until then.
 
-    ``temperature`` is folded into ``model``: 1 without labels, or if none is wanted.
-    ``fits``: whether to fit one. ``error_before``: the expected calibration error of the model as
-    it was given, in percentage points; None without labels.
+    ``is_wanted``: there are labels, and the temperature is not to be left out.
     """
 
-    model: LoadedModel
-    measurement: Measurement
-    temperature: float
-    fits: bool
-    error_before: float | None
-
-    def refitted(self, model: LoadedModel) -> float:
-        """Return the temperature to fold into what retraining made of the model."""
-        return self.measurement.temperature(model) if self.fits else 1.0
-
-    def calibration(self, predicted: LabelledLogits) -> Calibration | None:
-        """Return the calibration before, and after by the file's predictions; None without
-        labels."""
-        after = self.measurement.calibration_error_of(predicted)
-        if after is None or self.error_before is None:
-            return None
-        return Calibration(before=self.error_before, after=after, temperature=self.temperature)
-
-
-def tempered(
-    model: LoadedModel, images: CompressionImages, options: FitOptions, *, fits: bool
-) -> Tempered:
-    """Fit a temperature to ``model`` on the measured images if it ``fits``, and fold it in.
-
-    Without labels there is none, which ``options.progress`` is told.
-    """
-    measurement = Measurement(model, images, options)
-    progress = options.progress or SilentProgress()
-    if not images.measure_labelled:
-        if fits:
+    def __init__(
+        self,
+        original: LoadedModel,
+        measurement: Measurement,
+        images: CompressionImages,
+        progress: Progress,
+        *,
+        is_wanted: bool,
+    ) -> None:
+        self._original, self._measurement = original, measurement
+        self._progress = progress
+        self.is_wanted = is_wanted and images.measure_labelled
+        self.value = 1.0
+        if is_wanted and not self.is_wanted:
             progress.log(
                 "no labelled images to fit a temperature on: probabilities stay the original's "
                 "(--val has labels)"
             )
-        return Tempered(
-            model=model, measurement=measurement, temperature=1.0, fits=False, error_before=None
+
+    def fit(self, model: LoadedModel) -> float:
+        """Fit the temperature to a model that is about to be rounded; return it.
+
+        All ranks get the same.
+        """
+        if not self.is_wanted:
+            return 1.0
+        predicted = (
+            self._measurement.original_predictions
+            if model is self._original
+            else self._measurement.predict_model(model)
         )
-    predicted = measurement.original_predictions
-    temperature = measurement.fitted_temperature(predicted) if fits else 1.0
-    error_before = measurement.calibration_error_of(predicted)
-    if temperature != 1:
-        model = with_temperature(model, temperature)
-        known = at_temperature(predicted, temperature)
-        measurement = Measurement(model, images, options, known)
-        progress.log(
-            f"temperature {temperature:.3f}, fitted on {len(predicted.labels):,} labelled images "
-            "and folded into the last layer"
+        self.value = self._measurement.temperature(predicted)
+        self._progress.log(
+            f"temperature {self.value:.3f}, fitted on {len(predicted.labels):,} labelled images, "
+            "goes into the last layer"
         )
-    return Tempered(
-        model=model,
-        measurement=measurement,
-        temperature=temperature,
-        fits=fits,
-        error_before=error_before,
-    )
+        return self.value
+
+    def removed(self, predicted: LabelledLogits) -> LabelledLogits:
+        """Return a file's predictions as they are without the temperature."""
+        return at_temperature(predicted, 1 / self.value)
+
+    def calibration(self, predicted: LabelledLogits) -> Calibration | None:
+        """Return the calibration of the original and by a file's predictions; None without
+        labels."""
+        before = self._measurement.calibration_error_of(self._measurement.original_predictions)
+        after = self._measurement.calibration_error_of(predicted)
+        if before is None or after is None:
+            return None
+        return Calibration(before=before, after=after, temperature=self.value)

@@ -118,10 +118,11 @@ def at_temperature(predicted: LabelledLogits, temperature: float) -> LabelledLog
 
 
 def recorded_temperature(record: ModelRecord) -> float:
-    """Return the temperature that was folded into a file's last layer, as its record says; else 1.
+    """Return the temperature that a file's logits are divided by, as its record says; else 1.
 
-    Comparing two networks by KL divergence, both must be at the same temperature.
+    Two networks are compared by KL divergence without their temperatures.
     """
     found = record.provenance.get("temperature")
-    number = isinstance(found, (int, float)) and not isinstance(found, bool)
-    return float(found) if number and 1e-6 < found < 1e6 else 1.0
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 1e-6 < found < 1e6:
+        return 1.0
+    return float(found)

@@ -218,7 +218,7 @@ def _compression(record: ModelRecord) -> list[str]:
     ]
     if recorded_temperature(record) != 1:
         lines.append(
-            f"| temperature, folded into the last layer | {recorded_temperature(record):.4f} |"
+            f"| temperature that logits are divided by | {recorded_temperature(record):.4f} |"
         )
     num_images = measured_value(record, "images")
     if not lines or num_images is None:

@@ -6,7 +6,7 @@ Coordinates of a chart are about the pixels of a phone, so that its text is as l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from squeezenet.report.markup import attribute, text
@@ -14,6 +14,8 @@ from squeezenet.report.markup import attribute, text
 WIDTH, HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 10, 36
 _NUM_TICKS = 5
+_MIN_LOG_TICKS = 3
+"""With fewer powers of ten a logarithmic axis has evenly spaced numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,9 @@ class Axis:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1, 2, 5) if last - first <= 2 else (1,)
             found = [m * 10.0**e for e in range(first, last + 1) for m in steps]
-            return [value for value in found if self.low <= value <= self.high]
+            inside = [value for value in found if self.low <= value <= self.high]
+            if len(inside) >= _MIN_LOG_TICKS:
+                return inside
         if self.high <= self.low:
             return [self.low]
         rough = (self.high - self.low) / _NUM_TICKS
@@ -127,7 +131,13 @@ def chart(
     )
 
 
-def _grid(x: Axis, y: Axis, place_x, place_y, height: int) -> str:  # type: ignore[no-untyped-def]
+def _grid(
+    x: Axis,
+    y: Axis,
+    place_x: Callable[[float], float],
+    place_y: Callable[[float], float],
+    height: int,
+) -> str:
     """Lines and numbers of both axes, and their titles."""
     right, bottom = WIDTH - _RIGHT, height - _BOTTOM
     parts = []

@@ -58,7 +58,7 @@ def table(
     kinds = f" {kind}" if kind else ""
     return (
         f'<div class="scroll{kinds}" role="region" tabindex="0" aria-label={attribute(caption)}>'
-        f"<table><caption>{text(caption)}</caption><thead><tr>{titles}</tr></thead>"
+        f"<table><caption><span>{text(caption)}</span></caption><thead><tr>{titles}</tr></thead>"
         f"<tbody>\n{body}\n</tbody>{foot}</table></div>"
     )
 

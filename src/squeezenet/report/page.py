@@ -69,11 +69,13 @@ def _summary(measured: Measured) -> tuple[str, str, str]:
     rows += [
         ("images", f"{result.images:,}"),
         ("bytes of the file", f"{measured.file_bytes:,}"),
-        ("smaller than float32 weights", f"{counts.weight_bytes / measured.file_bytes:.1f} times"),
         ("parameters", f"{counts.parameters:,}"),
         ("multiply-accumulates per image", f"{counts.macs:,}"),
         ("peak activations, int8", f"{peak_activation_bytes(graph):,} bytes"),
     ]
+    if measured.layers:
+        times = counts.weight_bytes / measured.file_bytes
+        rows.insert(-3, ("smaller than float32 weights", f"{times:.1f} times"))
     if result.skipped:
         rows.append(("images that could not be read", f"{result.skipped:,}"))
     notes = ""

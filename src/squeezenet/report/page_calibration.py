@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from squeezenet.evaluation.calibration import recorded_temperature, reliability
-from squeezenet.report.card import Measured, measured_value
+from squeezenet.report.card import Measured
 from squeezenet.report.charts import Axis, Bar, Series, chart, span
+from squeezenet.report.front_matter import measured_value
 from squeezenet.report.markup import details, figure, section, table
 
 
@@ -18,7 +19,8 @@ def calibration_section(measured: Measured) -> tuple[str, str, str]:
     for i in filled:
         count, right, said = found.counts_B[i], found.accuracy_B[i], found.confidence_B[i]
         about = f"{100 * edges[i]:.0f} to {100 * edges[i + 1]:.0f}%"
-        label = f"{about}: {count:,} images, {100 * right:.1f}% right, {100 * said:.1f}% said"
+        shares = f"{100 * right:.1f}% right, mean probability {100 * said:.1f}%"
+        label = f"{about}: {count:,} images, {shares}"
         bars.append(Bar(left=edges[i], right=edges[i + 1], height=float(right), label=label))
         counted.append(Bar(left=edges[i], right=edges[i + 1], height=float(count), label=label))
         rows.append([about, f"{count:,}", f"{100 * said:.1f}%", f"{100 * right:.1f}%"])
@@ -50,7 +52,7 @@ def calibration_section(measured: Measured) -> tuple[str, str, str]:
             "How many images have a prediction of such a probability.",
         ),
         "</div>",
-        details(title, table(title, ["probability", "images", "mean said", "right"], rows)),
+        details(title, table(title, ["probability", "images", "mean", "right"], rows)),
     )
 
 
@@ -61,8 +63,8 @@ def _temperature(measured: Measured) -> str:
     said = ""
     if temperature != 1:
         said = (
-            f"All logits were divided by a temperature of {temperature:.4f} when the file was "
-            "compressed. It was fitted on labelled images, and changes no prediction. "
+            f"All logits of the file are divided by a temperature of {temperature:.4f}, which was "
+            "fitted on labelled images and changes no prediction. "
         )
     if before is not None and after is not None:
         said += (

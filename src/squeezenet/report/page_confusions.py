@@ -48,19 +48,20 @@ def confusion_section(measured: Measured, images: ImageSet) -> tuple[str, str, s
             f"{text(names[pair.label])} taken for {text(names[pair.predicted])}: "
             f"{pair.count:,} of {pair.total:,}"
         )
-        pictures = _pictures(own[:_PICTURES_PER_PAIR], images, names)
-        shown.append(f"<h3>{title}</h3>\n{pictures}")
+        worst = _pictures(own[:_PICTURES_PER_PAIR], images, names)
+        shown.append(f"<div><h3>{title}</h3>\n{worst}</div>")
+    pictures = f'<div class="pairs">{"".join(shown)}</div>'
     return section(
         "confusion",
         "Confusion",
         _matrix(counted, names),
         _recalls(counted, names),
-        *(shown or ["<p>No two classes are confused.</p>"]),
+        pictures if shown else "<p>No two classes are confused.</p>",
     )
 
 
 def _matrix(counted: Confusions, names: Sequence[str]) -> str:
-    classes = np.arange(counted.num_classes)
+    classes: Labels = np.arange(counted.num_classes)
     about = "Images by class (rows) and predicted class (columns)"
     if counted.num_classes > _MAX_CLASSES:
         classes = counted.most_mistaken(_MAX_CLASSES)
@@ -70,12 +71,12 @@ def _matrix(counted: Confusions, names: Sequence[str]) -> str:
         f'<tr><th scope="row">{text(names[k])}</th>'
         + "".join(_cell(int(n), int(totals[i])) for n in matrix[i])
         + "</tr>"
-        for i, k in enumerate(classes)
+        for i, k in enumerate(classes.tolist())
     )
-    titles = "".join(f'<th scope="col">{text(names[k])}</th>' for k in classes)
+    titles = "".join(f'<th scope="col">{text(names[k])}</th>' for k in classes.tolist())
     return (
         f'<div class="scroll matrix" role="region" tabindex="0" aria-label={attribute(about)}>'
-        f"<table><caption>{text(about)}</caption>"
+        f"<table><caption><span>{text(about)}</span></caption>"
         f'<thead><tr><th scope="col">class</th>{titles}</tr></thead>'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
@@ -128,11 +129,11 @@ def mistakes_section(measured: Measured, images: ImageSet) -> tuple[str, str, st
         f"<p>{count} are predicted wrongly. The most confident mistakes come first; often a label "
         "is wrong.</p>",
         _pictures(found[:_MAX_PICTURES], images, names),
-        f'<p><a class="button" download="mistakes.csv" href="{link}">Download the list of '
-        f"{len(inside):,} files (CSV)</a></p>",
+        f'<p><a class="button" download="mistakes.csv" href="{link}">Download '
+        "the list (CSV)</a></p>",
         note,
         details(
-            f"The files, {len(inside):,}",
+            f"Their files ({len(inside):,})",
             f'<ol class="files" tabindex="0" aria-label="Files of the mistakes">{files}</ol>',
         ),
     )

@@ -101,13 +101,18 @@ def provenance_section(measured: Measured) -> tuple[str, str, str]:
     rows += [(f"run: {key}", _plain(value)) for key, value in sorted(measured.result.items())]
     rows += [(key, _plain(value)) for key, value in _flat(measured.record.provenance)]
     left = len(rows) - _MAX_ROWS
-    cells = [[text(key), text(value)] for key, value in rows[:_MAX_ROWS]]
+    cells = [[_breakable(text(key)), text(value)] for key, value in rows[:_MAX_ROWS]]
     return section(
         "provenance",
         "Provenance",
         table("What the file says of itself", ["what", "value"], cells, num_text=2, kind="wide"),
         f"<p>{left:,} more values are in the file.</p>" if left > 0 else "",
     )
+
+
+def _breakable(html: str) -> str:
+    """Let a long dotted name break after its parts."""
+    return html.replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,8 +130,10 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
-    if value is None or isinstance(value, (dict, bool)):
-        return {True: "yes", False: "no"}.get(value, "none") if not isinstance(value, dict) else "-"
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:,.6g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -19,9 +19,9 @@ from squeezenet.compress.deep_compression.sensitivity import scan_densities
 from squeezenet.compress.deep_compression.settings import MIN_BITS, DeepCompressionSettings
 from squeezenet.compress.deep_compression.weight_sharing import (
     SharedNetwork,
-    at_temperature,
     round_floats,
     share_network,
+    with_shared_temperature,
 )
 from squeezenet.compress.images import random_subset
 from squeezenet.compress.job import CompressionJob
@@ -90,7 +90,7 @@ def compress_deep(
         _retrain(job, settings, "share", training, shared, None)
         layers = shared.layers()
     trained = from_compressed(CompressedModel(record=original.record, layers=layers))
-    layers = round_floats(at_temperature(layers, job.temperature(trained)))
+    layers = round_floats(with_shared_temperature(layers, job.temperature(trained)))
     result = CompressedModel(record=original.record, layers=layers)
     rows.append(shared_row(layers, bits, job.measure(from_compressed(result))))
     return result, rows

@@ -78,7 +78,7 @@ def share_network(
     )
 
 
-def at_temperature(
+def with_shared_temperature(
     layers: tuple[CompressedLayer, ...], temperature: float
 ) -> tuple[CompressedLayer, ...]:
     """Return the layers of a network with its logits divided by ``temperature``."""
