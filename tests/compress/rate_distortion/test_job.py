@@ -29,7 +29,11 @@ from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, Sear
 from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.run import compress_model
 from squeezenet.errors import InterruptedRunError
-from squeezenet.evaluation.calibration import at_temperature, recorded_temperature
+from squeezenet.evaluation.calibration import (
+    at_temperature,
+    calibration_error,
+    recorded_temperature,
+)
 from squeezenet.evaluation.metrics import compare, score
 from squeezenet.evaluation.predict import predict
 from squeezenet.images.batches import EvalBatches
@@ -105,6 +109,8 @@ def test_whole_run(
     if labelled:
         accuracy = score(client_logits)
         measured |= {"top1": accuracy.top1, "top5": accuracy.top5}
+        measured |= {"ece": calibration_error(client_logits)}
+        measured |= {"ece_before": calibration_error(original)}
         assert (report.stages[-1].top1, report.stages[-1].top5) == (accuracy.top1, accuracy.top5)
         assert report.drop == -comparison.top1_difference
     else:
