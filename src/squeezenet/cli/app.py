@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "export": Command(
         "export",
-        "Write a .sqz as a folder for another kind of client, such as C source code.",
+        "Write a .sqz as C source, a web page or ONNX.",
         "squeezenet export photos.sqz --to c --out photos-c",
     ),
     "serve": Command(

@@ -29,7 +29,7 @@ def export(
     out: Annotated[Path, Parameter(help="Folder to write: new, empty, or of an earlier export.")],
     json: JsonOption = False,
 ) -> None:
-    """Write a .sqz as a folder for another kind of client, such as C source code."""
+    """Write a .sqz for other clients: C source, a web page, ONNX."""
     if model_kind(model) is not ModelKind.SQZ:
         raise UsageError(f"{model}: not a .sqz file; squeezenet compress makes one")
     target = TARGETS[to]
