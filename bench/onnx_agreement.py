@@ -3,10 +3,10 @@
     python bench/onnx_agreement.py FILE.sqz ../shared/data
     python bench/onnx_agreement.py FILE.sqz ../shared/data --sets imagenet-train1k --pictures 500
 
-Exports the file with and without preprocessing and runs all four graphs in ONNX Runtime on labelled
-pictures of each set. FILE.sqz must be for integer clients. Int8 is compared with the integer client
-(``Classifier``, which equals the NumPy reference bit for bit), float32 with torch, and the graphs
-with preprocessing with our own crops. Needs the package with its extras ``train`` and ``dev``.
+Exports the file with and without preprocessing and runs all graphs in ONNX Runtime on labelled
+pictures of each set. FILE.sqz must be for integer clients. Int8 and exact are compared with the
+integer client (``Classifier``, which equals the NumPy reference bit for bit), float32 with torch,
+and the graphs with preprocessing with our own crops. Needs the package with its extras ``train`` and ``dev``.
 
 Legend: N images, H W C of the crop, K classes.
 """
@@ -31,7 +31,7 @@ from squeezenet.client import Classifier
 from squeezenet.data.sources import open_evaluation_data
 from squeezenet.evaluation.metrics import compare, score
 from squeezenet.evaluation.predict import LabelledLogits
-from squeezenet.export.onnx import FLOAT_FILE, INT8_FILE
+from squeezenet.export.onnx import EXACT_FILE, FLOAT_FILE, INT8_FILE
 from squeezenet.images.decode import Pixels
 from squeezenet.images.preprocess import crop_pixels, normalise
 from squeezenet.model.load import load_model
@@ -68,7 +68,7 @@ def _report(model: Path, pictures: Path, folder: Path, count: int | None) -> Non
     sessions = {
         (place, file): _session(folder / place / file, pixels=place == "inside")
         for place in ("plain", "inside")
-        for file in (FLOAT_FILE, INT8_FILE)
+        for file in (FLOAT_FILE, INT8_FILE, EXACT_FILE)
     }
     rows: dict[str, list[Logits]] = {}
     deviation = 0.0
@@ -102,7 +102,7 @@ def _report(model: Path, pictures: Path, folder: Path, count: int | None) -> Non
         for name, parts in rows.items()
     }
     for name, predicted in labelled.items():
-        against = "integer client" if INT8_FILE in name else "torch float32"
+        against = "torch float32" if "float32" in name else "integer client"
         measured, other = score(predicted), compare(predicted, labelled[against])
         largest = float(np.abs(predicted.logits_NK - labelled[against].logits_NK).max())
         print(

@@ -17,6 +17,7 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.container import encode, read_sqz
 from squeezenet.codec.model_kinds import DEFAULT_MODEL
 from squeezenet.codec.types import CompressedModel, LevelWeights
+from squeezenet.errors import LimitError
 from squeezenet.images.preprocess import crop_pixels, normalise
 from squeezenet.model.load import from_compressed
 from squeezenet.reference.integer_interpreter import (
@@ -39,7 +40,7 @@ onnx = pytest.importorskip("onnx", reason="needs the package onnx (extra onnx)")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
 
 from squeezenet.export.onnx.int8_graph import saturating_layers  # noqa: E402
-from squeezenet.export.onnx.project import float_model, int8_model  # noqa: E402
+from squeezenet.export.onnx.project import exact_model, float_model, int8_model  # noqa: E402
 
 _RNG = np.random.default_rng
 
@@ -134,6 +135,49 @@ def test_int8_computes_the_bytes_of_the_reference(seed: int) -> None:
                 assert np.abs(values[op.target].astype(int) - wanted).max() <= 1, op.name
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_exact_has_the_logits_of_the_clients(seed: int) -> None:
+    model = random_network(seed)
+    pixels = inputs(model.record, 3)
+    [logits] = run(checked(exact_model(model)), normalise(pixels, model.record.preprocessing))
+    np.testing.assert_array_equal(logits, IntegerInterpreter(model).logits(pixels))
+
+
+def test_exact_on_pictures() -> None:
+    model = read_sqz(DEFAULT_MODEL)
+    pictures = _RNG(5).integers(0, 256, (4, 41, 70, 3), dtype=np.uint8)
+    crops = np.stack([crop_pixels(each, model.record.preprocessing) for each in pictures])
+    [logits] = run(checked(exact_model(model, preprocessing=True)), pictures)
+    np.testing.assert_array_equal(logits, IntegerInterpreter(model).logits(crops))
+
+
+def test_sums_that_float32_does_not_hold() -> None:
+    """The int8 graph has them in 32 bits, the exact graph cannot."""
+    model = with_levels(read_sqz(DEFAULT_MODEL), "conv10", 127)
+    int8_model(model)
+    layer = model.layers[-2]
+    assert isinstance(layer.weights, LevelWeights)
+    with pytest.raises(LimitError, match="more than float32 holds"):
+        exact_model(with_levels(model, layer.name, 127))
+
+
+def with_levels(model: CompressedModel, name: str, *values: int) -> CompressedModel:
+    """Return the model with these levels first in a layer and 0 after; a single value is all."""
+    layers = []
+    for layer in model.layers:
+        if layer.name == name:
+            assert isinstance(layer.weights, LevelWeights)
+            levels = np.zeros_like(layer.weights.levels_OIHW)
+            levels.reshape(-1)[: len(values)] = values
+            if len(values) == 1:
+                levels[:] = values[0]
+            layer = dataclasses.replace(
+                layer, weights=dataclasses.replace(layer.weights, levels_OIHW=levels)
+            )
+        layers.append(layer)
+    return dataclasses.replace(model, layers=tuple(layers))
+
+
 def test_int8_runs_in_integers(tmp_path: Path) -> None:
     """ONNX Runtime makes integer operations of all convolutions, and of the head."""
     options = onnxruntime.SessionOptions()
@@ -145,9 +189,10 @@ def test_int8_runs_in_integers(tmp_path: Path) -> None:
         made.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
-    assert "Conv" not in kinds and "MatMul" not in kinds and "Relu" not in kinds[:-4], kinds
-    convs = build_graph(read_sqz(DEFAULT_MODEL).record.spec).convs
-    assert kinds.count("QLinearConv") == len(convs) - 1
+    operations = build_graph(read_sqz(DEFAULT_MODEL).record.spec).operations
+    convs, adds = (sum(isinstance(op, kind) for op in operations) for kind in (Conv, Add))
+    assert "Conv" not in kinds and "MatMul" not in kinds and "Relu" not in kinds, kinds
+    assert kinds.count("QLinearConv") == convs - 1 and kinds.count("QLinearAdd") == adds
 
 
 def test_int8_predicts_as_the_reference() -> None:
@@ -207,37 +252,27 @@ def test_metadata() -> None:
 
 def test_layers_that_may_saturate() -> None:
     model = read_sqz(DEFAULT_MODEL)
-
-    def with_levels(*values: int) -> CompressedModel:
-        first, *others = model.layers
-        assert isinstance(first.weights, LevelWeights)
-        levels = np.zeros_like(first.weights.levels_OIHW)
-        levels.reshape(-1)[: len(values)] = values
-        weights = dataclasses.replace(first.weights, levels_OIHW=levels)
-        return dataclasses.replace(
-            model, layers=(dataclasses.replace(first, weights=weights), *others)
-        )
-
-    others = set(saturating_layers(with_levels(0)))
+    others = set(saturating_layers(with_levels(model, "conv1", 0)))
     for values, expected in (
         ((127, 1), False),
         ((127, 2), True),
         ((64, -127, 64), False),
         ((-64, 127, -65), True),
     ):
-        assert (set(saturating_layers(with_levels(*values))) - others == {"conv1"}) is expected
+        found = set(saturating_layers(with_levels(model, "conv1", *values)))
+        assert (found - others == {"conv1"}) is expected
 
 
 def test_the_command(capsys: Capture, tmp_path: Path, tiny_record: ModelRecord) -> None:
     text = output(capsys, "export", "default", "--to", "onnx", "--out", tmp_path / "a")
     assert text == (
-        f"{tmp_path / 'a'}: float32.onnx, int8.onnx, README.md, SHA256SUMS; "
+        f"{tmp_path / 'a'}: float32.onnx, int8.onnx, exact.onnx, README.md, SHA256SUMS; "
         f"run as {tmp_path / 'a'}/README.md says\n"
     )
     sqz = tmp_path / "float.sqz"
     sqz.write_bytes(encode(random_model(tiny_record)))
     text = output(capsys, "export", sqz, "--to", "onnx", "--out", tmp_path / "b")
-    assert "float32.onnx, README.md" in text and "no int8.onnx: the file is for float32" in text
+    assert "float32.onnx, README.md" in text and "no int8.onnx: the .sqz is for float32" in text
     assert "There is no `int8.onnx`" in (tmp_path / "b" / "README.md").read_text()
     line = failure(capsys, 2, "export", sqz, "--to", "onnx", "--out", tmp_path / "a")
     assert "int8.onnx: is of an earlier export" in line

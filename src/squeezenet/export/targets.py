@@ -43,7 +43,7 @@ def _onnx_with_preprocessing(data: bytes, name: str) -> dict[str, bytes]:
 def _onnx_note(files: Mapping[str, bytes]) -> str:
     if INT8_FILE in files:
         return ""
-    return f"no {INT8_FILE}: the file is for float32 alone"
+    return f"no {INT8_FILE}: the .sqz is for float32 alone"
 
 
 TARGETS = {
@@ -54,7 +54,7 @@ TARGETS = {
         next_step="build with: make -C {out}",
     ),
     "onnx": Target(
-        about="the graph in float32 and, for integer files, in int8 (QDQ)",
+        about="the graph in float32 and, of integer files, in int8 (QDQ)",
         file_names=ONNX_FILES,
         make=_onnx,
         make_with_preprocessing=_onnx_with_preprocessing,

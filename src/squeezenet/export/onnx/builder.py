@@ -38,7 +38,7 @@ class OnnxBuilder:
     def constant(self, name: str, values: npt.NDArray[Any]) -> str:
         """Add a constant, or find the one of that name; return the name."""
         if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self._constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def model(self, name: str, source: Any, num_classes: int, about: str) -> Any:

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from squeezenet.arch.preprocessing import Preprocessing
 from squeezenet.arch.record import ModelRecord
 from squeezenet.export.onnx import FLOAT_FILE, INT8_FILE
 from squeezenet.export.onnx.builder import INPUT, LOGITS
 from squeezenet.export.onnx.preprocessing import IMAGE
 
+FLOAT32 = "Float32, with the weights that the file stands for."
+EXACT = (
+    "The arithmetic of squeezenet's integer clients, step by step, in float32 numbers: their "
+    "logits in any engine that computes in true float32, at less than the speed of float32."
+)
 
-def about_sums(layers: tuple[str, ...]) -> str:
-    """Say where ONNX Runtime's int8 sums are not exact; ``layers`` as of ``saturating_layers``."""
+
+def about_int8(layers: tuple[str, ...]) -> str:
+    """Say what int8 is, and where ONNX Runtime's sums are not exact: ``saturating_layers``."""
+    about = (
+        "Int8 (QDQ), with the file's own levels, scales, zero points and biases; it rounds "
+        "otherwise than squeezenet's clients, so a few predictions differ."
+    )
     if not layers:
         return (
-            "Int8. Exact on every processor: no sum of two products of this network overflows the "
-            "16 bits that AVX2 without VNNI has for them."
+            f"{about} No sum of two products overflows the 16 bits that AVX2 without VNNI has for "
+            "them."
         )
     few = ", ".join(layers[:4]) + (", ..." if len(layers) > 4 else "")
     return (
-        "Int8. On x86 processors with AVX2 and without VNNI, ONNX Runtime adds two products in 16 "
-        f"bits, which may saturate in {len(layers)} of the layers here ({few}). Use "
+        f"{about} On x86 processors with AVX2 and without VNNI, ONNX Runtime adds two products in "
+        f"16 bits, which may saturate in {len(layers)} of the layers here ({few}): use "
         f"{FLOAT_FILE} there, or compare the accuracy first."
     )
 
 
-def about_folder(record: ModelRecord, name: str, sums: str | None, *, preprocessing: bool) -> str:
-    """Return the page, Markdown. ``sums`` is ``about_sums``, or None without an int8 graph."""
+def about_folder(
+    record: ModelRecord, name: str, about: Mapping[str, str], *, preprocessing: bool
+) -> str:
+    """Return the page, Markdown; ``about`` says what each graph is, by the file's name."""
     classes = len(record.class_names)
     height, width = record.preprocessing.crop
     channels = record.preprocessing.num_channels
@@ -37,17 +51,14 @@ def about_folder(record: ModelRecord, name: str, sums: str | None, *, preprocess
         else f"`{INPUT}`: float32 (N, {channels}, {height}, {width}). "
         f"{_steps(record.preprocessing)}"
     )
-    int8 = (
-        f"- `{INT8_FILE}`: {sums} Weights, scales, zero points and biases are the file's own."
-        if sums is not None
-        else f"- There is no `{INT8_FILE}`: the .sqz is for float32 alone."
-    )
+    files = "\n".join(f"- `{file}`: {text}" for file, text in about.items())
+    if INT8_FILE not in about:
+        files += f"\n- There is no `{INT8_FILE}`: the .sqz is for float32 alone."
     return f"""# {_plain(name)} as ONNX
 
 Written by `squeezenet export --to onnx`. Opset 13.
 
-- `{FLOAT_FILE}`: float32.
-{int8}
+{files}
 
 Input {source} N, the number of pictures, may be any.
 
@@ -62,7 +73,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-session = onnxruntime.InferenceSession("{INT8_FILE if sums is not None else FLOAT_FILE}")
+session = onnxruntime.InferenceSession("{INT8_FILE if INT8_FILE in about else FLOAT_FILE}")
 metadata = session.get_modelmeta().custom_metadata_map
 names = json.loads(metadata["class_names"])
 {_EXAMPLES[preprocessing]}
