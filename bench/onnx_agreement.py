@@ -6,7 +6,7 @@
 Exports the file with and without preprocessing and runs all graphs in ONNX Runtime on labelled
 pictures of each set. FILE.sqz must be for integer clients. Int8 and exact are compared with the
 integer client (``Classifier``, which equals the NumPy reference bit for bit), float32 with torch,
-and the graphs with preprocessing with our own crops. Needs the package with its extras ``train`` and ``dev``.
+and the graphs with preprocessing with our own crops. Needs the extras ``train`` and ``dev``.
 
 Legend: N images, H W C of the crop, K classes.
 """
@@ -121,7 +121,9 @@ def _session(path: Path, *, pixels: bool) -> Callable[[Any], tuple[Logits, Logit
         outputs.append("input")
         kind = onnx.TensorProto.FLOAT
         model.graph.output.append(onnx.helper.make_tensor_value_info("input", kind, None))
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # threads of several sessions would disturb each other
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     source = session.get_inputs()[0].name
 
     def run(x: Any) -> tuple[Logits, Logits | None]:

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -92,17 +93,19 @@ def _engines(
     for file in ("float32.onnx", "int8.onnx", "exact.onnx"):
         if (folder / file).is_file():
             path = folder / file
-            yield "ONNX Runtime", file, lambda path=path: _onnxruntime(path)
-            yield "OpenVINO", file, lambda path=path: _openvino(path)
+            yield "ONNX Runtime", file, partial(_onnxruntime, path)
+            yield "OpenVINO", file, partial(_openvino, path)
     float32 = folder / "float32.onnx"
-    yield "ncnn, by pnnx", "float32.onnx", lambda: _ncnn(float32, work, shape)
-    yield "LiteRT, by onnx2tf", "float32.onnx", lambda: _litert(float32, work)
+    yield "ncnn, by pnnx", "float32.onnx", partial(_ncnn, float32, work, shape)
+    yield "LiteRT, by onnx2tf", "float32.onnx", partial(_litert, float32, work)
 
 
 def _onnxruntime(path: Path) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda x: np.asarray(session.run(["logits"], {"input": x})[0])
 
 

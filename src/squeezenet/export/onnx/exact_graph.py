@@ -150,7 +150,7 @@ class _ExactWriter:
     def _write_add(self, op: Add) -> None:
         """floor((R1 q1 + R2 q2) / 2^16 + 1/2), in float64: the products have up to 29 bits."""
         node, added = self._builder.node, self._parameters.adds[op.name]
-        parts = []
+        parts: list[str] = []
         for source, ratio in zip((op.source, op.other), added.ratios, strict=True):
             name = f"{op.name}.{len(parts)}"
             wide = node("Cast", [source], f"{name}.double", to=TensorProto.DOUBLE)
