@@ -328,6 +328,7 @@ def test_other_onnx_files_are_refused(capsys: Capture, tmp_path: Path) -> None:
         (changed.SerializeToString(), 1, "its SHA-256 is not the one inside"),
         (elsewhere.SerializeToString(), 1, "its SHA-256 is not the one inside"),
         (whole[: len(whole) // 2], 1, "not a whole ONNX file"),
+        (whole.replace(b"class_ids", b"class\xffids"), 1, "its SHA-256 is not the one inside"),
     ):
         (tmp_path / "x.onnx").write_bytes(data)
         out = tmp_path / "x.safetensors"

@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "export": Command(
         "export",
-        "Write a .sqz as a folder for another kind of client, such as C source code.",
+        "Write a .sqz as a folder for another kind of client.",
         "squeezenet export photos.sqz --to c --out photos-c",
     ),
     "convert": Command(

@@ -38,7 +38,7 @@ def export(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a .sqz as a folder for another kind of client, such as C source code."""
+    """Write a .sqz as a folder for another kind of client."""
     if model_kind(model) is not ModelKind.SQZ:
         raise UsageError(f"{model}: not a .sqz file; squeezenet compress makes one")
     target = TARGETS[to]

@@ -48,7 +48,7 @@ def read_sealed(model: Any, where: str) -> tuple[ModelRecord, str] | None:
         ChecksumError: the file is not what was written.
         MalformedError: the record is invalid.
     """
-    values = {each.key: each.value for each in model.metadata_props}
+    values = {_text(each.key): _text(each.value) for each in model.metadata_props}
     if RECORD_KEY not in values:
         return None
     if values.pop(SUM_KEY, None) != _checksum(model, values):
@@ -62,6 +62,11 @@ def read_sealed(model: Any, where: str) -> tuple[ModelRecord, str] | None:
         return record, values[ARITHMETIC_KEY]
     except (SpecError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedError(f"{where}: its metadata is invalid ({error})") from None
+
+
+def _text(value: str | bytes) -> str:
+    """A string of a message, which is bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
 def _checksum(model: Any, values: dict[str, str]) -> str:
