@@ -51,7 +51,7 @@ def write_int8_graph(builder: OnnxBuilder, model: CompressedModel) -> None:
 def saturating_layers(model: CompressedModel) -> tuple[str, ...]:
     """Return the layers in which 16-bit sums of two products can overflow.
 
-    AVX2 without VNNI adds two products of a byte and a level in 16 bits. The sum is exact unless
+    x86 without VNNI adds two products of a byte and a level in 16 bits. The sum is exact unless
     two levels of one sign in an output channel add up to more than 128.
     """
     found = []

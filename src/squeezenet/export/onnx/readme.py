@@ -25,13 +25,13 @@ def about_int8(layers: tuple[str, ...]) -> str:
     )
     if not layers:
         return (
-            f"{about} No sum of two products overflows the 16 bits that AVX2 without VNNI has for "
-            "them."
+            f"{about} No sum of two products overflows the 16 bits that x86 processors without "
+            "VNNI have for them."
         )
     few = ", ".join(layers[:4]) + (", ..." if len(layers) > 4 else "")
     return (
-        f"{about} On x86 processors with AVX2 and without VNNI, ONNX Runtime adds two products in "
-        f"16 bits, which may saturate in {len(layers)} of the layers here ({few}): use "
+        f"{about} On x86 processors without VNNI (AVX2, or AVX-512 alone), ONNX Runtime adds two "
+        f"products in 16 bits, which may saturate in {len(layers)} of the layers here ({few}): use "
         f"{FLOAT_FILE} there, or compare the accuracy first."
     )
 
