@@ -28,9 +28,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 PACKAGE = "sqznet"
-EXTRAS = ("", "report", "train", "dev", "docs", "mutation")
+EXTRAS = ("", "report", "onnx", "train", "dev", "docs", "mutation")
 """The install without extras first; a dependency is listed with the first that brings it."""
-SHIPPED_EXTRAS = ("", "report", "train")
+SHIPPED_EXTRAS = ("", "report", "onnx", "train")
 """The extras for users of the package."""
 _REQUIRED_FIELDS = ("bomFormat", "specVersion", "serialNumber", "version", "metadata", "components")
 
@@ -70,7 +70,7 @@ def dependencies(requirements: Iterable[str], extras: Iterable[str]) -> list[Dep
                 installed = metadata.distribution(name)
             except metadata.PackageNotFoundError:
                 if extra in SHIPPED_EXTRAS:
-                    sys.exit(f"{name} is not installed, expected all of [train]: make setup")
+                    sys.exit(f"{name} is not installed, expected all of [train,onnx]: make setup")
                 continue
             own = [Requirement(text) for text in installed.requires or ()]
             needs = [r for r in own if _applies(r, {"", *requirement.extras})]

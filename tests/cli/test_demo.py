@@ -18,6 +18,8 @@ def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "Method rd" in text and "range coder" in text and "digit0_is_" in text
     assert (tmp_path / "demo" / "run" / "report" / "MODEL_CARD.md").is_file()
     assert "squeezenet train photos\n" in text
+    report = tmp_path / "demo" / "run" / "report" / "report.html"
+    assert text.endswith(f"report: {report}\n") and report.is_file()
     monkeypatch.setattr(demo_module, "REQUIRED_TOP1", 100.1)
     code = cli(["demo", "--out", str(tmp_path / "demo"), "--json"])  # trains no more
     captured = capsys.readouterr()

@@ -33,9 +33,10 @@ def test_missing_extra(
 
 
 def test_the_light_install_has_no_torch(sqz: Path, image_folder: Callable[..., Path]) -> None:
-    """info, eval and predict on a .sqz work where torch is not; training says what to install."""
+    """info, eval, predict and card on a .sqz work where torch and matplotlib are not; training says
+    what to install."""
     folder = image_folder(c0=2, c1=2)
-    blocked = "torch", "safetensors", "sklearn", "tensorboard"
+    blocked = "torch", "safetensors", "sklearn", "tensorboard", "matplotlib"
     program = (
         "import sys, importlib.util as u\n"
         f"blocked = {blocked!r}\n"
@@ -45,14 +46,17 @@ def test_the_light_install_has_no_torch(sqz: Path, image_folder: Callable[..., P
         "from squeezenet.cli.app import run\n"
         "codes = [run(['info', sys.argv[1]]), run(['eval', sys.argv[1], sys.argv[2]]),\n"
         "         run(['predict', sys.argv[1], sys.argv[2]]), run(['fetch']),\n"
+        "         run(['card', sys.argv[1], sys.argv[2], '--out', sys.argv[1] + '.md']),\n"
         "         run(['convert', sys.argv[1], sys.argv[1] + '.copy.sqz']),\n"
+        "         run(['export', 'default', '--to', 'c', '--out', sys.argv[1] + '-c']),\n"
+        "         run(['export', 'default', '--to', 'onnx', '--out', sys.argv[1] + '-onnx']),\n"
         "         run(['train', 'digits', '--arch', 'squeezenet_tiny', '--out', 'x'])]\n"
         "print(codes)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(sqz), str(folder)], capture_output=True, text=True
     )
-    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 1]", done.stderr
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 0, 0, 0, 1]", done.stderr
     assert done.stderr.strip().splitlines()[-1] == (
         "squeezenet: training needs the Python package 'torch', which is not installed; "
         "install it with: pip install 'sqznet[train]'; without a GPU, install a CPU build of torch "

@@ -53,6 +53,11 @@ def test_pth(tmp_path: Path, head: bytes) -> None:
     assert model_kind(written(tmp_path / "x", head + bytes(300))) is ModelKind.TORCH_PTH
 
 
+@pytest.mark.parametrize("head", [b"\x08\x07\x12\x07pytorch", b"\x08\x0d:\x80", b"\x08\x03B\x02"])
+def test_onnx(tmp_path: Path, head: bytes) -> None:
+    assert model_kind(written(tmp_path / "x", head + bytes(300))) is ModelKind.ONNX
+
+
 @pytest.mark.parametrize("content", [b"hello", b"\x00" * 300, b"PK\x05\x06", b"\x89PNG\r\n\x1a\n"])
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     path = written(tmp_path / "x.sqz", content)

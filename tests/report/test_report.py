@@ -16,11 +16,11 @@ from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.cli.app import run as cli
 from squeezenet.codec.container import encode
+from squeezenet.evaluation.calibration import calibration_error
 from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.images.sets import ArrayImages
 from squeezenet.report.card import Measured, model_card
 from squeezenet.report.mistakes import (
-    calibration_error,
     confusions,
     most_confused,
     wilson_interval,
@@ -126,9 +126,9 @@ def test_equal_reports_have_equal_bytes(tiny_spec: SqueezeNetSpec, tmp_path: Pat
     second = write_report(tmp_path / "b", measured(record), images, metrics)
     assert [path.name for path in first] == ["MODEL_CARD.md"] + [
         f"{name}.{kind}" for name in ("curves", "confusion", "mistakes") for kind in ("png", "svg")
-    ]
+    ] + ["mistakes.csv", "report.html"]
     for a, b in zip(first, second, strict=True):
-        assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 500
+        assert a.read_bytes() == b.read_bytes() and a.stat().st_size > 50
 
 
 @pytest.mark.parametrize("num_classes", [2, 30, 60, 2001])

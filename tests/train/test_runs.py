@@ -387,7 +387,7 @@ def test_a_report_tells_the_story_and_cannot_cost_a_run(
     card = (run / "report" / "MODEL_CARD.md").read_text()
     assert "epoch that did best" in card and "held out from digits" in card
     written = {path for path in (run / "report").iterdir() if path.name != "SHA256SUMS"}
-    assert {path.suffix for path in written} == {".md", ".png", ".svg"}
+    assert {path.suffix for path in written} == {".md", ".png", ".svg", ".html", ".csv"}
     assert (run / "report" / "curves.png").is_file()
     shutil.rmtree(run / "report")
     (run / "report").write_text("in the way")

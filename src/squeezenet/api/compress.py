@@ -28,9 +28,9 @@ from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from squeezenet.arch.record import ModelRecord
+    from squeezenet.compress.file_record import Settings
     from squeezenet.compress.images import CompressionImages
     from squeezenet.compress.report import CompressionReport
-    from squeezenet.compress.run import Settings
     from squeezenet.model.loaded import LoadedModel
     from squeezenet.train.recipe import Recipe
 
@@ -63,6 +63,7 @@ def compress(
     share_epochs: int | None = None,
     learning_rate: float | None = None,
     recipe: str | None = None,
+    temperature: bool = True,
     arch: str | None = None,
     classes: Classes | None = None,
     seed: int = 0,
@@ -82,7 +83,9 @@ def compress(
     if its file does not, as in ``open_model``; the names are kept in the new file. Give ``data``
     (labelled images to learn from) or ``calib`` (images without labels, which teach by the
     original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
-    measure with, by default a part of the others. The same call goes on with what was interrupted.
+    measure with, by default a part of the others. ``temperature``: if they have labels, the
+    last layer is divided by the temperature that fits them best, so that probabilities mean what
+    they say. The same call goes on with what was interrupted.
     Options are those of ``squeezenet compress``; messages name them as a command line does:
     ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and
     ``progress`` are as in ``train``. So is ``rank_timeout``: several ranks share all that runs
@@ -166,6 +169,7 @@ def compress(
             _base_recipe(loaded.record, _word(data) or _word(calib) or "", recipe),
             seed=seed,
             max_drop=max_drop,
+            temperature=temperature,
             options=FitOptions(
                 hardware=hardware,
                 workers=workers,

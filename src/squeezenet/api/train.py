@@ -244,6 +244,7 @@ def _draw_report(
             images.val,
             report,
             f"held out from {data} and never trained on",
+            dataset=data,
             chose_weights=True,
             workers=workers,
             bad=bad,

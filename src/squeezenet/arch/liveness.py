@@ -25,10 +25,18 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
     return spans
 
 
-def peak_activation_bytes(graph: Graph, *, element_bytes: int = 1) -> int:
-    """Return the peak size in bytes of all tensors alive at once (default: one byte each)."""
+def live_activation_bytes(graph: Graph, *, element_bytes: int = 1) -> list[int]:
+    """Return the size in bytes of all tensors alive during each operation.
+
+    A value of a tensor takes ``element_bytes``, by default one.
+    """
     changes = [0] * (len(graph.operations) + 1)
     for name, (first, last) in lifetimes(graph).items():
         changes[first] += graph.tensors[name].num_elements
         changes[last + 1] -= graph.tensors[name].num_elements
-    return element_bytes * max(accumulate(changes))
+    return [element_bytes * num_elements for num_elements in accumulate(changes[:-1])]
+
+
+def peak_activation_bytes(graph: Graph, *, element_bytes: int = 1) -> int:
+    """Return the peak size in bytes of all tensors alive at once (default: one byte each)."""
+    return max(live_activation_bytes(graph, element_bytes=element_bytes))

@@ -47,8 +47,13 @@ COMMANDS = {
     ),
     "report": Command(
         "report",
-        "Draw curves, confusion matrix, mistakes; write a model card.",
+        "Write a page of curves, mistakes and layers, and a model card.",
         "squeezenet report photos.sqz photos --out report",
+    ),
+    "card": Command(
+        "card",
+        "Write the model card, with the metadata that model hubs read.",
+        "squeezenet card photos.sqz photos --out README.md",
     ),
     "info": Command(
         "info",
@@ -57,7 +62,7 @@ COMMANDS = {
     ),
     "export": Command(
         "export",
-        "Write a .sqz as a folder for another kind of client, such as C source code.",
+        "Write a .sqz as C source, a web page or ONNX.",
         "squeezenet export photos.sqz --to c --out photos-c",
     ),
     "serve": Command(

@@ -173,6 +173,14 @@ def compress(
     learning_rate: Annotated[
         float | None, Parameter(group=_DEEP, help="Learning rate of the retraining (default 0.02).")
     ] = None,
+    temperature: Annotated[
+        bool,
+        Parameter(
+            group=_COMMON,
+            help="Divide the last layer by a temperature, fitted on the labelled images that "
+            "measure, so that probabilities mean what they say.",
+        ),
+    ] = True,
     recipe: Annotated[
         str | None,
         Parameter(
@@ -215,6 +223,7 @@ def compress(
         share_epochs=share_epochs,
         learning_rate=learning_rate,
         recipe=recipe,
+        temperature=temperature,
         arch=arch,
         classes=classes,
         seed=seed,
@@ -275,6 +284,12 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool) -> None:
         f"{out}: {report.file_bytes:,} bytes; {report.comparison.agreement:.1f}% of predictions "
         f"as before, KL {report.comparison.kl:.4f} nats"
     )
+    if report.calibration is not None:
+        found = report.calibration
+        print_text(
+            f"expected calibration error {found.before:.1f} points before, {found.after:.1f} after "
+            f"(temperature {found.temperature:.3f})"
+        )
 
 
 def _layer_density(text: str) -> tuple[str, float]:

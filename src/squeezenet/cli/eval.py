@@ -32,6 +32,11 @@ from squeezenet.cli.output import (
 )
 from squeezenet.cli.table import print_text
 from squeezenet.data.sources import open_evaluation_data
+from squeezenet.evaluation.calibration import (
+    at_temperature,
+    calibration_error,
+    recorded_temperature,
+)
 from squeezenet.evaluation.metrics import compare, require_same_classes, score
 from squeezenet.evaluation.predict import LabelledLogits, predict
 from squeezenet.extras import require_extra
@@ -59,7 +64,8 @@ def eval_command(
         ModelArgument | None,
         Parameter(
             help="Reference model, run in float32: adds agreement, KL divergence and paired "
-            "differences. It may be the same model."
+            "differences. It may be the same model. KL divergence is without the "
+            "temperatures that compress put into files."
         ),
     ] = None,
     in_float: Annotated[
@@ -104,10 +110,17 @@ def eval_command(
     result = dataclasses.asdict(measured) | {
         "file_bytes": opened.file_bytes,
         "arithmetic": opened.arithmetic,
+        "calibration_error": calibration_error(predicted),
+        "temperature": recorded_temperature(opened.record),
         "not_used": images.findings.counts,
     }
     if other is not None:
-        comparison = compare(predicted, *reference)
+        # A temperature is no loss: both are compared without theirs.
+        ours, theirs = (
+            at_temperature(logits, 1 / recorded_temperature(model.record))
+            for logits, model in zip((predicted, *reference), models, strict=True)
+        )
+        comparison = compare(ours, theirs)
         result |= dataclasses.asdict(comparison)
     report_skipped(bad.count, progress)
     report_unused(images.findings, progress, list_all=list_unused)

@@ -12,6 +12,7 @@ from squeezenet.cli.output import print_json
 from squeezenet.codec.model_kinds import ModelKind, model_kind
 from squeezenet.errors import UsageError
 from squeezenet.export.targets import TARGETS
+from squeezenet.extras import require_extra
 from squeezenet.output_folder import SUMS, OutputFolder
 
 
@@ -23,21 +24,45 @@ def export(
     /,
     *,
     to: Annotated[
-        Literal["c", "web"],
+        Literal["c", "web", "onnx"],
         Parameter(help="; ".join(f"{name}: {target.about}" for name, target in TARGETS.items())),
     ],
     out: Annotated[Path, Parameter(help="Folder to write: new, empty, or of an earlier export.")],
+    preprocessing: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Put resize, crop and normalisation into the graph, which then takes pictures of "
+            "any size (onnx only).",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a .sqz as a folder for another kind of client, such as C source code."""
+    """Write a .sqz for other clients: C source, a web page, ONNX."""
     if model_kind(model) is not ModelKind.SQZ:
         raise UsageError(f"{model}: not a .sqz file; squeezenet compress makes one")
     target = TARGETS[to]
+    make = target.make
+    if preprocessing:
+        if target.make_with_preprocessing is None:
+            raise UsageError(f"--preprocessing is for --to onnx; --to {to} always has it inside")
+        make = target.make_with_preprocessing
+    if target.extra is not None:
+        require_extra(target.extra, f"export --to {to}")
     folder = OutputFolder(out)
     folder.check(target.file_names)
-    paths = folder.write(target.make(model.read_bytes(), model.name))
+    files = make(model.read_bytes(), model.name)
+    for name in target.file_names:
+        if name not in files and (out / name).exists():
+            raise UsageError(
+                f"{out / name}: is of an earlier export, and this one makes no such file; remove "
+                "it or choose another --out"
+            )
+    paths = folder.write(files)
     sizes = {path.name: path.stat().st_size for path in (*paths, out / SUMS)}
     if json:
         print_json({"out": str(out), "to": to, "files": sizes})
     else:
-        print(f"{out}: {', '.join(sizes)}; {target.next_step.format(out=out)}")
+        note = target.note(files)
+        steps = f"{f'{note}; ' if note else ''}{target.next_step.format(out=out)}"
+        print(f"{out}: {', '.join(sizes)}; {steps}")

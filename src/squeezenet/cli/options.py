@@ -23,8 +23,8 @@ ModelArgument: TypeAlias = Annotated[
     Path,
     Parameter(
         converter=model_argument,
-        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, or the word "
-        "default: the CIFAR-10 network that comes with squeezenet.",
+        help="Run folder, .sqz, .safetensors, .pth of a SqueezeNet, Han's .net, float32.onnx of "
+        "export, or the word default: the CIFAR-10 network that comes with squeezenet.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[

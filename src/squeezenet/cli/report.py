@@ -1,4 +1,4 @@
-"""``squeezenet report``: what a model gets right and wrong, as pictures and a model card."""
+"""``squeezenet report``: what a model gets right and wrong: a page, pictures, a model card."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from squeezenet.cli.output import (
     report_unused,
 )
 from squeezenet.cli.table import print_text
+from squeezenet.data.locations import data_name
 from squeezenet.data.sources import evaluation_title, open_evaluation_data
 from squeezenet.extras import require_extra
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
@@ -51,10 +52,18 @@ def report(
     out: Annotated[
         Path,
         Parameter(
-            help="Folder for the pictures and the card: new, empty, or of an earlier report."
+            help="Folder for the page, its pictures and the card: new, empty, or of an earlier "
+            "report."
         ),
     ],
     split: SplitOption = None,
+    compression: Annotated[
+        Path | None,
+        Parameter(
+            help="What squeezenet compress --json printed for MODEL: adds its stages, and bytes "
+            "against divergence."
+        ),
+    ] = None,
     classes: ClassesOption = None,
     arch: ArchOption = None,
     strict: StrictOption = False,
@@ -64,8 +73,10 @@ def report(
     list_unused: ListUnusedOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw curves, confusion matrix, mistakes; write a model card."""
+    """Write a page of curves, mistakes and layers, and a model card."""
     require_extra("report", "drawing a report")
+    from squeezenet.report.write import PAGE
+
     require_workers(workers)
     limits = parse_limits(max_pixels, max_memory)
     progress = make_progress()
@@ -75,7 +86,15 @@ def report(
     bad = bad_images(progress, strict=strict)
     about = f"from {evaluation_title(data, split)}"
     measured, paths = draw_report(
-        opened, images, out, about, workers=workers, bad=bad, progress=progress
+        opened,
+        images,
+        out,
+        about,
+        dataset=data_name(data),
+        history=compression,
+        workers=workers,
+        bad=bad,
+        progress=progress,
     )
     report_skipped(bad.count, progress)
     report_unused(images.findings, progress, list_all=list_unused)
@@ -83,4 +102,5 @@ def report(
         files = [str(path) for path in paths]
         print_json(plain({**vars(measured), "not_used": images.findings.counts, "files": files}))
         return
-    print_text(f"top-1 {measured.top1:.1f}% on {measured.images} images; {paths[0]}")
+    page = next(path for path in paths if path.name == PAGE)
+    print_text(f"top-1 {measured.top1:.1f}% on {measured.images} images; {page}")

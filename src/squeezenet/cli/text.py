@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from squeezenet.errors import one_line as one_line
+from squeezenet.report.csv_cells import csv_text as csv_text
 
 ELLIPSIS = "…"
 """Stands for what was left out."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-
-
-def csv_text(text: str) -> str:
-    """Return a text as a cell of a CSV file that no spreadsheet takes for a formula.
-
-    One that begins like a formula gets an apostrophe before it, as OWASP's page "CSV Injection"
-    says; full-width signs count too, since a spreadsheet may read them alike.
-    """
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def text_width(text: str) -> int:

@@ -28,6 +28,8 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "cifar10.sqz"
 """The word that stands for a model, and the model: the network that comes with the package."""
 _HEAD_BYTES = 256
 """Bytes read to recognise a file; the longest header needed, Han's, has 104."""
+_ONNX_FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)
+"""Tags of the fields of ONNX's ModelProto that may follow the IR version."""
 _MAX_SAFETENSORS_HEADER = 100_000_000
 """Limit of the safetensors format."""
 
@@ -40,6 +42,7 @@ class ModelKind(Enum):
     HAN_NET = "Han's .net"
     SAFETENSORS = ".safetensors"
     TORCH_PTH = "torch .pth"
+    ONNX = ".onnx"
 
     @property
     def is_compressed(self) -> bool:
@@ -123,10 +126,20 @@ def model_kind(path: Path) -> ModelKind:
 
     if han.expected_bytes(head) is not None:
         return ModelKind.HAN_NET
+    if _begins_as_onnx(head):
+        return ModelKind.ONNX
     raise UnknownFormatError(
         f"{path}: not a model that squeezenet knows; expected a run folder, .sqz, .safetensors, "
-        "torch's .pth, or Han's .net"
+        "torch's .pth, Han's .net, or an .onnx that export wrote"
     )
+
+
+def _begins_as_onnx(head: bytes) -> bool:
+    """Whether bytes may begin an ONNX file, which has no magic: a protobuf message of few fields.
+
+    The first is the IR version, a small number; the next is one of the model's others.
+    """
+    return len(head) > 2 and head[0] == 0x08 and 1 <= head[1] < 0x40 and head[2] in _ONNX_FIELDS
 
 
 def is_sqz(path: Path) -> bool:

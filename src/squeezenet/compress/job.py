@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.compress.images import CompressionImages
+from squeezenet.compress.report import SearchPoint
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
@@ -27,6 +28,9 @@ class CompressionJob:
     it gets them first.
     ``file_bytes(layers)``: size of the finished file with these layers.
     ``work``: folder for checkpoints; an interrupted job resumes from it.
+    ``temperature(model)``: what to divide the last convolution by before it is rounded; called
+    once, with ``model`` or what retraining made of it.
+    ``tried``: the search appends what it tries.
     """
 
     model: LoadedModel
@@ -39,6 +43,8 @@ class CompressionJob:
     work: Path
     seed: int
     options: FitOptions
+    temperature: Callable[[LoadedModel], float] = lambda model: 1.0
+    tried: list[SearchPoint] = field(default_factory=list)
 
     @property
     def progress(self) -> Progress:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.report import drop_of
+from squeezenet.evaluation.calibration import calibration_error, fit_temperature
 from squeezenet.evaluation.metrics import Comparison, Evaluation, compare, score
 from squeezenet.evaluation.predict import LabelledLogits, LogitsFn
 from squeezenet.images.preprocess import from_pixels
@@ -24,7 +25,10 @@ class Measurement:
     """Runs networks on the measured images of one job."""
 
     def __init__(
-        self, original: LoadedModel, images: CompressionImages, options: FitOptions
+        self,
+        original: LoadedModel,
+        images: CompressionImages,
+        options: FitOptions,
     ) -> None:
         self._original = original
         self._labelled = images.measure_labelled
@@ -47,7 +51,7 @@ class Measurement:
 
     def accuracy(self, model: LoadedModel) -> Evaluation | None:
         """Return the accuracy of a torch model; None without labels."""
-        return self.accuracy_of(self._predict_model(model)) if self._labelled else None
+        return self.accuracy_of(self.predict_model(model)) if self._labelled else None
 
     def accuracy_of(self, predicted: LabelledLogits) -> Evaluation | None:
         """Return the accuracy of predictions; None without labels."""
@@ -55,11 +59,19 @@ class Measurement:
 
     def compare(self, predicted: LabelledLogits) -> Comparison:
         """Compare predictions with the original's."""
-        return compare(predicted, self._original_predictions)
+        return compare(predicted, self.original_predictions)
+
+    def calibration_error_of(self, predicted: LabelledLogits) -> float | None:
+        """Return the expected calibration error in percentage points; None without labels."""
+        return calibration_error(predicted) if self._labelled else None
+
+    def temperature(self, predicted: LabelledLogits) -> float:
+        """Return the temperature that fits labelled predictions best, the same on all ranks."""
+        return self._ranks.broadcast(fit_temperature(predicted))
 
     def drop(self, model: LoadedModel) -> float:
         """Return points of top-1 lost; without labels, percent of predictions that changed."""
-        return self._drop_of(self._predict_model(model))
+        return self._drop_of(self.predict_model(model))
 
     def drop_of(self, network: LogitsFn) -> float:
         """Return what ``drop`` does, of a network as a client runs it."""
@@ -71,8 +83,10 @@ class Measurement:
         return self._ranks.broadcast(drop)
 
     @cached_property
-    def _original_predictions(self) -> LabelledLogits:
-        return self._predict_model(self._original)
+    def original_predictions(self) -> LabelledLogits:
+        """The original's logits on the measured images."""
+        return self.predict_model(self._original)
 
-    def _predict_model(self, model: LoadedModel) -> LabelledLogits:
+    def predict_model(self, model: LoadedModel) -> LabelledLogits:
+        """Return the logits of a torch model on the measured images."""
         return self.predict(from_pixels(model.logits, model.record.preprocessing))

@@ -22,12 +22,40 @@ _ADVICE_TOO_LOSSY = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Expected calibration errors (15 bins) on the measured images, in percentage points.
+
+    ``before``: of the original. ``after``: of the file. ``temperature``: what the file's logits
+    are divided by; 1 for nothing.
+    """
+
+    before: float
+    after: float
+    temperature: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPoint:
+    """One network that the search for a size or a drop has tried.
+
+    ``divergence``: its KL divergence from the original in nats, as the quadratic model predicts
+    it. ``survivors``: how wide its rounding searched. ``bytes``: the size of its file.
+    """
+
+    divergence: float
+    survivors: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompressionReport:
     """What is known of the written file. Accuracies are those of the file itself.
 
     ``original_bytes``: the float32 weights and biases. ``max_drop`` and ``target_bytes``: what was
-    required, None for no requirement. ``skipped`` counts images that could not be read;
-    ``findings`` has the files of the data that are no pictures.
+    required, None for no requirement. ``calibration``: None without labelled images. ``search``:
+    what was tried, in this order; empty without a search, or if an interrupted call had searched.
+    ``skipped`` counts images that could not be read; ``findings`` has the files of the data that
+    are no pictures.
     """
 
     file_bytes: int
@@ -40,6 +68,8 @@ class CompressionReport:
     measured_labelled: bool
     max_drop: float | None
     target_bytes: int | None
+    calibration: Calibration | None = None
+    search: tuple[SearchPoint, ...] = ()
     skipped: int = 0
     findings: Findings = NOTHING
 

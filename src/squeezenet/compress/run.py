@@ -10,23 +10,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from squeezenet import __version__
-from squeezenet.arch.graph import build_graph
-from squeezenet.arch.quantized_tensors import scaled_tensors
-from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.serialization import to_plain
 from squeezenet.client import Classifier
 from squeezenet.codec.container import decode, encode
 from squeezenet.codec.sizes import layer_sizes
-from squeezenet.codec.types import ActivationScale, CompressedLayer, CompressedModel
+from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.calibrate import CALIBRATION_IMAGES, calibrated
 from squeezenet.compress.deep_compression.job import compress_deep
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
+from squeezenet.compress.file_record import (
+    PLACEHOLDER_TEMPERATURE,
+    Settings,
+    file_record,
+    file_size,
+    method_name,
+    quantized_tensor_names,
+    with_measured,
+)
 from squeezenet.compress.images import CompressionImages, random_subset
 from squeezenet.compress.job import CompressionJob
 from squeezenet.compress.measurement import Measurement
@@ -36,9 +39,9 @@ from squeezenet.compress.number_range import (
     without_denormals,
 )
 from squeezenet.compress.rate_distortion.job import compress_rate_distortion
-from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
-from squeezenet.compress.report import CompressionReport
+from squeezenet.compress.report import Calibration, CompressionReport
 from squeezenet.compress.stage_table import StageRow, coded_row, huffman_row
+from squeezenet.compress.temperature import TemperatureFit
 from squeezenet.compress.work_folder import remove_work
 from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.errors import LimitError, QualityError, UsageError, WeightsError
@@ -46,7 +49,6 @@ from squeezenet.evaluation.metrics import Comparison, Evaluation
 from squeezenet.evaluation.predict import LogitsFn
 from squeezenet.files import write_bytes_atomically
 from squeezenet.images.batches import EvalBatches, default_workers
-from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import SilentProgress
 from squeezenet.reference.float_interpreter import FloatInterpreter
@@ -58,21 +60,8 @@ from squeezenet.train.recipe import Recipe
 from squeezenet.train.run import require_same_images
 from squeezenet.train.run_folder import RunFolder
 
-Settings: TypeAlias = DeepCompressionSettings | RateDistortionSettings
-"""Their type selects the method."""
-
 _NUM_CHECKED = 16
 """Images on which a network's outputs are looked at before the work."""
-PLACEHOLDER_MEASUREMENT = Evaluation(top1=12.3456, top5=78.9012, images=0, skipped=0)
-PLACEHOLDER_COMPARISON = Comparison(
-    agreement=34.5678,
-    kl=1.2345,
-    top1_difference=0.0,
-    top1_standard_error=0.0,
-    top5_difference=0.0,
-    top5_standard_error=0.0,
-)
-"""Stand-ins for measurements not yet made. They have as many digits as a record may have."""
 
 
 def compress_model(
@@ -84,9 +73,12 @@ def compress_model(
     *,
     seed: int = 0,
     max_drop: float | None = None,
+    temperature: bool = True,
     options: FitOptions | None = None,
 ) -> CompressionReport:
     """Compress ``model`` into ``out`` by the settings' method, and measure the file.
+
+    ``temperature``: fit one on the measured images, if they have labels.
 
     Every rank calls this with the same arguments: they share what runs images, and rank 0 alone
     rounds, reads and writes.
@@ -107,18 +99,23 @@ def compress_model(
     model = without_denormals(model)
     some = random_subset(images.retrain, _NUM_CHECKED, seed)
     batches = EvalBatches(some, model.record.preprocessing, workers=0, bad=options.bad)
-    runs_in_integers = bool(_quantized_tensor_names(model.record, settings))
+    runs_in_integers = bool(quantized_tensor_names(model.record, settings))
     require_bounded_outputs(model, batches, max_logit=MAX_LOGIT if runs_in_integers else math.inf)
     work = RunFolder(out.with_name(out.name + ".work"))
     known = images.fingerprint(work.known_data())
-    job_settings = _work_settings(model, known, settings, base_recipe, seed)
+    job_settings = _work_settings(
+        model, known, settings, base_recipe, seed, temperature=temperature
+    )
     ranks.require_equal({key: value for key, value in job_settings.items() if key != "data"})
     require_same_images(known.summary, ranks)
     ranks.on_main(lambda: work.check(job_settings, known))
     with contextlib.ExitStack() as lock:
         ranks.on_main(lambda: _open(work, lock, job_settings, known))
         measurement = Measurement(model, images, options)
-        record = _file_record(model, settings, seed)
+        fitted = TemperatureFit(model, measurement, images, progress, is_wanted=temperature)
+        record = file_record(
+            model, settings, seed, PLACEHOLDER_TEMPERATURE if fitted.is_wanted else 1.0
+        )
 
         def finished(made: CompressedModel) -> LogitsFn:
             ready = dataclasses.replace(_calibrate(job, settings, made), record=record)
@@ -132,7 +129,10 @@ def compress_model(
             measure=measurement.accuracy,
             measure_drop=measurement.drop,
             file_drop=lambda made: measurement.drop_of(finished(made)),
-            file_bytes=_file_size(record, settings, len(images.measure)),
+            file_bytes=file_size(
+                record, settings, len(images.measure), labelled=images.measure_labelled
+            ),
+            temperature=fitted.fit,
             work=work.path,
             seed=seed,
             options=options,
@@ -144,12 +144,13 @@ def compress_model(
             if ranks.is_main:
                 remove_work(work, progress)
             raise
+        record = file_record(model, settings, seed, fitted.value)
         compressed = dataclasses.replace(_calibrate(job, settings, compressed), record=record)
         _require_integers(compressed, model)
-        file = _encode_measured(compressed, measurement, str(out))
+        file = _encode_measured(compressed, measurement, fitted, str(out))
         ranks.on_main(lambda: write_bytes_atomically(out, file.data))
         ranks.on_main(lambda: remove_work(work, progress))
-    return _report(file, stages, settings, images, max_drop)
+    return _report(file, stages, job, settings, max_drop)
 
 
 def _open(
@@ -162,8 +163,8 @@ def _open(
 def _report(
     file: _MeasuredFile,
     stages: list[StageRow],
+    job: CompressionJob,
     settings: Settings,
-    images: CompressionImages,
     max_drop: float | None,
 ) -> CompressionReport:
     """The report, whose last stages are of the file itself."""
@@ -173,34 +174,39 @@ def _report(
     stages.append(coded_row(sizes, len(file.data), file.accuracy, stage="range coder"))
     return CompressionReport(
         file_bytes=len(file.data),
-        method=_method(settings),
+        method=method_name(settings),
         original_bytes=stages[0].bytes,
         stages=tuple(stages),
         layers=tuple(sizes),
         comparison=file.comparison,
         measured_images=file.num_images,
-        measured_labelled=images.measure_labelled,
+        measured_labelled=job.images.measure_labelled,
+        calibration=file.calibration,
+        search=tuple(job.tried),
         max_drop=max_drop,
         target_bytes=settings.target_bytes,
     )
 
 
-def _method(settings: Settings) -> str:
-    return "rd" if isinstance(settings, RateDistortionSettings) else "deep-compression"
-
-
 def _work_settings(
-    model: LoadedModel, images: Fingerprint, settings: Settings, base_recipe: Recipe, seed: int
+    model: LoadedModel,
+    images: Fingerprint,
+    settings: Settings,
+    base_recipe: Recipe,
+    seed: int,
+    *,
+    temperature: bool,
 ) -> dict[str, Any]:
     """What a call must have in common with the one that it resumes."""
     return {
         "architecture": model.record.spec.name,
         "source": model.source.sha256 if model.source else None,
-        "method": _method(settings),
+        "method": method_name(settings),
         "settings": settings,
         "recipe": base_recipe,
         "data": images.summary,
         "seed": seed,
+        "temperature": temperature,
     }
 
 
@@ -210,40 +216,11 @@ def _run_method(job: CompressionJob, settings: Settings) -> tuple[CompressedMode
     return compress_rate_distortion(job, settings)
 
 
-def _quantized_tensor_names(record: ModelRecord, settings: Settings) -> tuple[str, ...]:
-    """Names of the tensors with an activation scale; none for codebooks, which run in float32."""
-    if isinstance(settings, DeepCompressionSettings):
-        return ()
-    return scaled_tensors(build_graph(record.spec))
-
-
-def _file_size(
-    record: ModelRecord, settings: Settings, num_images: int
-) -> Callable[[tuple[CompressedLayer, ...]], int]:
-    """Return a function from layers to the bytes of their finished file.
-
-    The record holds placeholders for measurements, so the size is exact but for a few compressed
-    digits.
-    """
-    placeholder = _with_measured(
-        record, num_images, PLACEHOLDER_MEASUREMENT, PLACEHOLDER_COMPARISON
-    )
-    names = _quantized_tensor_names(record, settings)
-    activations = {name: ActivationScale(scale=1.0, zero_point=0) for name in names} or None
-
-    def file_bytes(layers: tuple[CompressedLayer, ...]) -> int:
-        return len(
-            encode(CompressedModel(record=placeholder, layers=layers, activations=activations))
-        )
-
-    return file_bytes
-
-
 def _calibrate(
     job: CompressionJob, settings: Settings, compressed: CompressedModel
 ) -> CompressedModel:
     """Return the model with activation scales, where its file has any."""
-    if not _quantized_tensor_names(compressed.record, settings):
+    if not quantized_tensor_names(compressed.record, settings):
         return compressed
     batches = batches_of_rank(
         random_subset(job.images.retrain, CALIBRATION_IMAGES, job.seed),
@@ -280,11 +257,12 @@ class _MeasuredFile:
     model: CompressedModel
     accuracy: Evaluation | None
     comparison: Comparison
+    calibration: Calibration | None
     num_images: int
 
 
 def _encode_measured(
-    compressed: CompressedModel, measurement: Measurement, where: str
+    compressed: CompressedModel, measurement: Measurement, fitted: TemperatureFit, where: str
 ) -> _MeasuredFile:
     """Encode the file, measure it as clients run it, and encode it again with the measurements.
 
@@ -293,15 +271,17 @@ def _encode_measured(
     network = _client(encode(compressed), where, is_integer=compressed.is_integer)
     predicted = measurement.predict(network)
     accuracy = measurement.accuracy_of(predicted)
-    comparison = measurement.compare(predicted)
+    calibration = fitted.calibration(predicted)
+    comparison = measurement.compare(fitted.removed(predicted))
     num_images = len(predicted.labels)
-    record = _with_measured(compressed.record, num_images, accuracy, comparison)
+    record = with_measured(compressed.record, num_images, accuracy, comparison, calibration)
     model = dataclasses.replace(compressed, record=record)
     return _MeasuredFile(
         data=encode(model),
         model=model,
         accuracy=accuracy,
         comparison=comparison,
+        calibration=calibration,
         num_images=num_images,
     )
 
@@ -310,30 +290,3 @@ def _client(data: bytes, where: str, *, is_integer: bool) -> LogitsFn:
     if is_integer:
         return Classifier(data, threads=default_workers()).logits
     return FloatInterpreter(decode(data, where)).logits
-
-
-def _file_record(model: LoadedModel, settings: Settings, seed: int) -> ModelRecord:
-    """The record of the file: that of the folded network, and where the file comes from."""
-    folded = fold_batch_norm(model).record
-    provenance = {
-        "method": _method(settings),
-        "made_by": f"squeezenet {__version__}",
-        "settings": to_plain(settings),
-        "source": folded.provenance,
-        "seed": seed,
-    }
-    if model.source is not None:
-        provenance["source_sha256"] = model.source.sha256
-    return dataclasses.replace(folded, provenance=provenance)
-
-
-def _with_measured(
-    record: ModelRecord, num_images: int, measured: Evaluation | None, comparison: Comparison
-) -> ModelRecord:
-    """The record with measurements of the file, rounded to 4 decimals."""
-    values = {"agreement": comparison.agreement, "kl": comparison.kl}
-    if measured is not None:
-        values |= {"top1": measured.top1, "top5": measured.top5}
-    rounded = {name: round(value, 4) for name, value in values.items()}
-    provenance = record.provenance | {"measured": {"images": num_images, **rounded}}
-    return dataclasses.replace(record, provenance=provenance)

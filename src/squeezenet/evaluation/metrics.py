@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def require_same_classes(record: ModelRecord, other: ModelRecord) -> None:
         )
 
 
-def softmax(logits_NK: Float32Array) -> npt.NDArray[np.float64]:
+def softmax(logits_NK: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Return probabilities (N, K); rows sum to 1."""
     shifted = logits_NK.astype(np.float64) - logits_NK.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
@@ -113,7 +113,7 @@ def softmax(logits_NK: Float32Array) -> npt.NDArray[np.float64]:
 def top_probability(logits_NK: Float32Array) -> tuple[Labels, npt.NDArray[np.float64]]:
     """Return the top class of each row and its probability, (N,) each."""
     classes, probabilities = [], []
-    for rows in _blocks(logits_NK):
+    for rows in row_blocks(logits_NK):
         probabilities_NK = softmax(logits_NK[rows])
         classes.append(probabilities_NK.argmax(axis=1))
         probabilities.append(probabilities_NK.max(axis=1))
@@ -125,7 +125,7 @@ def top_k(logits_NK: Float32Array, k: int) -> Labels:
     return np.concatenate(
         [
             np.argsort(-logits_NK[rows], axis=1, kind="stable")[:, :k].astype(np.int64)
-            for rows in _blocks(logits_NK)
+            for rows in row_blocks(logits_NK)
         ]
     )
 
@@ -139,15 +139,15 @@ def kl_divergence(reference_NK: Float32Array, other_NK: Float32Array) -> Float32
     """Return KL(reference || other) of each row in nats, float32 (N,)."""
     tiny = np.finfo(np.float64).tiny
     divergences = []
-    for rows in _blocks(reference_NK):
+    for rows in row_blocks(reference_NK):
         p, q = softmax(reference_NK[rows]), softmax(other_NK[rows])
         terms = p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))
         divergences.append(np.asarray(terms.sum(axis=1), np.float32))
     return np.concatenate(divergences)
 
 
-def _blocks(values_NK: Float32Array) -> Iterator[slice]:
-    """Part the rows, so that what is computed of all classes takes little memory."""
+def row_blocks(values_NK: Float32Array) -> Iterator[slice]:
+    """Yield slices of the rows, so that what is computed of all classes takes little memory."""
     num_rows, num_classes = values_NK.shape
     step = max(1, _BLOCK_VALUES // max(1, num_classes))
     for start in range(0, max(1, num_rows), step):

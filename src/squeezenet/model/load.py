@@ -15,6 +15,7 @@ from squeezenet.codec.types import MAX_CODEBOOK, CompressedLayer, CompressedMode
 from squeezenet.errors import LossyConversionError, MalformedError, SpecError
 from squeezenet.model.foreign import load_pth
 from squeezenet.model.loaded import LoadedModel, from_state
+from squeezenet.model.onnx_file import load_onnx
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.progress import Progress
 
@@ -26,7 +27,7 @@ def load_model(
     labels: ClassLabels | None = None,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Read a run folder (its best weights), ``.safetensors``, ``.pth``, ``.sqz`` or ``.net``.
+    """Read a run folder (its best weights), or a file of any kind of ``ModelKind``.
 
     ``arch`` names the architecture of weights of others; by default their shapes decide.
     ``labels`` are the classes of a model whose file does not name them. ``progress`` is told what
@@ -52,6 +53,8 @@ def _read(
         return load_safetensors(source.path, arch, labels=labels, progress=progress)
     if source.kind is ModelKind.TORCH_PTH:
         return load_pth(source.path, arch, labels=labels, progress=progress)
+    if source.kind is ModelKind.ONNX:
+        return load_onnx(source.path)
     return from_compressed(read_compressed(source))
 
 

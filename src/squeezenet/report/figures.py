@@ -42,7 +42,7 @@ def training_curves(metrics: Sequence[dict[str, Any]], title: str) -> Figure:
     epochs = np.array([line["epoch"] for line in train])
     losses = np.array([line["loss"] for line in train])
     left.plot(epochs, losses, color=_BLUE, alpha=0.25, linewidth=1)
-    left.plot(epochs, _smooth(losses), color=_BLUE, marker="o" if len(losses) == 1 else "")
+    left.plot(epochs, smooth(losses), color=_BLUE, marker="o" if len(losses) == 1 else "")
     left.set(xlabel="epoch", ylabel="training loss")
     learning_rate = left.twinx()
     learning_rate.plot(epochs, [line["learning_rate"] for line in train], color=_ORANGE)
@@ -76,7 +76,7 @@ def _plot(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label
     axes.plot(x, y, color=colour, marker="o", markersize=3, label=label)
 
 
-def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return a moving average over 1/25 of the values, with the window clipped at the ends."""
     half = max(1, len(values) // 50)
     sums = np.concatenate([[0.0], np.cumsum(values)])

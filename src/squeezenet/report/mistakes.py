@@ -1,4 +1,4 @@
-"""A classifier's errors in numbers: confusions, worst mistakes, calibration, confidence interval.
+"""A classifier's errors in numbers: confusions, worst mistakes, confidence interval.
 
 Legend: N images, K classes, P pairs of class and predicted class that occur.
 """
@@ -137,23 +137,6 @@ def most_confused(confused: Confusions, count: int) -> list[Confused]:
         )
         for i in order
     ]
-
-
-def calibration_error(predicted: LabelledLogits, num_bins: int = 15) -> float:
-    """Return the expected calibration error (arXiv 1706.04599) in percentage points.
-
-    It is the mean of |confidence - accuracy| over the images, in bins of equal confidence; 15 bins
-    as in that paper.
-    """
-    top1, confidence = top_probability(predicted.logits_NK)
-    correct = top1 == predicted.labels
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    error = 0.0
-    for each in range(num_bins):
-        inside = bins == each
-        if inside.any():
-            error += abs(float(confidence[inside].sum() - correct[inside].sum()))
-    return 100 * error / len(correct)
 
 
 def wilson_interval(percent: float, num_images: int) -> tuple[float, float]:

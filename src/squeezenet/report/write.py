@@ -1,4 +1,4 @@
-"""Write a report: a folder of figures and ``MODEL_CARD.md``."""
+"""Write a report: one page, a folder of figures, the list of mistakes, and ``MODEL_CARD.md``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,19 @@ from squeezenet.report.figures import (
 )
 from squeezenet.report.fonts import fonts_for
 from squeezenet.report.mistakes import Confusions, Mistake, confusions, worst_mistakes
+from squeezenet.report.page import html_page
+from squeezenet.report.page_confusions import mistakes_csv
 from squeezenet.sealed_files import read_sealed_lines
 
 CARD = "MODEL_CARD.md"
+PAGE = "report.html"
+MISTAKES_LIST = "mistakes.csv"
 _CURVES, _CONFUSION, _MISTAKES = "curves", "confusion", "mistakes"
 _SUFFIXES = (".png", ".svg")
 REPORT_FILES = (
     *(f"{name}{suffix}" for name in (_CURVES, _CONFUSION, _MISTAKES) for suffix in _SUFFIXES),
+    MISTAKES_LIST,
+    PAGE,
     CARD,
 )
 """The names of all files that a report may have."""
@@ -56,11 +62,12 @@ def write_report(
     is_ours: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write the figures and the card; return their paths, the card first.
+    """Write the page, the figures and the card; return their paths, the card first.
 
-    The figures are "curves" (if there are ``metrics``), "confusion" and "mistakes", each as .png
-    and .svg. ``images`` is the set of the predictions. ``is_ours``: see ``OutputFolder``. Equal
-    input gives equal bytes, with equal fonts. ``progress`` is told which names no font can draw.
+    ``report.html`` has everything inside. The figures are "curves" (if there are ``metrics``),
+    "confusion" and "mistakes", each as .png and .svg. ``images`` is the set of the predictions.
+    ``is_ours``: see ``OutputFolder``. Equal input gives equal bytes, with equal fonts.
+    ``progress`` is told which names no font can draw.
 
     Raises:
         UsageError, CheckpointError: see ``OutputFolder.write``.
@@ -97,6 +104,8 @@ def _rendered_files(
         for name, figure in figures.items()
         for suffix in _SUFFIXES
     }
+    files[MISTAKES_LIST] = mistakes_csv(measured, images)
+    files[PAGE] = html_page(measured, images, metrics).encode()
     # The card comes last: a report with a card is complete.
     files[CARD] = model_card(measured, [name for name in files if name.endswith(".png")]).encode()
     return files

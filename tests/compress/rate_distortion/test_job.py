@@ -29,6 +29,11 @@ from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, Sear
 from squeezenet.compress.report import CompressionReport
 from squeezenet.compress.run import compress_model
 from squeezenet.errors import InterruptedRunError
+from squeezenet.evaluation.calibration import (
+    at_temperature,
+    calibration_error,
+    recorded_temperature,
+)
 from squeezenet.evaluation.metrics import compare, score
 from squeezenet.evaluation.predict import predict
 from squeezenet.images.batches import EvalBatches
@@ -94,7 +99,9 @@ def test_whole_run(
     client = Classifier(out.read_bytes(), threads=1)
     client_logits = predict(client.logits, found.record, batches)
     original = predict(from_pixels(model.logits, prep), model.record, batches)
-    comparison = compare(client_logits, original)
+    temperature = recorded_temperature(found.record)
+    assert (temperature != 1) == labelled
+    comparison = compare(at_temperature(client_logits, 1 / temperature), original)
     # Batches of another size round the original's logits otherwise.
     assert dataclasses.replace(report.comparison, kl=0.0) == dataclasses.replace(comparison, kl=0.0)
     assert report.comparison.kl == pytest.approx(comparison.kl, rel=1e-5)
@@ -102,6 +109,8 @@ def test_whole_run(
     if labelled:
         accuracy = score(client_logits)
         measured |= {"top1": accuracy.top1, "top5": accuracy.top5}
+        measured |= {"ece": calibration_error(client_logits)}
+        measured |= {"ece_before": calibration_error(original)}
         assert (report.stages[-1].top1, report.stages[-1].top5) == (accuracy.top1, accuracy.top5)
         assert report.drop == -comparison.top1_difference
     else:
@@ -296,7 +305,7 @@ def test_training_may_use_the_bytes_that_are_allowed(
             job_of(model, tmp_path, images=images, seed=3),
             RateDistortionSettings(target_bytes=target),
         )
-        found = rd._train(opened, search, quantized)
+        found = rd._train(opened, opened.original, search, quantized)
         assert found.lambda_ == quantized.lambda_
         training, max_bytes = calls.pop()
         assert max_bytes == (target or 1234)

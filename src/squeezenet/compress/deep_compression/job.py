@@ -21,6 +21,7 @@ from squeezenet.compress.deep_compression.weight_sharing import (
     SharedNetwork,
     round_floats,
     share_network,
+    with_shared_temperature,
 )
 from squeezenet.compress.images import random_subset
 from squeezenet.compress.job import CompressionJob
@@ -88,7 +89,8 @@ def compress_deep(
         shared = SharedNetwork(student.module, graph, layers)
         _retrain(job, settings, "share", training, shared, None)
         layers = shared.layers()
-    layers = round_floats(layers)
+    trained = from_compressed(CompressedModel(record=original.record, layers=layers))
+    layers = round_floats(with_shared_temperature(layers, job.temperature(trained)))
     result = CompressedModel(record=original.record, layers=layers)
     rows.append(shared_row(layers, bits, job.measure(from_compressed(result))))
     return result, rows

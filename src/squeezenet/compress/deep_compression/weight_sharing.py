@@ -7,6 +7,7 @@ centroid's gradient is the sum over its weights. Code 0 is for pruned weights.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,6 +76,17 @@ def share_network(
         )
         for conv in graph.convs
     )
+
+
+def with_shared_temperature(
+    layers: tuple[CompressedLayer, ...], temperature: float
+) -> tuple[CompressedLayer, ...]:
+    """Return the layers of a network with its logits divided by ``temperature``."""
+    *others, head = layers
+    assert isinstance(head.weights, CodebookWeights)
+    factor = np.float32(1 / temperature)
+    weights = dataclasses.replace(head.weights, codebook=head.weights.codebook * factor)
+    return (*others, dataclasses.replace(head, weights=weights, bias_O=head.bias_O * factor))
 
 
 def round_floats(layers: tuple[CompressedLayer, ...]) -> tuple[CompressedLayer, ...]:

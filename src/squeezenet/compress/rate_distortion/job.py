@@ -78,15 +78,19 @@ def compress_rate_distortion(
     num_biases = sum(conv.out_channels for conv in session.graph.convs)
     rows = [float_row(num_weights, num_biases, job.measure(session.original))]
     base = session.original
-    search = session.level_search(base, CURVATURE)
     if session.retrains:
         density = session.ranks.on_main(lambda: load_density(session))
         if density is None:
+            search = session.level_search(base, CURVATURE)
             density = _search(session, search, NARROWEST).density()
             save_density(session, density)
         base, kept = prune_and_retrain(session, density)
         rows.append(pruned_row(kept, num_biases, job.measure(base)))
+        base = session.with_temperature(base, job.temperature(base))
         search = session.level_search(base, PRUNED_CURVATURE)
+    else:
+        base = session.with_temperature(base, job.temperature(job.model))
+        search = session.level_search(base, CURVATURE)
 
     width = session.preset.width
     network, activations = _rounded_and_corrected(
@@ -94,7 +98,7 @@ def compress_rate_distortion(
     )
     rows.append(session.row("corrected", network))
     if session.preset.training_steps and not session.retrains:
-        trained = _train(session, search, network)
+        trained = _train(session, base, search, network)
         choice = CandidateChoice(session, activations)
         network = choice.best([network, trained], session.original)
         rows.append(session.row("trained", network))
@@ -189,7 +193,7 @@ def _search(session: Session, search: LevelSearch, width: SearchWidth) -> Quanti
         drop = job.measure_drop(session.model(network))
         return judge_drop(file_bytes, drop, settings.max_drop)
 
-    return search_network(search, settings, judge, width, job.progress)
+    return search_network(search, settings, judge, width, job.progress, job.tried)
 
 
 def _activation_scales(
@@ -248,7 +252,9 @@ def _corrections(
     )
 
 
-def _train(session: Session, search: LevelSearch, network: QuantizedNetwork) -> QuantizedNetwork:
+def _train(
+    session: Session, base: LoadedModel, search: LevelSearch, network: QuantizedNetwork
+) -> QuantizedNetwork:
     """Train levels, scales and biases; the file may use the bytes that are allowed, or no more."""
     job = session.job
 
@@ -257,7 +263,7 @@ def _train(session: Session, search: LevelSearch, network: QuantizedNetwork) -> 
         return session.file_bytes(found.with_lambda(network.lambda_))
 
     training = IncrementalQuantization(
-        original=session.original,
+        original=base,
         graph=session.graph,
         images=session.learn,
         labelled=job.images.retrain if job.images.labelled else None,

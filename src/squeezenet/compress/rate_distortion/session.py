@@ -28,6 +28,7 @@ from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel, copy_model
+from squeezenet.model.temperature import multiply_logits, with_tempered_head
 from squeezenet.train.distributed.evaluation import batches_of_rank, predict_on_ranks
 from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.hardware import choose_hardware
@@ -48,6 +49,7 @@ class Session:
         self.original = without_denormals(fold_batch_norm(job.model))
         self.original.module.to(hardware.device)
         self.graph: Graph = build_graph(self.original.record.spec)
+        self._temperature = 1.0
         images = job.images.retrain
         order = images.shuffled(np.random.default_rng(job.seed))
         num_held_out = min(MAX_HELD_OUT, max(1, round(HELD_OUT_SHARE * len(images))))
@@ -87,8 +89,19 @@ class Session:
         return CompressedModel(record=self.original.record, layers=network.layers())
 
     def model(self, network: QuantizedNetwork) -> LoadedModel:
-        """Return a quantized network as a torch model on the CPU."""
-        return from_compressed(self.compressed(network))
+        """Return a quantized network as a torch model on the CPU, its logits without the
+        temperature."""
+        model = from_compressed(self.compressed(network))
+        multiply_logits(model.module, self._temperature)
+        return model
+
+    def with_temperature(self, base: LoadedModel, temperature: float) -> LoadedModel:
+        """Return ``base`` with its last convolution divided by ``temperature``, to be rounded.
+
+        It predicts as before. Quantized networks are taken to be of such weights from now on.
+        """
+        self._temperature = temperature
+        return with_tempered_head(base, temperature)
 
     def model_on_device(self, network: QuantizedNetwork) -> LoadedModel:
         """Return a quantized network as a torch model on the device of the original."""

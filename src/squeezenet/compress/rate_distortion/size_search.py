@@ -20,6 +20,7 @@ from squeezenet.compress.rate_distortion.settings import (
     RateDistortionSettings,
 )
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
+from squeezenet.compress.report import SearchPoint
 from squeezenet.errors import QualityError
 from squeezenet.progress import Progress
 
@@ -46,12 +47,14 @@ class Judgement:
 
     ``accepted``: they meet the requirement. ``try_coarser``: coarser ones should be tried next,
     else finer ones. ``excess``: how much larger the divergence is than need be, as a share of the
-    bytes or of the images; negative if it is smaller. ``description``: for the log.
+    bytes or of the images; negative if it is smaller. ``file_bytes``: the size of the file.
+    ``description``: for the log.
     """
 
     accepted: bool
     try_coarser: bool
     excess: float
+    file_bytes: int
     description: str
 
 
@@ -64,6 +67,7 @@ def judge_size(file_bytes: int, target_bytes: int) -> Judgement:
         accepted=file_bytes <= target_bytes,
         try_coarser=file_bytes > target_bytes,
         excess=math.log(target_bytes / file_bytes),
+        file_bytes=file_bytes,
         description=f"{file_bytes:,} bytes",
     )
 
@@ -74,6 +78,7 @@ def judge_drop(file_bytes: int, drop: float, max_drop: float) -> Judgement:
         accepted=drop <= max_drop,
         try_coarser=drop <= max_drop,
         excess=(drop - max_drop) / 100,
+        file_bytes=file_bytes,
         description=f"{file_bytes:,} bytes, {drop:.2f} lost",
     )
 
@@ -91,8 +96,11 @@ def search_network(
     judge: Judge,
     width: SearchWidth,
     progress: Progress,
+    tried: list[SearchPoint] | None = None,
 ) -> QuantizedNetwork:
     """Return the network rounded at the λ that the settings ask for, directly or by a target.
+
+    What the search tries is appended to ``tried``.
 
     Raises:
         QualityError: the target cannot be reached.
@@ -105,6 +113,12 @@ def search_network(
         network = search.round(search.lambda_for(divergence), each)
         judgement = judge(network)
         progress.log(f"search: {judgement.description}")
+        if tried is not None:
+            tried.append(
+                SearchPoint(
+                    divergence=divergence, survivors=each.survivors, bytes=judgement.file_bytes
+                )
+            )
         return _Try(divergence=divergence, network=network, judgement=judgement)
 
     is_narrow = width == NARROWEST
