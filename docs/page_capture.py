@@ -1,13 +1,16 @@
-"""Draw ``docs/images/page.png``: the page of ``squeezenet serve default``, in both themes.
+"""Draw ``docs/images/page.png`` and ``report.png``: the page in both themes, and a report.
 
-    python docs/page_capture.py
+    squeezenet demo
+    python docs/page_capture.py demo/run/report/report.html
 
-Needs playwright and Chromium. The picture that it classifies is drawn here.
+The page is that of ``squeezenet serve default``. Needs playwright and Chromium. The picture that it
+classifies is drawn here.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -19,9 +22,10 @@ from squeezenet.client import Classifier
 from squeezenet.export.server import FileServer
 from squeezenet.export.web import web_site
 
-IMAGE = Path(__file__).parent / "images" / "page.png"
+IMAGES = Path(__file__).parent / "images"
 _SIZE = {"width": 390, "height": 740}
 _GAP = 24
+_REPORT_SIZE = {"width": 820, "height": 740}
 
 
 def main() -> None:
@@ -32,13 +36,14 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         shots = [capture(browser, server.url, theme) for theme in ("light", "dark")]
+        capture_report(browser, Path(sys.argv[1])).save(IMAGES / "report.png", optimize=True)
         browser.close()
         server.shutdown()
     width = sum(shot.width for shot in shots) + _GAP * (len(shots) - 1)
     both = Image.new("RGBA", (width, shots[0].height))
     for i, shot in enumerate(shots):
         both.paste(shot, (i * (shot.width + _GAP), 0))
-    both.quantize(128).save(IMAGE, optimize=True)
+    both.quantize(128).save(IMAGES / "page.png", optimize=True)
 
 
 def capture(browser: Browser, url: str, theme: str) -> Image.Image:
@@ -54,6 +59,15 @@ def capture(browser: Browser, url: str, theme: str) -> Image.Image:
     shot = Image.open(BytesIO(page.screenshot()))
     context.close()
     return shot
+
+
+def capture_report(browser: Browser, path: Path) -> Image.Image:
+    context = browser.new_context(viewport=_REPORT_SIZE, color_scheme="light")
+    page = context.new_page()
+    page.goto(path.resolve().as_uri())
+    shot = Image.open(BytesIO(page.screenshot()))
+    context.close()
+    return shot.quantize(64)
 
 
 def drawn_ship() -> Image.Image:

@@ -9,6 +9,7 @@ import pytest
 
 from squeezenet.cli import demo as demo_module
 from squeezenet.cli.app import run as cli
+from squeezenet.export.web import missing_builds
 from tests.cli.running import Capture, output
 
 
@@ -19,7 +20,11 @@ def test_demo(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "demo" / "run" / "report" / "MODEL_CARD.md").is_file()
     assert "squeezenet train photos\n" in text
     report = tmp_path / "demo" / "run" / "report" / "report.html"
-    assert text.endswith(f"report: {report}\n") and report.is_file()
+    assert f"\nreport: {report}\n" in text and report.is_file()
+    if not missing_builds():
+        page = tmp_path / "demo" / "page"
+        assert text.splitlines()[-1].startswith(f"page:   {page}, ")
+        assert (page / "index.html").is_file()
     monkeypatch.setattr(demo_module, "REQUIRED_TOP1", 100.1)
     code = cli(["demo", "--out", str(tmp_path / "demo"), "--json"])  # trains no more
     captured = capsys.readouterr()

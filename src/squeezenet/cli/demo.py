@@ -20,6 +20,7 @@ from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.cli.compress import compress
 from squeezenet.cli.eval import eval_command
+from squeezenet.cli.export import export
 from squeezenet.cli.options import JsonOption, SeedOption
 from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.predict import predict
@@ -28,6 +29,7 @@ from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import open_evaluation_data
 from squeezenet.errors import QualityError
 from squeezenet.evaluation.predict import evaluate
+from squeezenet.export.web import missing_builds
 from squeezenet.extras import require_extra
 from squeezenet.images.batches import EvalBatches
 from squeezenet.output_folder import OutputFolder
@@ -46,7 +48,7 @@ def demo(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train a network on 8x8 digits, compress it, evaluate the file and predict with it."""
+    """Train a network on 8x8 digits, compress it, evaluate it, predict, and make its page."""
     require_extra("train", "the demo")
     require_seed(seed)
     OutputFolder(out).write({})  # marks the folder as ours, or refuses it
@@ -74,16 +76,22 @@ def _run_commands(out: Path, seed: int) -> None:
     """Do what a user would type, and say so on stderr."""
     run, file = out / "run", out / "digits.sqz"
     seeded = ["--seed", seed] if seed else []
-    _say("1/4 train on 1,167 digits", "train", DIGITS, "--out", run, "--device", "cpu", *seeded)
+    _say("1/5 train on 1,167 digits", "train", DIGITS, "--out", run, "--device", "cpu", *seeded)
     train(DIGITS, out=run, device="cpu", seed=seed)
     asked = ["--data", DIGITS, "--target-bytes", MAX_BYTES, "--device", "cpu", *seeded]
-    _say(f"2/4 compress to {MAX_BYTES} bytes", "compress", run, *asked, "--out", file)
+    _say(f"2/5 compress to {MAX_BYTES} bytes", "compress", run, *asked, "--out", file)
     compress(run, out=file, data=DIGITS, target_bytes=MAX_BYTES, device="cpu", seed=seed)
-    _say("3/4 evaluate the file on 451 digits never seen", "eval", file, DIGITS, "--against", run)
+    _say("3/5 evaluate the file on 451 digits never seen", "eval", file, DIGITS, "--against", run)
     eval_command(file, DIGITS, against=run)
     paths = _write_digits(out)
-    _say("4/4 predict", "predict", file, *paths)
+    _say("4/5 predict", "predict", file, *paths)
     predict(str(file), *map(str, paths))
+    if missing_builds():
+        make_progress().log("5/5 no page: this copy of squeezenet was built without Zig")
+        return
+    page = out / "page"
+    _say("5/5 a page for the browser", "export", file, "--to", "web", "--out", page)
+    export(file, to="web", out=page)
 
 
 def _say(what: str, *command: object) -> None:
@@ -141,3 +149,5 @@ def _show(out: Path, result: dict[str, Any]) -> None:
         f"model:  {out / 'digits.sqz'}\n"
         f"report: {report / 'report.html'}"
     )
+    if (out / "page").exists():
+        print(f"page:   {out / 'page'}, shown by: squeezenet serve {out / 'digits.sqz'}")

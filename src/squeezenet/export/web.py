@@ -30,6 +30,11 @@ _TITLE = "Image classifier"
 """In the sources; the page has the model's name before it."""
 
 
+def missing_builds() -> list[str]:
+    """Return the files of the runtime that this copy lacks: it was built without Zig."""
+    return [file for file in _WASM if not (WEB / file).exists()]
+
+
 def web_site(data: bytes, name: str) -> dict[str, bytes]:
     """Return the files of a site for the ``.sqz`` file ``data``.
 
@@ -39,7 +44,7 @@ def web_site(data: bytes, name: str) -> dict[str, bytes]:
         UsageError: this copy of squeezenet was built without the runtime for the web.
     """
     Classifier(data, kernels="portable")
-    missing = [file for file in _WASM if not (WEB / file).exists()]
+    missing = missing_builds()
     if missing:
         raise UsageError(
             f"{', '.join(missing)}: missing in this copy of squeezenet; install it again, with "
