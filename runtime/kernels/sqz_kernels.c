@@ -34,8 +34,7 @@ static const sqz_kernels *const all[] = {
     &sqz_neon,
 #endif
 #if defined(SQZ_WASM_RELAXED)
-    &sqz_wasm_dot,
-    &sqz_wasm_madd,
+    &sqz_wasm_dot, &sqz_wasm_madd,
 #endif
 #if defined(SQZ_WASM)
     &sqz_wasm,
