@@ -38,6 +38,12 @@ __attribute__((destructor)) static void end(void) {
     fclose(file);
 }
 
+void _exit(int status) { /* how a rank ends: without destructors */
+    end();
+    syscall(SYS_exit_group, status);
+    __builtin_unreachable();
+}
+
 static int fails(const char *kind) {
     if (call == NULL || strcmp(call, kind) != 0) return 0;
     return ++counted == number;
