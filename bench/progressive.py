@@ -1,0 +1,135 @@
+"""Accuracy against bytes received: what a prefix of a .sqz could answer if files had one.
+
+    python bench/progressive.py MODEL.sqz ../shared/data --work progressive
+
+Nothing of the format is used that is not there: this measures what two changes would give. Early
+exits: a small head after some Fire modules, trained by distillation on ``photos`` and
+``imagenet-train1k``. Refinement: coarse levels first, then what they lack. Bytes are those of real
+encodings by the range coder, and accuracy is that of the integer client; matrices of heads alone
+are multiplied in float. MODEL.sqz is a SqueezeNet for ImageNet's classes. The network for CIFAR-10
+in the package is measured beside it. Writes a table, WORK/progressive.json, and the plot
+docs/images/progressive.png if --plot names it. A second call takes features from WORK.
+
+Legend: N images, C features, K classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from progressive_features import cifar_sets, imagenet_sets, run_sets
+from progressive_points import (
+    File,
+    Point,
+    category_point,
+    classifier_point,
+    exit_point,
+    measure,
+    refinement_points,
+)
+
+from squeezenet.codec.container import read_sqz
+from squeezenet.images.sets import FolderImages
+
+_EXITS = ("fire3", "fire4", "fire5", "fire6", "fire7", "fire8")
+_RANKS: tuple[int | None, ...] = (8, 16, 32, 64, None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="a .sqz for ImageNet's classes")
+    parser.add_argument("shared", type=Path, help="the folder with the pictures")
+    parser.add_argument("--work", type=Path, default=Path("progressive"), help="for results")
+    parser.add_argument("--plot", type=Path, help="where the plot goes, a .png")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    model = read_sqz(options.model)
+    sets = imagenet_sets(options.shared, model)
+    file = _open(options.model, _EXITS, sets, options.work)
+    small = Path(__file__).parents[1] / "src/squeezenet/weights/cifar10.sqz"
+    small_fires = read_sqz(small).record.spec.fire_names[1:-1]  # type: ignore[union-attr]
+    small_file = _open(small, small_fires, cifar_sets(options.shared, options.work), options.work)
+    points: list[Point] = []
+    for point in _all_points(file, small_file, sets):
+        points.append(point)
+        print(row(point), flush=True)
+        plain = [dataclasses.asdict(each) for each in points]
+        (options.work / "progressive.json").write_text(json.dumps(plain, indent=1))
+    if options.plot:
+        draw(points).savefig(options.plot, dpi=110, metadata={"Software": None})
+
+
+def _open(path: Path, fires: tuple[str, ...], sets: dict[str, FolderImages], work: Path) -> File:
+    model = read_sqz(path)
+    pictures = run_sets(model, fires, sets, work)
+    return File(model=model, pictures=pictures, num_bytes=path.stat().st_size)
+
+
+def _all_points(file: File, small_file: File, sets: dict[str, FolderImages]) -> Iterator[Point]:
+    whole = {name: measure(pictures.logits_NK, pictures) for name, pictures in file.tests.items()}
+    yield Point(group="whole", name="whole file", received=file.num_bytes, added=0, sets=whole)
+    for fire in _EXITS:
+        for rank in _RANKS if fire in ("fire5", "fire7") else (16, None):
+            yield exit_point(file, fire, rank)
+    yield category_point(file, "fire3")
+    yield category_point(file, "fire5")
+    yield category_point(file, "fire7")
+    for fire in ("fire5", "fire7"):
+        for rank in (8, 32, None):
+            yield classifier_point(file, fire, rank)
+    yield from refinement_points(file, sets)
+    whole = {name: measure(p.logits_NK, p) for name, p in small_file.tests.items()}
+    yield Point(
+        group="CIFAR-10, whole", name="whole file", received=small_file.num_bytes, added=0,
+        sets=whole,
+    )  # fmt: skip
+    for fire in next(iter(small_file.tests.values())).features_NC:
+        yield dataclasses.replace(exit_point(small_file, fire, None), group="CIFAR-10, exit")
+
+
+def row(point: Point) -> str:
+    """Return a point as a row of a table: top-1/top-5, agreement, KL per set."""
+    cells = [
+        f"{m.top1:.1f}/{m.top5:.1f}, {m.agreement:.1f}, {m.kl:.2f}" for m in point.sets.values()
+    ]
+    return (
+        f"| {point.group} | {point.name} | {point.received:,} | {point.added:+,} | "
+        f"{' | '.join(cells)} | {point.note} |"
+    )
+
+
+def draw(points: list[Point]) -> Figure:
+    """Plot top-1 against the share of the bytes that has arrived."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    styles = {
+        "exit": ("o", "#1f6fb4", "early exit, small head"),
+        "classifier": ("s", "#2a8a3e", "early exit through conv10"),
+        "refinement": ("x", "#8a8a8a", "coarse levels"),
+        "refinement, corrected": ("^", "#e07b00", "coarse levels, biases corrected"),
+        "whole": ("*", "#000000", "whole file"),
+    }
+    tests = list(points[0].sets)
+    for axis, test in zip(figure.subplots(1, len(tests), sharey=True), tests, strict=True):
+        for group, (marker, colour, label) in styles.items():
+            found = [p for p in points if p.group == group]
+            axis.plot(
+                [p.received / 1000 for p in found], [p.sets[test].top1 for p in found],
+                marker, color=colour, label=label,
+            )  # fmt: skip
+        axis.set(xlabel="bytes received, thousand", xlim=(0, None), ylim=(0, None), title=test)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("top-1, %")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

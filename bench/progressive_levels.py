@@ -1,0 +1,237 @@
+"""Levels in two layers of refinement, for bench/progressive.py: coarse ones first, then the rest.
+
+Both layers are really coded. Coarse levels go through the range coder as levels without a trellis
+(a decoder of them alone does not know the trellis' states). The refinement codes each level given
+its coarse one: the state says whether it is odd or even, and contexts are the coarse level, its
+kernel and the activity of its input channel at full precision.
+
+Legend: N images, C channels, O output channels, I input channels, K kernel positions, H W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from squeezenet._native import Encoder
+from squeezenet.arch.graph import build_graph
+from squeezenet.codec.numerics import bias_shift, round_biases
+from squeezenet.codec.range_weights import encode_weights
+from squeezenet.codec.trellis import NEXT_STATE
+from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
+from squeezenet.compress.rate_distortion.bit_costs import activity_classes, kernel_sums
+from squeezenet.images.preprocess import normalise
+from squeezenet.model.load import from_compressed
+
+Levels = npt.NDArray[np.int64]
+Symbols = Callable[[Levels], Levels]
+"""Magnitudes of levels -> magnitudes of their coarse symbols."""
+_BIAS_SLOT = 3900
+"""The first of 34 contexts that none of the refinement's bits has."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coarse:
+    """A coarse network that runs, and the bytes of both layers of refinement.
+
+    ``coarse_bytes`` and ``refinement_bytes`` replace the bytes of the exact weights.
+    """
+
+    model: CompressedModel
+    coarse_bytes: int
+    refinement_bytes: int
+
+
+def larger_than(least: int) -> Symbols:
+    """Keep magnitudes of ``least`` and more as they are; smaller ones become 0."""
+    return lambda magnitude: np.maximum(magnitude - least + 1, 0)
+
+
+def multiples_of(step: int) -> Symbols:
+    """Round magnitudes to multiples of ``step``, halves up."""
+    return lambda magnitude: (magnitude + step // 2) // step
+
+
+def nothing(magnitude: Levels) -> Levels:
+    """Leave the layer out: all levels are 0, its outputs are its biases."""
+    return np.zeros_like(magnitude)
+
+
+def coarsen(
+    model: CompressedModel,
+    rules: Mapping[str, Symbols],
+    pixels_NHWC: npt.NDArray[np.uint8] | None,
+) -> Coarse:
+    """Make the levels of some layers coarse; others stay exact and are sent in the first layer.
+
+    ``pixels_NHWC``: pictures on which biases are corrected, so that every output of a convolution
+    has the mean of the exact network. None leaves the biases.
+    """
+    symbols, layers = [], []
+    for layer in model.layers:
+        rule = rules.get(layer.name)
+        if rule is None:
+            symbols.append(layer.weights)
+            layers.append(layer)
+            continue
+        assert isinstance(layer.weights, LevelWeights)
+        levels_OIHW = layer.weights.levels_OIHW.astype(np.int64)
+        magnitude = rule(np.abs(levels_OIHW))
+        coarse = np.sign(levels_OIHW) * magnitude
+        symbols.append(_levels(coarse, layer.weights))
+        restored = np.sign(levels_OIHW) * _typical(np.abs(levels_OIHW), magnitude)
+        layers.append(
+            CompressedLayer(
+                name=layer.name, weights=_levels(restored, layer.weights), bias_O=layer.bias_O
+            )
+        )
+    found = CompressedModel(
+        record=model.record, layers=tuple(layers), activations=model.activations
+    )
+    if pixels_NHWC is not None:
+        found = _corrected(found, model, pixels_NHWC)
+    sent = [
+        CompressedLayer(name=layer.name, weights=weights, bias_O=layer.bias_O)
+        for layer, weights in zip(found.layers, symbols, strict=True)
+    ]
+    return Coarse(
+        model=found,
+        coarse_bytes=len(encode_weights(sent)),
+        refinement_bytes=_refinement_bytes(model.layers, sent),
+    )
+
+
+def _levels(levels_OIHW: Levels, like: LevelWeights) -> LevelWeights:
+    return LevelWeights(levels_OIHW=levels_OIHW.astype(np.int8), scales_O=like.scales_O)
+
+
+def _typical(magnitude: Levels, symbol: Levels) -> Levels:
+    """Return the rounded mean magnitude of the levels with the same coarse symbol; 0 stays 0."""
+    size = int(symbol.max()) + 1
+    total = np.bincount(symbol.reshape(-1), magnitude.reshape(-1), minlength=size)
+    count = np.bincount(symbol.reshape(-1), minlength=size)
+    mean = np.rint(total / np.maximum(count, 1)).astype(np.int64)
+    mean[0] = 0
+    typical: Levels = mean[symbol]
+    return typical
+
+
+def _corrected(
+    coarse: CompressedModel, exact: CompressedModel, pixels_NHWC: npt.NDArray[np.uint8]
+) -> CompressedModel:
+    """Move the biases so that each convolution has the exact network's mean outputs, in order."""
+    x = torch.from_numpy(normalise(pixels_NHWC, exact.record.preprocessing))
+    means: dict[str, torch.Tensor] = {}
+    moved: dict[str, torch.Tensor] = {}
+    convs = build_graph(exact.record.spec).convs
+    with torch.no_grad():
+        module = from_compressed(exact).module
+        for conv in convs:
+
+            def note(_: object, __: object, y: torch.Tensor, name: str = conv.name) -> None:
+                means[name] = y.mean((0, 2, 3))
+
+            module.get_submodule(conv.key).register_forward_hook(note)
+        module.eval()(x)
+        module = from_compressed(coarse).module
+        for conv in convs:
+
+            def move(_: object, __: object, y: torch.Tensor, name: str = conv.name) -> torch.Tensor:
+                moved[name] = means[name] - y.mean((0, 2, 3))
+                return y + moved[name][:, None, None]
+
+            module.get_submodule(conv.key).register_forward_hook(move)
+        module.eval()(x)
+    layers = []
+    for layer, other in zip(coarse.layers, exact.layers, strict=True):
+        step = 2.0 ** -bias_shift(other.bias_O)
+        bias_O = round_biases(layer.bias_O + moved[layer.name].numpy().astype(np.float64), step)
+        if layer.weights is other.weights:  # exact so far as it is; later biases cost bytes
+            bias_O = layer.bias_O
+        layers.append(CompressedLayer(name=layer.name, weights=layer.weights, bias_O=bias_O))
+    return CompressedModel(
+        record=coarse.record, layers=tuple(layers), activations=coarse.activations
+    )
+
+
+def _refinement_bytes(exact: Sequence[CompressedLayer], sent: Sequence[CompressedLayer]) -> int:
+    """Code what the exact layers have beyond the sent ones, and count the bytes."""
+    encoder = Encoder()
+    for layer, first in zip(exact, sent, strict=True):
+        if layer.weights is first.weights:
+            continue
+        assert isinstance(layer.weights, LevelWeights) and isinstance(first.weights, LevelWeights)
+        unit = 2.0 ** bias_shift(layer.bias_O)
+        for difference in np.rint((layer.bias_O - first.bias_O) * unit).astype(np.int64).tolist():
+            encoder.number(_BIAS_SLOT, difference)
+        _refine(encoder, layer.weights, first.weights.levels_OIHW.astype(np.int64))
+    return len(encoder.finish())
+
+
+def _refine(encoder: Encoder, weights: LevelWeights, coarse_OIHW: Levels) -> None:
+    """Code a layer's levels given the coarse ones.
+
+    A level is one of those that have its coarse symbol and that the trellis' state allows; its
+    place among them is coded in unary.
+    """
+    shape = (len(weights.scales_O), coarse_OIHW.shape[1], -1)
+    level_OIK = weights.levels_OIHW.astype(np.int64).reshape(shape)
+    coarse_OIK = coarse_OIHW.reshape(shape)
+    odd_OIK, code_OIK = trellis_path(level_OIK, trellis=weights.trellis)
+    size = level_OIK.shape[2]
+    magnitude, symbol = np.abs(level_OIK), np.abs(coarse_OIK)
+    allowed = _allowed(magnitude, symbol, odd_OIK, trellis=weights.trellis)
+    activity = activity_classes(code_OIK) // 2
+    before = np.minimum(kernel_sums(code_OIK), 7) if size > 1 else np.zeros_like(code_OIK)
+    whole = np.minimum(np.abs(np.sign(coarse_OIK)).sum(axis=2, keepdims=True), 3)
+    around = np.broadcast_to(whole if size > 1 else np.zeros_like(whole), code_OIK.shape)
+    zero = ((((size > 1) * 2 + odd_OIK) * 8 + before) * 4 + around) * 8 + activity
+    rest = 1024 + (((size > 1) * 2 + odd_OIK) * 4 + np.minimum(symbol, 3)) * 64
+    for level, is_symbol, context, other, choices in zip(
+        level_OIK.reshape(-1).tolist(), symbol.reshape(-1).tolist(), zero.reshape(-1).tolist(),
+        rest.reshape(-1).tolist(), allowed, strict=True,
+    ):  # fmt: skip
+        place = choices.index(abs(level))
+        for i in range(min(place + 1, len(choices) - 1)):
+            first = i == 0 and not is_symbol
+            encoder.bit(context if first else other + min(i, 63), i < place)
+        if level and not is_symbol:
+            encoder.plain(1, level < 0)
+
+
+def _allowed(
+    magnitude: Levels, symbol: Levels, odd: Levels, *, trellis: bool
+) -> list[tuple[int, ...]]:
+    """Return for each level the magnitudes that its coarse symbol and its state allow."""
+    table: dict[tuple[int, int], tuple[int, ...]] = {}
+    pairs = np.unique(np.stack([symbol.reshape(-1), magnitude.reshape(-1)]), axis=1)
+    for s in np.unique(symbol).tolist():
+        of_symbol = pairs[1][pairs[0] == s]
+        every = range(int(of_symbol.min()), int(of_symbol.max()) + 1)
+        for parity in (0, 1):
+            table[s, parity] = tuple(
+                m for m in every if not trellis or m % 2 == parity or (parity and m == 0)
+            )
+    return [
+        table[key]
+        for key in zip(symbol.reshape(-1).tolist(), odd.reshape(-1).tolist(), strict=True)
+    ]
+
+
+def trellis_path(level_OIK: Levels, *, trellis: bool) -> tuple[Levels, Levels]:
+    """Return for each level whether its state is odd, and its code (spec/FORMAT.md, "Trellis")."""
+    if not trellis:
+        return np.zeros_like(level_OIK), level_OIK
+    level_OP = level_OIK.reshape(len(level_OIK), -1)
+    odd_OP, code_OP = np.empty_like(level_OP), np.empty_like(level_OP)
+    following = np.array(NEXT_STATE)
+    state_O = np.zeros(len(level_OP), np.int64)
+    for p in range(level_OP.shape[1]):
+        odd_OP[:, p] = state_O & 1
+        code_OP[:, p] = (level_OP[:, p] + np.sign(level_OP[:, p]) * (state_O & 1)) // 2
+        state_O = following[state_O, code_OP[:, p] & 1]
+    return odd_OP.reshape(level_OIK.shape), code_OP.reshape(level_OIK.shape)
