@@ -28,8 +28,8 @@ from progressive_points import (
     File,
     Point,
     category_point,
-    classifier_point,
-    exit_point,
+    classifier_points,
+    exit_points,
     measure,
     refinement_points,
 )
@@ -75,23 +75,21 @@ def _open(path: Path, fires: tuple[str, ...], sets: dict[str, FolderImages], wor
 def _all_points(file: File, small_file: File, sets: dict[str, FolderImages]) -> Iterator[Point]:
     whole = {name: measure(pictures.logits_NK, pictures) for name, pictures in file.tests.items()}
     yield Point(group="whole", name="whole file", received=file.num_bytes, added=0, sets=whole)
-    for fire in _EXITS:
-        for rank in _RANKS if fire in ("fire5", "fire7") else (16, None):
-            yield exit_point(file, fire, rank)
-    yield category_point(file, "fire3")
-    yield category_point(file, "fire5")
-    yield category_point(file, "fire7")
-    for fire in ("fire5", "fire7"):
-        for rank in (8, 32, None):
-            yield classifier_point(file, fire, rank)
     yield from refinement_points(file, sets)
+    for fire in _EXITS:
+        yield from exit_points(file, fire, _RANKS if fire in ("fire5", "fire7") else (16, None))
+    for fire in ("fire5", "fire7"):
+        yield from classifier_points(file, fire, (8, 16, 32, 64))
+    for fire in ("fire3", "fire5", "fire7"):
+        yield category_point(file, fire)
     whole = {name: measure(p.logits_NK, p) for name, p in small_file.tests.items()}
     yield Point(
         group="CIFAR-10, whole", name="whole file", received=small_file.num_bytes, added=0,
         sets=whole,
     )  # fmt: skip
     for fire in next(iter(small_file.tests.values())).features_NC:
-        yield dataclasses.replace(exit_point(small_file, fire, None), group="CIFAR-10, exit")
+        for point in exit_points(small_file, fire, (None,)):
+            yield dataclasses.replace(point, group=f"CIFAR-10, {point.group}")
 
 
 def row(point: Point) -> str:

@@ -2,7 +2,7 @@
 
 A head is one matrix (full), two (of rank r), or two in front of the network's own classifier. All
 are 1x1 convolutions, so they would be layers of the file: rounded by method rd on the trellis,
-with the second moment of their inputs and the Fisher matrix of their outputs, and coded by the
+with the covariance of their inputs and the Fisher matrix of their outputs, and coded by the
 range coder after the layers before them.
 
 Legend: N images, C features, R rank, K classes, O outputs, P inputs of a matrix.
@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 
 from squeezenet.codec.numerics import Float32Array, round_biases, round_scales
-from squeezenet.codec.range_weights import encode_weights
 from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.compress.rate_distortion.bit_costs import BitCosts, activity_classes
@@ -44,6 +43,9 @@ _ROUNDS = 3
 _OFF_DIAGONAL = 0.5
 """Share of the output Fisher's off-diagonal entries, as in compress/rate_distortion."""
 _BATCH = 256
+_QUIET = 0.1
+"""Share of the mean deviation that is added to each feature's: weights of features that hardly vary
+would be large, and one scale serves all weights."""
 _BIAS_STEP = 1 / 4
 """Of a logit. Rounding errors of biases then cost 0.003 nats, and a finer step takes more bytes."""
 
@@ -74,10 +76,6 @@ class Head:
     def logits(self, features_NC: Float32Array) -> Float32Array:
         """Compute logits (N, K) with the rounded weights."""
         return run_matrices(self.float_matrices, self.classifier, features_NC)
-
-    def num_bytes(self, before: Sequence[CompressedLayer]) -> int:
-        """Count the bytes that the head takes after the layers ``before``."""
-        return len(encode_weights([*before, *self.matrices])) - len(encode_weights(before))
 
 
 def run_matrices(
@@ -112,7 +110,8 @@ def train_head(
     kept. With ``classifier``, the matrices give its inputs, before a ReLU.
     """
     torch.manual_seed(0)
-    mean_C, std_C = learn.features_NC.mean(0), learn.features_NC.std(0) + 1e-3
+    mean_C, std_C = learn.features_NC.mean(0), learn.features_NC.std(0)
+    std_C = std_C + _QUIET * std_C.mean()
     num_outputs = learn.logits_NK.shape[1] if classifier is None else classifier[0].shape[1]
     sizes = [learn.features_NC.shape[1], *([rank] if rank else []), num_outputs]
     modules = [torch.nn.Linear(a, b) for a, b in pairwise(sizes)]
@@ -182,10 +181,9 @@ def round_head(
             outputs_OO = classifier[0].T @ outputs_OO @ classifier[0]
         for later_w, _ in reversed(matrices[i + 1 :]):
             outputs_OO = later_w.T @ outputs_OO @ later_w
-        moment_PP = x_NP.T @ x_NP / len(x_NP)
-        if rounded:  # the inputs of a second matrix are centred: its bias takes the mean
-            moment_PP = np.cov(x_NP.T, bias=True)
-        layer = round_matrix(f"head{i}", w_OP, moment_PP, outputs_OO, lambda_)
+        # Of the mean input no error is left: the bias takes it up.
+        covariance_PP = np.atleast_2d(np.cov(x_NP.T, bias=True))
+        layer = round_matrix(f"head{i}", w_OP, covariance_PP, outputs_OO, lambda_)
         wanted_NO = exact_NP @ w_OP.T + bias_O
         levels_OP = layer.weights.dequantize()[:, :, 0, 0].astype(np.float64)
         found_NO = x_NP @ levels_OP.T

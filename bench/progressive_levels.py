@@ -30,8 +30,9 @@ from squeezenet.model.load import from_compressed
 Levels = npt.NDArray[np.int64]
 Symbols = Callable[[Levels], Levels]
 """Magnitudes of levels -> magnitudes of their coarse symbols."""
-_BIAS_SLOT = 3900
-"""The first of 34 contexts that none of the refinement's bits has."""
+_REST, _SIGNS, _BIAS_SLOT = 1024, 2048, 2100
+"""The first contexts of bits after a level's first, of signs, and of the numbers of biases."""
+_PLACES = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,6 +169,11 @@ def _refinement_bytes(exact: Sequence[CompressedLayer], sent: Sequence[Compresse
         unit = 2.0 ** bias_shift(layer.bias_O)
         for difference in np.rint((layer.bias_O - first.bias_O) * unit).astype(np.int64).tolist():
             encoder.number(_BIAS_SLOT, difference)
+        if not first.weights.levels_OIHW.any():  # nothing was sent: the coder does its best
+            encoder.begin(*layer.weights.levels_OIHW.shape[1:], layer.weights.trellis)
+            for row_P in layer.weights.levels_OIHW.reshape(len(layer.bias_O), -1):
+                encoder.channel(row_P.astype(np.int16))
+            continue
         _refine(encoder, layer.weights, first.weights.levels_OIHW.astype(np.int64))
     return len(encoder.finish())
 
@@ -185,22 +191,31 @@ def _refine(encoder: Encoder, weights: LevelWeights, coarse_OIHW: Levels) -> Non
     size = level_OIK.shape[2]
     magnitude, symbol = np.abs(level_OIK), np.abs(coarse_OIK)
     allowed = _allowed(magnitude, symbol, odd_OIK, trellis=weights.trellis)
+    spatial = int(size > 1)
+    kind = spatial * 2 + odd_OIK
     activity = activity_classes(code_OIK) // 2
-    before = np.minimum(kernel_sums(code_OIK), 7) if size > 1 else np.zeros_like(code_OIK)
-    whole = np.minimum(np.abs(np.sign(coarse_OIK)).sum(axis=2, keepdims=True), 3)
-    around = np.broadcast_to(whole if size > 1 else np.zeros_like(whole), code_OIK.shape)
-    zero = ((((size > 1) * 2 + odd_OIK) * 8 + before) * 4 + around) * 8 + activity
-    rest = 1024 + (((size > 1) * 2 + odd_OIK) * 4 + np.minimum(symbol, 3)) * 64
-    for level, is_symbol, context, other, choices in zip(
-        level_OIK.reshape(-1).tolist(), symbol.reshape(-1).tolist(), zero.reshape(-1).tolist(),
-        rest.reshape(-1).tolist(), allowed, strict=True,
-    ):  # fmt: skip
+    before = np.minimum(kernel_sums(code_OIK), 7) * spatial
+    kept = np.minimum(np.count_nonzero(coarse_OIK, axis=2, keepdims=True), 3) * spatial
+    zero = ((kind * 8 + before) * 4 + kept) * 8 + activity
+    rest = _REST + ((kind * 4 + np.minimum(symbol, 3)) * 8 + activity) * _PLACES
+    signs = _SIGNS + spatial * 9 + _sign_classes(weights.levels_OIHW)
+    flat = (each.reshape(-1).tolist() for each in (level_OIK, symbol, zero, rest, signs))
+    for level, of_symbol, context, other, sign, choices in zip(*flat, allowed, strict=True):
         place = choices.index(abs(level))
         for i in range(min(place + 1, len(choices) - 1)):
-            first = i == 0 and not is_symbol
-            encoder.bit(context if first else other + min(i, 63), i < place)
-        if level and not is_symbol:
-            encoder.plain(1, level < 0)
+            first = i == 0 and not of_symbol
+            encoder.bit(context if first else other + min(i, _PLACES - 1), i < place)
+        if level and not of_symbol:
+            encoder.bit(sign, level < 0)
+
+
+def _sign_classes(levels_OIHW: npt.NDArray[np.int8]) -> Levels:
+    """Return 3 * the sign on the left + the sign above, each 0 to 2; 0 outside the kernel."""
+    sign_OIHW = np.where(levels_OIHW > 0, 2, (levels_OIHW < 0).astype(np.int64))
+    classes = np.zeros_like(sign_OIHW)
+    classes[..., 1:] += 3 * sign_OIHW[..., :-1]
+    classes[..., 1:, :] += sign_OIHW[..., :-1, :]
+    return classes
 
 
 def _allowed(

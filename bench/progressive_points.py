@@ -5,7 +5,8 @@ Legend: N images, C features, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,9 +24,13 @@ from squeezenet.evaluation.predict import LabelledLogits
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.sets import FolderImages
 
-_LAMBDAS = (1e-5, 3e-5, 1e-4, 3e-4)
-_MAX_ROUNDING_KL = 0.03
+_LAMBDAS = (3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5)
+_MAX_ROUNDING_KL = 0.05
 """Of the λ tried, the largest whose rounding costs at most so many nats on held-out pictures."""
+_USELESS_KL = 0.5
+"""From this much rounding on, larger λ are not tried."""
+ROOM = 0.02
+"""Share of its bytes by which a file may grow."""
 _EPOCHS, _CLASSIFIER_EPOCHS = 30, 12
 _HELD_OUT = 10
 """Every tenth picture to learn from is held out."""
@@ -96,6 +101,16 @@ class File:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A rounded head, and its KL on held-out pictures: all of it, and what rounding has added."""
+
+    head: Head
+    kl: float
+    rounding_kl: float
+    note: str
+
+
 def measure(logits_NK: Float32Array, pictures: Pictures) -> Measured:
     """Compare logits with the labels and with the whole network's logits."""
     indices = np.arange(len(pictures.labels))
@@ -114,52 +129,65 @@ def measure(logits_NK: Float32Array, pictures: Pictures) -> Measured:
     )
 
 
-def exit_point(file: File, fire: str, rank: int | None) -> Point:
-    """Measure an early exit after a Fire module; ``rank`` None is one matrix."""
-    learn, held_out = file.samples(fire)
-    head, note = _fit(learn, held_out, rank, None, _EPOCHS)
+def exit_points(file: File, fire: str, ranks: Sequence[int | None]) -> Iterator[Point]:
+    """Measure early exits after a Fire module; a rank of None is one matrix.
+
+    Each rank is one point, and so is the best of all that the file has room for (``ROOM``).
+    """
     before = file.until(fire)
-    num_bytes = head.num_bytes(before)
-    return Point(
-        group="exit",
-        name=f"{fire}, {f'rank {rank}' if rank else 'full matrix'}",
-        received=file.other_bytes + len(encode_weights(before)) + num_bytes,
-        added=num_bytes,
-        note=note,
-        sets={
-            name: measure(head.logits(pictures.features_NC[fire]), pictures)
-            for name, pictures in file.tests.items()
-        },
-    )
+    yield from _points(file, fire, ranks, None, before, file.model.layers[len(before) :])
 
 
-def classifier_point(file: File, fire: str, rank: int | None) -> Point:
-    """Measure an exit through the network's own classifier, which then comes early in the file."""
+def classifier_points(file: File, fire: str, ranks: Sequence[int | None]) -> Iterator[Point]:
+    """Measure exits through the network's own classifier, which then comes early in the file."""
+    before, conv10 = file.until(fire), file.model.layers[-1]
+    yield from _points(file, fire, ranks, conv10, before, file.model.layers[len(before) : -1])
+
+
+def _points(
+    file: File,
+    fire: str,
+    ranks: Sequence[int | None],
+    conv10: CompressedLayer | None,
+    before: list[CompressedLayer],
+    after: Sequence[CompressedLayer],
+) -> Iterator[Point]:
+    """Measure exits of several ranks in a file of the layers before, head (conv10), after."""
     learn, held_out = file.samples(fire)
-    conv10 = file.model.layers[-1]
-    classifier: Classes = (
-        conv10.weights.dequantize()[:, :, 0, 0].astype(np.float64),
-        conv10.bias_O.astype(np.float64),
-    )
-    head, note = _fit(learn, held_out, rank, classifier, _CLASSIFIER_EPOCHS)
-    before = file.until(fire)
-    first = [*before, *head.matrices, conv10]
-    after = file.model.layers[len(before) : -1]
-    return Point(
-        group="classifier",
-        name=f"{fire}, {f'rank {rank}' if rank else 'full matrix'} to conv10",
-        received=file.other_bytes + len(encode_weights(first)),
-        added=len(encode_weights([*first, *after])) - file.weight_bytes,
-        note=note,
-        sets={
-            name: measure(head.logits(pictures.features_NC[fire]), pictures)
-            for name, pictures in file.tests.items()
-        },
-    )
+    classifier: Classes | None = None
+    if conv10 is not None:
+        w_KC = conv10.weights.dequantize()[:, :, 0, 0].astype(np.float64)
+        classifier = w_KC, conv10.bias_O.astype(np.float64)
+    best: tuple[float, Point] | None = None
+    for rank in ranks:
+        name = f"{fire}, " + (f"rank {rank}" if rank else "full matrix")
+        chosen = None
+        for candidate in fit(learn, held_out, rank, classifier):
+            first = [*before, *candidate.head.matrices, *([conv10] if conv10 else [])]
+            point = Point(
+                group="exit" if conv10 is None else "classifier",
+                name=name if conv10 is None else f"{name}, then conv10",
+                received=file.other_bytes + len(encode_weights(first)),
+                added=len(encode_weights([*first, *after])) - file.weight_bytes,
+                note=candidate.note,
+                sets={
+                    test: measure(candidate.head.logits(pictures.features_NC[fire]), pictures)
+                    for test, pictures in file.tests.items()
+                },
+            )
+            if candidate.rounding_kl <= _MAX_ROUNDING_KL or chosen is None:
+                chosen = point
+            fits = point.added <= ROOM * file.num_bytes
+            if fits and (best is None or candidate.kl < best[0]):
+                best = candidate.kl, dataclasses.replace(point, group=f"{point.group}, 2%")
+        assert chosen is not None
+        yield chosen
+    if best is not None:
+        yield best[1]
 
 
 def category_point(file: File, fire: str) -> Point:
-    """Measure an exit that names one of 22 everyday categories; pictures of others are left out."""
+    """Measure an exit that names an everyday category; pictures of other classes are left out."""
     groups = [list(indices) for indices in CATEGORIES.values()]
     grouped = {index for group in groups for index in group}
     groups.append([i for i in range(file.pictures["train"].logits_NK.shape[1]) if i not in grouped])
@@ -173,9 +201,11 @@ def category_point(file: File, fire: str) -> Point:
         Sample(features_NC=s.features_NC, logits_NK=log_sums(s.logits_NK))
         for s in file.samples(fire)
     )
-    head, note = _fit(learn, held_out, None, None, _EPOCHS)
+    candidates = list(fit(learn, held_out, None, None))
+    within = [each for each in candidates if each.rounding_kl <= _MAX_ROUNDING_KL]
+    head = (within or candidates)[-1 if within else 0].head
     before = file.until(fire)
-    num_bytes = head.num_bytes(before)
+    num_bytes = len(encode_weights([*before, *head.matrices])) - len(encode_weights(before))
     sets, whole = {}, []
     for name, pictures in file.tests.items():
         group_of = {index: g for g, group in enumerate(groups[:-1]) for index in group}
@@ -191,26 +221,25 @@ def category_point(file: File, fire: str) -> Point:
         name=f"{fire}, {len(groups) - 1} categories",
         received=file.other_bytes + len(encode_weights(before)) + num_bytes,
         added=num_bytes,
-        note=f"{note}; whole file {' and '.join(whole)}",
+        note=f"whole file {' and '.join(whole)}",
         sets=sets,
     )
 
 
-def _fit(
-    learn: Sample, held_out: Sample, rank: int | None, classifier: Classes | None, epochs: int
-) -> tuple[Head, str]:
-    """Train a head, and round it with the largest λ that costs little on held-out pictures."""
+def fit(
+    learn: Sample, held_out: Sample, rank: int | None, classifier: Classes | None
+) -> Iterator[Candidate]:
+    """Train a head and round it, with growing λ."""
+    epochs = _EPOCHS if classifier is None else _CLASSIFIER_EPOCHS
     matrices = train_head(learn, held_out, rank, classifier, epochs=epochs)
     exact = mean_kl(matrices, classifier, held_out)
-    chosen, note = None, ""
     for lambda_ in _LAMBDAS:
         head = round_head(matrices, learn, lambda_, classifier)
         kl = mean_kl(head.float_matrices, classifier, held_out)
-        if chosen is not None and kl > exact + _MAX_ROUNDING_KL:
-            break
-        chosen, note = head, f"λ {lambda_:g}, held out {exact:.2f} nats, rounded {kl:.2f}"
-    assert chosen is not None
-    return chosen, note
+        note = f"λ {lambda_:g}; held out: {exact:.2f} nats, rounded {kl:.2f}"
+        yield Candidate(head=head, kl=kl, rounding_kl=kl - exact, note=note)
+        if kl > exact + _USELESS_KL:
+            return
 
 
 def refinement_points(file: File, sets: dict[str, FolderImages]) -> Iterator[Point]:
@@ -260,4 +289,5 @@ def _refinements(file: File) -> Iterator[tuple[str, dict[str, Symbols]]]:
     yield "conv10: multiples of 4", {names[-1]: multiples_of(4)}
     yield "3x3 after fire5: multiples of 4", dict.fromkeys(wide, multiples_of(4))
     yield "3x3 after fire5: left out", dict.fromkeys(wide, nothing)
+    yield "3x3 of fire9: left out", {wide[-1]: nothing}
     yield "3x3 of fire8 and fire9: left out", dict.fromkeys(wide[-2:], nothing)
