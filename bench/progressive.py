@@ -37,7 +37,7 @@ from progressive_points import (
 from squeezenet.codec.container import read_sqz
 from squeezenet.images.sets import FolderImages
 
-_EXITS = ("fire3", "fire4", "fire5", "fire6", "fire7", "fire8")
+_EXITS = ("fire3", "fire4", "fire5", "fire7", "fire8")
 _RANKS: tuple[int | None, ...] = (8, 16, 32, 64, None)
 
 
@@ -77,9 +77,9 @@ def _all_points(file: File, small_file: File, sets: dict[str, FolderImages]) -> 
     yield Point(group="whole", name="whole file", received=file.num_bytes, added=0, sets=whole)
     yield from refinement_points(file, sets)
     for fire in _EXITS:
-        yield from exit_points(file, fire, _RANKS if fire in ("fire5", "fire7") else (16, None))
+        yield from exit_points(file, fire, _RANKS if fire in ("fire5", "fire7") else (16,))
     for fire in ("fire5", "fire7"):
-        yield from classifier_points(file, fire, (8, 16, 32, 64))
+        yield from classifier_points(file, fire, (8, 16, 32))
     for fire in ("fire3", "fire5", "fire7"):
         yield category_point(file, fire)
     whole = {name: measure(p.logits_NK, p) for name, p in small_file.tests.items()}
@@ -109,8 +109,8 @@ def draw(points: list[Point]) -> Figure:
     styles = {
         "exit": ("o", "#1f6fb4", "early exit, small head"),
         "classifier": ("s", "#2a8a3e", "early exit through conv10"),
-        "refinement": ("x", "#8a8a8a", "coarse levels"),
-        "refinement, corrected": ("^", "#e07b00", "coarse levels, biases corrected"),
+        "refinement, as it is": ("x", "#8a8a8a", "coarse levels"),
+        "refinement, scales and biases": ("^", "#e07b00", "coarse levels, corrected"),
         "whole": ("*", "#000000", "whole file"),
     }
     tests = list(points[0].sets)

@@ -15,24 +15,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from progressive_correction import Correction, corrected
 
 from squeezenet._native import Encoder
-from squeezenet.arch.graph import build_graph
-from squeezenet.codec.numerics import bias_shift, round_biases
+from squeezenet.codec.numerics import bias_shift, round_scales
 from squeezenet.codec.range_weights import encode_weights
 from squeezenet.codec.trellis import NEXT_STATE
-from squeezenet.codec.types import CompressedLayer, CompressedModel, LevelWeights
+from squeezenet.codec.types import (
+    MAX_LEVEL,
+    CodebookWeights,
+    CompressedLayer,
+    CompressedModel,
+    LevelWeights,
+)
 from squeezenet.compress.rate_distortion.bit_costs import activity_classes, kernel_sums
-from squeezenet.images.preprocess import normalise
-from squeezenet.model.load import from_compressed
 
 Levels = npt.NDArray[np.int64]
 Symbols = Callable[[Levels], Levels]
 """Magnitudes of levels -> magnitudes of their coarse symbols."""
-_REST, _SIGNS, _BIAS_SLOT = 1024, 2048, 2100
-"""The first contexts of bits after a level's first, of signs, and of the numbers of biases."""
+_REST, _SIGNS, _BIAS_SLOT, _SCALE_SLOT = 1024, 2048, 2100, 2140
+"""The first contexts of bits after a level's first, of signs, of biases and of scales."""
 _PLACES = 8
+_MAX_FACTOR, _MAX_FRACTION = 2.0, 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,41 +67,26 @@ def nothing(magnitude: Levels) -> Levels:
 
 
 def coarsen(
-    model: CompressedModel,
-    rules: Mapping[str, Symbols],
-    pixels_NHWC: npt.NDArray[np.uint8] | None,
+    model: CompressedModel, rules: Mapping[str, Symbols], correction: Correction | None = None
 ) -> Coarse:
-    """Make the levels of some layers coarse; others stay exact and are sent in the first layer.
-
-    ``pixels_NHWC``: pictures on which biases are corrected, so that every output of a convolution
-    has the mean of the exact network. None leaves the biases.
-    """
-    symbols, layers = [], []
+    """Make the levels of some layers coarse; others stay exact and are sent in the first layer."""
+    symbols, layers = {}, []
     for layer in model.layers:
-        rule = rules.get(layer.name)
-        if rule is None:
-            symbols.append(layer.weights)
-            layers.append(layer)
-            continue
-        assert isinstance(layer.weights, LevelWeights)
-        levels_OIHW = layer.weights.levels_OIHW.astype(np.int64)
-        magnitude = rule(np.abs(levels_OIHW))
-        coarse = np.sign(levels_OIHW) * magnitude
-        symbols.append(_levels(coarse, layer.weights))
-        restored = np.sign(levels_OIHW) * _typical(np.abs(levels_OIHW), magnitude)
-        layers.append(
-            CompressedLayer(
-                name=layer.name, weights=_levels(restored, layer.weights), bias_O=layer.bias_O
-            )
-        )
+        weights = layer.weights
+        if layer.name in rules:
+            assert isinstance(weights, LevelWeights)
+            magnitude = rules[layer.name](np.abs(weights.levels_OIHW.astype(np.int64)))
+            symbols[layer.name] = np.sign(weights.levels_OIHW) * magnitude
+            weights = _restored(weights, magnitude, unbiased=correction is not None)
+        layers.append(CompressedLayer(name=layer.name, weights=weights, bias_O=layer.bias_O))
     found = CompressedModel(
         record=model.record, layers=tuple(layers), activations=model.activations
     )
-    if pixels_NHWC is not None:
-        found = _corrected(found, model, pixels_NHWC)
+    if correction is not None:
+        found = corrected(found, model, list(rules), correction)
     sent = [
-        CompressedLayer(name=layer.name, weights=weights, bias_O=layer.bias_O)
-        for layer, weights in zip(found.layers, symbols, strict=True)
+        _sent(exact, layer, symbols[layer.name], restored.weights) if layer.name in rules else exact
+        for exact, layer, restored in zip(model.layers, found.layers, layers, strict=True)
     ]
     return Coarse(
         model=found,
@@ -106,56 +95,45 @@ def coarsen(
     )
 
 
-def _levels(levels_OIHW: Levels, like: LevelWeights) -> LevelWeights:
-    return LevelWeights(levels_OIHW=levels_OIHW.astype(np.int8), scales_O=like.scales_O)
+def _sent(
+    exact: CompressedLayer,
+    corrected_layer: CompressedLayer,
+    symbol_OIHW: Levels,
+    restored: CodebookWeights | LevelWeights,
+) -> CompressedLayer:
+    """Return a layer's coarse symbols, with the file's scales times what the correction did."""
+    assert isinstance(exact.weights, LevelWeights) and isinstance(restored, LevelWeights)
+    assert isinstance(corrected_layer.weights, LevelWeights)
+    gain_O = corrected_layer.weights.scales_O / restored.scales_O
+    weights = LevelWeights(
+        levels_OIHW=symbol_OIHW.astype(np.int8),
+        scales_O=round_scales(exact.weights.scales_O * gain_O),
+    )
+    return CompressedLayer(name=exact.name, weights=weights, bias_O=corrected_layer.bias_O)
 
 
-def _typical(magnitude: Levels, symbol: Levels) -> Levels:
-    """Return the rounded mean magnitude of the levels with the same coarse symbol; 0 stays 0."""
-    size = int(symbol.max()) + 1
-    total = np.bincount(symbol.reshape(-1), magnitude.reshape(-1), minlength=size)
-    count = np.bincount(symbol.reshape(-1), minlength=size)
-    mean = np.rint(total / np.maximum(count, 1)).astype(np.int64)
+def _restored(weights: LevelWeights, symbol_OIHW: Levels, *, unbiased: bool) -> LevelWeights:
+    """Return the weights that a decoder of the coarse symbols alone would take.
+
+    Each symbol stands for the mean magnitude of its levels in this layer; ``unbiased``, times one
+    factor that leaves no error along the weights (cf. ``unbiased_scale`` in compress). On training
+    pictures the factor helps with corrected biases, and hurts without. Both would be a few bytes
+    per layer, which are not counted. Levels and scales are in fractions of the file's.
+    """
+    magnitude = np.abs(weights.levels_OIHW.astype(np.int64))
+    total = np.bincount(symbol_OIHW.reshape(-1), magnitude.reshape(-1))
+    count = np.bincount(symbol_OIHW.reshape(-1))
+    mean = total / np.maximum(count, 1)
     mean[0] = 0
-    typical: Levels = mean[symbol]
-    return typical
-
-
-def _corrected(
-    coarse: CompressedModel, exact: CompressedModel, pixels_NHWC: npt.NDArray[np.uint8]
-) -> CompressedModel:
-    """Move the biases so that each convolution has the exact network's mean outputs, in order."""
-    x = torch.from_numpy(normalise(pixels_NHWC, exact.record.preprocessing))
-    means: dict[str, torch.Tensor] = {}
-    moved: dict[str, torch.Tensor] = {}
-    convs = build_graph(exact.record.spec).convs
-    with torch.no_grad():
-        module = from_compressed(exact).module
-        for conv in convs:
-
-            def note(_: object, __: object, y: torch.Tensor, name: str = conv.name) -> None:
-                means[name] = y.mean((0, 2, 3))
-
-            module.get_submodule(conv.key).register_forward_hook(note)
-        module.eval()(x)
-        module = from_compressed(coarse).module
-        for conv in convs:
-
-            def move(_: object, __: object, y: torch.Tensor, name: str = conv.name) -> torch.Tensor:
-                moved[name] = means[name] - y.mean((0, 2, 3))
-                return y + moved[name][:, None, None]
-
-            module.get_submodule(conv.key).register_forward_hook(move)
-        module.eval()(x)
-    layers = []
-    for layer, other in zip(coarse.layers, exact.layers, strict=True):
-        step = 2.0 ** -bias_shift(other.bias_O)
-        bias_O = round_biases(layer.bias_O + moved[layer.name].numpy().astype(np.float64), step)
-        if layer.weights is other.weights:  # exact so far as it is; later biases cost bytes
-            bias_O = layer.bias_O
-        layers.append(CompressedLayer(name=layer.name, weights=layer.weights, bias_O=bias_O))
-    return CompressedModel(
-        record=coarse.record, layers=tuple(layers), activations=coarse.activations
+    typical = mean[symbol_OIHW]
+    factor = float((magnitude**2).sum()) / max(float((magnitude * typical).sum()), 1.0)
+    typical = typical * (min(factor, _MAX_FACTOR) if unbiased else 1.0)
+    fraction = 1
+    while 2 * fraction * typical.max(initial=0) <= MAX_LEVEL and fraction < _MAX_FRACTION:
+        fraction *= 2
+    levels = np.sign(weights.levels_OIHW) * np.rint(fraction * typical).clip(0, MAX_LEVEL)
+    return LevelWeights(
+        levels_OIHW=levels.astype(np.int8), scales_O=weights.scales_O / np.float32(fraction)
     )
 
 
@@ -163,12 +141,15 @@ def _refinement_bytes(exact: Sequence[CompressedLayer], sent: Sequence[Compresse
     """Code what the exact layers have beyond the sent ones, and count the bytes."""
     encoder = Encoder()
     for layer, first in zip(exact, sent, strict=True):
-        if layer.weights is first.weights:
+        if layer is first:
             continue
         assert isinstance(layer.weights, LevelWeights) and isinstance(first.weights, LevelWeights)
         unit = 2.0 ** bias_shift(layer.bias_O)
         for difference in np.rint((layer.bias_O - first.bias_O) * unit).astype(np.int64).tolist():
             encoder.number(_BIAS_SLOT, difference)
+        codes_O, first_O = (x.scales_O.view(np.int32) >> 18 for x in (layer.weights, first.weights))
+        for difference in (codes_O - first_O).tolist():
+            encoder.number(_SCALE_SLOT, difference)
         if not first.weights.levels_OIHW.any():  # nothing was sent: the coder does its best
             encoder.begin(*layer.weights.levels_OIHW.shape[1:], layer.weights.trellis)
             for row_P in layer.weights.levels_OIHW.reshape(len(layer.bias_O), -1):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from coarse_categories import CATEGORIES
+from progressive_correction import Correction
 from progressive_features import Float32Array, Pictures
 from progressive_heads import Classes, Head, Sample, mean_kl, round_head, train_head
 from progressive_levels import Symbols, coarsen, larger_than, multiples_of, nothing
@@ -31,10 +32,10 @@ _USELESS_KL = 0.5
 """From this much rounding on, larger λ are not tried."""
 ROOM = 0.02
 """Share of its bytes by which a file may grow."""
-_EPOCHS, _CLASSIFIER_EPOCHS = 30, 12
+_EPOCHS, _CLASSIFIER_EPOCHS = 24, 12
 _HELD_OUT = 10
 """Every tenth picture to learn from is held out."""
-_CORRECTION_PICTURES = 128
+_CORRECTION_PICTURES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +244,7 @@ def fit(
 
 
 def refinement_points(file: File, sets: dict[str, FolderImages]) -> Iterator[Point]:
-    """Measure coarse levels, as they are and with corrected biases."""
+    """Measure coarse levels: as they are, and with corrected biases, and scales too."""
     preprocessing = file.model.record.preprocessing
     calib = sets["train"].subset(range(len(sets["train"]) - 1000, len(sets["train"]), 7))
     crops = [b.pixels_NHWC for b in EvalBatches(calib, preprocessing, workers=0)]
@@ -253,9 +254,14 @@ def refinement_points(file: File, sets: dict[str, FolderImages]) -> Iterator[Poi
         for name, images in sets.items()
         if name != "train"
     }
+    corrections = {
+        "as it is": None,
+        "biases": Correction(pixels_NHWC=pixels_NHWC, scales=False),
+        "scales and biases": Correction(pixels_NHWC=pixels_NHWC, scales=True),
+    }
     for name, rules in _refinements(file):
-        for correct in (False, True):
-            coarse = coarsen(file.model, rules, pixels_NHWC if correct else None)
+        for how, correction in corrections.items():
+            coarse = coarsen(file.model, rules, correction)
             network = Classifier(encode(coarse.model))
             found = {}
             for test, images in batches.items():
@@ -263,8 +269,8 @@ def refinement_points(file: File, sets: dict[str, FolderImages]) -> Iterator[Poi
                 found[test] = measure(z_NK, file.pictures[test])
             total = coarse.coarse_bytes + coarse.refinement_bytes
             yield Point(
-                group="refinement, corrected" if correct else "refinement",
-                name=name + (", biases corrected" if correct else ""),
+                group=f"refinement, {how}",
+                name=name,
                 received=file.other_bytes + coarse.coarse_bytes,
                 added=total - file.weight_bytes,
                 sets=found,
@@ -277,7 +283,7 @@ def _refinements(file: File) -> Iterator[tuple[str, dict[str, Symbols]]]:
     stem, *others = names
     late = names[len(file.until("fire5")) :]
     wide = [name for name in late if name.endswith("3x3")]
-    for least in (3, 5):
+    for least in (2, 3):
         yield (
             f"all but {stem}: levels of {least} and more",
             dict.fromkeys(others, larger_than(least)),
