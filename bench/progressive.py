@@ -25,6 +25,7 @@ import torch
 from matplotlib.figure import Figure
 from progressive_features import cifar_sets, imagenet_sets, run_sets
 from progressive_points import (
+    ROOM,
     File,
     Point,
     category_point,
@@ -93,7 +94,7 @@ def _all_points(file: File, small_file: File, sets: dict[str, FolderImages]) -> 
 
 
 def row(point: Point) -> str:
-    """Return a point as a row of a table: top-1/top-5, agreement, KL per set."""
+    """Return a point as a row of a table: top-1/top-5, agreement and KL per set."""
     cells = [
         f"{m.top1:.1f}/{m.top5:.1f}, {m.agreement:.1f}, {m.kl:.2f}" for m in point.sets.values()
     ]
@@ -104,28 +105,41 @@ def row(point: Point) -> str:
 
 
 def draw(points: list[Point]) -> Figure:
-    """Plot top-1 against the share of the bytes that has arrived."""
+    """Plot top-1 against the bytes that have arrived; full marks add at most 2% to the file."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     styles = {
-        "exit": ("o", "#1f6fb4", "early exit, small head"),
+        "exit": ("o", "#1f6fb4", "early exit with a small head"),
         "classifier": ("s", "#2a8a3e", "early exit through conv10"),
-        "refinement, as it is": ("x", "#8a8a8a", "coarse levels"),
+        "refinement, as it is": ("v", "#8a8a8a", "coarse levels as they are"),
         "refinement, scales and biases": ("^", "#e07b00", "coarse levels, corrected"),
         "whole": ("*", "#000000", "whole file"),
     }
     tests = list(points[0].sets)
+    room = ROOM * points[0].received
     for axis, test in zip(figure.subplots(1, len(tests), sharey=True), tests, strict=True):
         for group, (marker, colour, label) in styles.items():
-            found = [p for p in points if p.group == group]
-            axis.plot(
-                [p.received / 1000 for p in found], [p.sets[test].top1 for p in found],
-                marker, color=colour, label=label,
-            )  # fmt: skip
-        axis.set(xlabel="bytes received, thousand", xlim=(0, None), ylim=(0, None), title=test)
+            for small in (True, False):
+                found = [
+                    point
+                    for point in points
+                    if point.group.removesuffix(", 2%") == group
+                    and (point.added <= room) == small
+                    and (group == "whole" or point.received < points[0].received)
+                ]
+                axis.plot(
+                    [point.received / 1000 for point in found],
+                    [point.sets[test].top1 for point in found],
+                    marker, color=colour, markersize=10 if marker == "*" else 6,
+                    markerfacecolor=colour if small else "none",
+                )  # fmt: skip
+            axis.plot([], [], marker, color=colour, label=label)
+        axis.set(xlabel="bytes received, thousands", title=test)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
+    for axis in figure.axes:  # when all is drawn: the two share their limits
+        axis.set(xlim=(0, None), ylim=(0, None))
     figure.axes[0].set_ylabel("top-1, %")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8, title="full: adds at most 2%")
     return figure
 
 

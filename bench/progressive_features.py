@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,13 +88,14 @@ def run_sets(
     for name, images in sets.items():
         path = work / f"{model.record.spec.name}-{name}.npz"
         if not path.is_file():
-            np.savez(path, **_run(model, runs, images, mirrored=name == "train"))
+            arrays: dict[str, Any] = _run(model, runs, images, mirrored=name == "train")
+            np.savez(path, **arrays)
             print(f"{name}: {len(images):,} pictures", flush=True)
-        with np.load(path) as arrays:
+        with np.load(path) as kept:
             found[name] = Pictures(
-                logits_NK=arrays["logits"],
-                features_NC={fire: arrays[fire] for fire in fires},
-                labels=arrays["labels"],
+                logits_NK=kept["logits"],
+                features_NC={fire: kept[fire] for fire in fires},
+                labels=kept["labels"],
             )
     return found
 
@@ -129,7 +131,7 @@ def cifar_sets(shared: Path, work: Path) -> dict[str, FolderImages]:
 
 def _run(
     model: CompressedModel, runs: Mapping[str, Classifier], images: FolderImages, *, mirrored: bool
-) -> dict[str, npt.NDArray[np.generic]]:
+) -> dict[str, Any]:
     """Return logits, labels and features of a set, decoded once."""
     found: dict[tuple[bool, str], list[Float32Array]] = {}
     labels = []

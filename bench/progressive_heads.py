@@ -131,9 +131,10 @@ def train_head(
         [q for module in modules for q in module.parameters()], lr=4e-3, weight_decay=0.05
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    best, kept = math.inf, [module.weight.detach().clone() for module in modules]
+    best = math.inf
+    kept: list[torch.Tensor] = []
     for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(_BATCH)[: len(x) // _BATCH]:
+        for rows in torch.split(torch.randperm(len(x)), _BATCH)[: len(x) // _BATCH]:
             optimiser.zero_grad()
             loss = -(p[rows] * network(x[rows]).log_softmax(1)).sum(1).mean()
             loss.backward()
@@ -223,7 +224,7 @@ def round_matrix(
     for _ in range(_ROUNDS):
         costs = BitCosts.count([codes_OP[:, :, None]])
         codes_OP, _ = round_layer(
-            w_OP, cost, scales_O, costs, activity_classes(codes_OP[:, :, None]),
+            w_OP, cost, scales_O.astype(np.float64), costs, activity_classes(codes_OP[:, :, None]),
             lambda_=lambda_, width=_WIDTH,
         )  # fmt: skip
     levels = [codes.tolist() for codes in codes_OP]

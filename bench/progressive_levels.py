@@ -151,7 +151,8 @@ def _refinement_bytes(exact: Sequence[CompressedLayer], sent: Sequence[Compresse
         for difference in (codes_O - first_O).tolist():
             encoder.number(_SCALE_SLOT, difference)
         if not first.weights.levels_OIHW.any():  # nothing was sent: the coder does its best
-            encoder.begin(*layer.weights.levels_OIHW.shape[1:], layer.weights.trellis)
+            inputs, height, width = layer.weights.levels_OIHW.shape[1:]
+            encoder.begin(inputs, height, width, layer.weights.trellis)
             for row_P in layer.weights.levels_OIHW.reshape(len(layer.bias_O), -1):
                 encoder.channel(row_P.astype(np.int16))
             continue

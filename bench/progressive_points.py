@@ -90,7 +90,7 @@ class File:
         return {name: each for name, each in self.pictures.items() if name != "train"}
 
     def samples(self, fire: str) -> tuple[Sample, Sample]:
-        """Return the pictures to learn from, mirrored ones too, and those held out."""
+        """Return the pictures to learn from, with mirrored ones, and those held out."""
         train = self.pictures["train"]
         num = len(train.labels) // 2
         held = np.arange(2 * num) % num % _HELD_OUT == 0
@@ -196,7 +196,8 @@ def category_point(file: File, fire: str) -> Point:
     def log_sums(z_NK: Float32Array) -> Float32Array:
         p_NK = softmax(z_NK)
         sums = np.stack([p_NK[:, group].sum(axis=1) for group in groups], axis=1)
-        return np.log(np.maximum(sums, 1e-9)).astype(np.float32)
+        logs_NK: Float32Array = np.log(np.maximum(sums, 1e-9)).astype(np.float32)
+        return logs_NK
 
     learn, held_out = (
         Sample(features_NC=s.features_NC, logits_NK=log_sums(s.logits_NK))
