@@ -1,14 +1,14 @@
 """Accuracy against bytes received: what a prefix of a .sqz could answer if files had one.
 
-    python bench/progressive.py MODEL.sqz ../shared/data --work progressive
+    python bench/progressive.py MODEL.sqz ../shared/data [--work FOLDER] [--plot FILE.png]
 
 Nothing of the format is used that is not there: this measures what two changes would give. Early
 exits: a small head after some Fire modules, trained by distillation on ``photos`` and
 ``imagenet-train1k``. Refinement: coarse levels first, then what they lack. Bytes are those of real
 encodings by the range coder, and accuracy is that of the integer client; matrices of heads alone
 are multiplied in float. MODEL.sqz is a SqueezeNet for ImageNet's classes. The network for CIFAR-10
-in the package is measured beside it. Writes a table, WORK/progressive.json, and the plot
-docs/images/progressive.png if --plot names it. A second call takes features from WORK.
+in the package is measured beside it. Prints a table, and writes FOLDER/progressive.json and the
+plot FILE.png. A second call takes features from the folder (default build/progressive).
 
 Legend: N images, C features, K classes.
 """
@@ -46,7 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="a .sqz for ImageNet's classes")
     parser.add_argument("shared", type=Path, help="the folder with the pictures")
-    parser.add_argument("--work", type=Path, default=Path("progressive"), help="for results")
+    work = Path("build/progressive")
+    parser.add_argument("--work", type=Path, default=work, help="folder for features and results")
     parser.add_argument("--plot", type=Path, help="where the plot goes, a .png")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

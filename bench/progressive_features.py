@@ -82,11 +82,12 @@ def run_sets(
 
     A set named ``train`` is run mirrored, too: its mirrored pictures are the second half.
     """
-    runs = {"": Classifier(encode(model))}
+    data = encode(model)
+    runs = {"": Classifier(data)}
     runs |= {fire: Classifier(encode(cut(model, fire, _copy(model, fire)))) for fire in fires}
     found = {}
     for name, images in sets.items():
-        path = work / f"{model.record.spec.name}-{name}.npz"
+        path = work / f"{data[-4:].hex()}-{name}.npz"  # a file ends with its CRC-32
         if not path.is_file():
             arrays: dict[str, Any] = _run(model, runs, images, mirrored=name == "train")
             np.savez(path, **arrays)
