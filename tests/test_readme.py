@@ -121,6 +121,7 @@ def visit(line: str, folder: Path) -> None:
             server.kill()
 
 
+@pytest.mark.slow  # test_demo has the same commands
 def test_blocks_of_the_digits(workplace: Path) -> None:
     outputs = [
         run(text, language, workplace) for language, text in blocks(README) if of_digits(text)
