@@ -8,7 +8,7 @@ const [status, answer, cost, drop, preview, video, hint] = [
 const PREVIEW_PIXELS = 1024;
 const SHOWN_CLASSES = 200;
 const FILES = [
-  "./", "index.html", "style.css", "app.js", "sqz.js", "sqz-worker.js", "icon.svg",
+  "./", "style.css", "app.js", "sqz.js", "sqz-worker.js", "icon.svg",
   "manifest.webmanifest", "model.sqz",
 ];
 
