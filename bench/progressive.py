@@ -35,6 +35,7 @@ from progressive_points import (
     refinement_points,
 )
 
+from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.codec.container import read_sqz
 from squeezenet.images.sets import FolderImages
 
@@ -56,7 +57,9 @@ def main() -> None:
     sets = imagenet_sets(options.shared, model)
     file = _open(options.model, _EXITS, sets, options.work)
     small = Path(__file__).parents[1] / "src/squeezenet/weights/cifar10.sqz"
-    small_fires = read_sqz(small).record.spec.fire_names[1:-1]  # type: ignore[union-attr]
+    spec = read_sqz(small).record.spec
+    assert isinstance(spec, SqueezeNetSpec)
+    small_fires = spec.fire_names[1:-1]
     small_file = _open(small, small_fires, cifar_sets(options.shared, options.work), options.work)
     points: list[Point] = []
     for point in _all_points(file, small_file, sets):
