@@ -20,7 +20,7 @@ from PIL import Image
 
 from squeezenet.cli.app import app
 from squeezenet.data.digits import load_digits
-from squeezenet.export.web import WEB
+from squeezenet.export.web import missing_builds
 from tests.conftest import REPOSITORY
 
 README, FRONT = "README.md", "docs/index.md"
@@ -121,7 +121,6 @@ def visit(line: str, folder: Path) -> None:
             server.kill()
 
 
-@pytest.mark.slow  # test_demo has the same commands
 def test_blocks_of_the_digits(workplace: Path) -> None:
     outputs = [
         run(text, language, workplace) for language, text in blocks(README) if of_digits(text)
@@ -142,7 +141,7 @@ def test_blocks_of_photos(workplace: Path, document: str) -> None:
         if language == "python":
             run(text, language, workplace)
             continue
-        has_web = (WEB / "sqz-plain.wasm.zlib").exists()  # not if built without Zig
+        has_web = not missing_builds()
         lines = [line for line in text.splitlines() if has_web or not is_of_the_web(line)]
         run("\n".join(line for line in lines if not serves(line)), language, workplace)
         for line in filter(serves, lines):

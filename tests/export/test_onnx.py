@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from squeezenet.arch.graph import Add, Conv, MaxPool, build_graph
@@ -18,6 +20,8 @@ from squeezenet.codec.container import encode, read_sqz
 from squeezenet.codec.model_kinds import DEFAULT_MODEL
 from squeezenet.codec.types import CompressedModel, LevelWeights
 from squeezenet.errors import LimitError
+from squeezenet.export.onnx.int8_graph import saturating_layers
+from squeezenet.export.onnx.project import exact_model, float_model, int8_model
 from squeezenet.images.preprocess import crop_pixels, normalise
 from squeezenet.model.load import from_compressed
 from squeezenet.reference.integer_interpreter import (
@@ -35,12 +39,6 @@ from tests.cli.running import Capture, as_json, failure, output
 from tests.conftest import random_model, record_of
 from tests.reference.test_float_interpreter import networks
 from tests.runtime.networks import random_network
-
-onnx = pytest.importorskip("onnx", reason="needs the package onnx (extra onnx)")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
-
-from squeezenet.export.onnx.int8_graph import saturating_layers  # noqa: E402
-from squeezenet.export.onnx.project import exact_model, float_model, int8_model  # noqa: E402
 
 _RNG = np.random.default_rng
 

@@ -160,11 +160,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_kills_end_bit_identical(uninterrupted: Path, tmp_path: Path) -> None:
-    """SIGKILL at 5 random moments, some during a checkpoint, which is written every step."""
+def test_ten_kills_end_bit_identical(uninterrupted: Path, tmp_path: Path) -> None:
+    """SIGKILL at 10 random moments, many during a checkpoint, which is written every step."""
     folder = tmp_path / "run"
     rng = random.Random(0)
-    for _ in range(5):
+    for _ in range(10):
         process = start(folder, "--checkpoint-every", 0)
         # Count from the moment at which this process trains.
         seen = {path.name for path in folder.glob("checkpoints/step-*")}

@@ -14,13 +14,13 @@ import pytest
 from squeezenet import __version__
 from squeezenet.client import Classifier
 from squeezenet.codec.container import encode
-from squeezenet.export.web import WEB
+from squeezenet.export.web import WEB, missing_builds
 from tests.runtime.networks import random_network
 
 NODE = shutil.which("node")
 if NODE is None:
     pytest.skip("needs Node, and there is none in the path", allow_module_level=True)
-if not (WEB / "sqz-plain.wasm.zlib").exists():
+if missing_builds():
     pytest.skip("built without Zig, so without the web runtime", allow_module_level=True)
 
 _PRELUDE = f"""

@@ -24,14 +24,14 @@ from PIL import Image
 
 from squeezenet.client import Classifier
 from squeezenet.export.server import FileServer
-from squeezenet.export.web import WEB, web_site
+from squeezenet.export.web import missing_builds, web_site
 from tests.conftest import SHARED
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
     pytest.skip("needs Chromium, and there is none in the path", allow_module_level=True)
-if not (WEB / "sqz-plain.wasm.zlib").exists():
+if missing_builds():
     pytest.skip("built without Zig, so without the web runtime", allow_module_level=True)
 pytestmark = pytest.mark.slow
 

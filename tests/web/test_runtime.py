@@ -9,15 +9,11 @@ import pytest
 
 from squeezenet.client import Classifier
 from squeezenet.codec.container import encode
-from squeezenet.export.web import BUILDS, WEB, web_site
+from squeezenet.export.web import BUILDS, missing_builds, web_site
 from tests.runtime.networks import random_network
+from tests.web.runtime import WebRuntime
 
-wasmtime = pytest.importorskip("wasmtime", reason="needs wasmtime: pip install wasmtime")
-if not (WEB / "sqz-plain.wasm.zlib").exists():
-    pytest.skip("built without Zig, so without the web runtime", allow_module_level=True)
-
-from tests.web.runtime import WebRuntime  # noqa: E402
-
+pytestmark = pytest.mark.skipif(bool(missing_builds()), reason="built without Zig")
 RUNTIMES = [*((build, False) for build in BUILDS), ("relaxed", True)]
 
 
