@@ -54,9 +54,13 @@ def digit_batches(model: LoadedModel, part: str = "test", count: int | None = No
 
 def digit_images(model: LoadedModel, *, labelled: bool = False, seed: int = 0) -> CompressionImages:
     """What ``--data digits`` or ``--calib digits`` opens."""
-    which: dict[str, str | None] = {"data": None, "calib": None, "val": None}
-    which["data" if labelled else "calib"] = "digits"
-    return open_compression_images(model.record, seed=seed, **which)
+    return open_compression_images(
+        model.record,
+        data="digits" if labelled else None,
+        calib=() if labelled else ("digits",),
+        val=None,
+        seed=seed,
+    )
 
 
 def job_of(model: LoadedModel, work: Path, **options: object) -> CompressionJob:

@@ -24,12 +24,12 @@ def names(images: ImageSet) -> set[str]:
 
 
 def open_images(**options: object):  # type: ignore[no-untyped-def]
-    which = {"data": None, "calib": None, "val": None, "seed": 0} | options
+    which = {"data": None, "calib": (), "val": None, "seed": 0} | options
     return open_compression_images(RECORD, **which)  # type: ignore[arg-type]
 
 
 def test_either_data_or_calib() -> None:
-    for which in ({}, {"data": "digits", "calib": "digits"}):
+    for which in ({}, {"data": "digits", "calib": ("digits",)}):
         with pytest.raises(UsageError, match="give either --data DATA"):
             open_images(**which)
 
@@ -45,7 +45,7 @@ def test_labelled_digits() -> None:
 
 
 def test_unlabelled_digits() -> None:
-    found = open_images(calib="digits")
+    found = open_images(calib=("digits",))
     assert not found.labelled and not found.measure_labelled
     assert not found.retrain.labels.any() and not found.measure.labels.any()
     assert (len(found.retrain), len(found.measure)) == (934, 233)  # a fifth of 1,167
@@ -54,11 +54,11 @@ def test_unlabelled_digits() -> None:
         for images in (found.retrain, found.measure)
     ]
     assert not pixels[0] & pixels[1]
-    again, other = open_images(calib="digits"), open_images(calib="digits", seed=1)
+    again, other = open_images(calib=("digits",)), open_images(calib=("digits",), seed=1)
     same = [again.measure.pixels(i).tobytes() in pixels[1] for i in range(233)]
     assert all(same)
     assert {other.measure.pixels(i).tobytes() for i in range(233)} != pixels[1]
-    judged = open_images(calib="digits", val="digits")
+    judged = open_images(calib=("digits",), val="digits")
     assert judged.measure_labelled and not judged.labelled
 
 
@@ -66,15 +66,52 @@ def test_folders(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = image_folder(a=10, b=10)
     with pytest.raises(DataError, match="class 'a' is not one of the model's"):
         open_images(data=str(root))
-    found = open_images(calib=str(root))
+    found = open_images(calib=(str(root),))
     assert not names(found.retrain) & names(found.measure)
     assert len(names(found.retrain) | names(found.measure)) == 20
     one = image_folder(tmp_path / "one", a=1)
     with pytest.raises(UsageError, match="only 1 image, expected some hundreds"):
-        open_images(calib=str(one))
+        open_images(calib=(str(one),))
     digits = image_folder(tmp_path / "digits", **{"7": 5, "3": 4})
-    judged = open_images(calib=str(root), val=str(digits))
+    judged = open_images(calib=(str(root),), val=str(digits))
     assert sorted(judged.measure.labels.tolist()) == [3] * 4 + [7] * 5
+
+
+def test_several_folders(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """A fifth of each is held out."""
+    first, second = image_folder(tmp_path / "first", a=10), image_folder(tmp_path / "second", b=20)
+    found = open_images(calib=(str(first), str(second)))
+    assert (len(found.retrain), len(found.measure)) == (24, 6)
+    assert len(names(found.retrain) | names(found.measure)) == 30
+    for images, count in ((found.retrain, 8), (found.measure, 2)):
+        assert sum("first" in name for name in names(images)) == count
+    other = open_images(calib=(str(second), str(first)))
+    assert found.fingerprint().summary != other.fingerprint().summary
+    assert (
+        found.fingerprint().summary
+        == open_images(calib=(str(first), str(second))).fingerprint().summary
+    )
+    few = [image_folder(tmp_path / name, a=1) for name in ("one", "two")]
+    with pytest.raises(UsageError, match="one .*two: only 2 images, expected some hundreds"):
+        open_images(calib=tuple(map(str, few)))
+
+
+def test_measured_images_are_not_learned_from(
+    image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """They are known by their contents, whatever they are called."""
+    val = image_folder(tmp_path / "val", size=(9, 9), **{"7": 4})
+    calib = image_folder(tmp_path / "calib", a=10)
+    for i, path in enumerate(sorted(val.rglob("*.png"))):
+        (calib / "a" / f"copy{i}.png").write_bytes(path.read_bytes())
+    (calib / "a" / "broken.png").write_bytes(b"")
+    told: list[str] = []
+    found = open_images(calib=(str(calib),), val=str(val), log=told.append)
+    assert not [name for name in names(found.retrain) if "copy" in name]
+    (line,) = told
+    assert "images are in --val" in line and "copy" in line
+    with pytest.raises(DataError, match="all images are in --val"):
+        open_images(calib=(str(val),), val=str(val))
 
 
 def test_random_subsets_are_drawn_from_all_images() -> None:
@@ -104,6 +141,6 @@ def test_training_and_measuring_share_one_split(image_folder: Callable[..., Path
     """A model that held out half of its images is measured on that half."""
     root = image_folder(**{str(digit): 4 for digit in range(10)})
     record = dataclasses.replace(RECORD, provenance={"val_fraction": 0.5})
-    found = open_compression_images(record, data=str(root), calib=None, val=None, seed=0)
+    found = open_compression_images(record, data=str(root), calib=(), val=None, seed=0)
     assert (len(found.retrain), len(found.measure)) == (20, 20)
     assert len(open_images(data=str(root)).measure) == 10

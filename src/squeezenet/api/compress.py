@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +49,7 @@ def compress(
     out: str | os.PathLike[str],
     method: Method = "rd",
     data: str | os.PathLike[str] | None = None,
-    calib: str | os.PathLike[str] | None = None,
+    calib: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     val: str | os.PathLike[str] | None = None,
     target_bytes: int | None = None,
     max_drop: float | None = None,
@@ -82,10 +82,10 @@ def compress(
     ``model`` is a run folder, a model file, or the word ``default``. ``classes`` names its outputs
     if its file does not, as in ``open_model``; the names are kept in the new file. Give ``data``
     (labelled images to learn from) or ``calib`` (images without labels, which teach by the
-    original's predictions): a folder, or the word ``digits``. ``val`` has labelled images to
-    measure with, by default a part of the others. ``temperature``: if they have labels, the
-    last layer is divided by the temperature that fits them best, so that probabilities mean what
-    they say. The same call goes on with what was interrupted.
+    original's predictions): a folder, or the word ``digits``; of ``calib`` also several. ``val``
+    has labelled images to measure with, by default a part of the others. ``temperature``: if they
+    have labels, the last layer is divided by the temperature that fits them best, so that
+    probabilities mean what they say. The same call goes on with what was interrupted.
     Options are those of ``squeezenet compress``; messages name them as a command line does:
     ``--max-drop`` is ``max_drop``. ``workers``, ``threads``, ``max_pixels``, ``max_memory`` and
     ``progress`` are as in ``train``. So is ``rank_timeout``: several ranks share all that runs
@@ -139,6 +139,7 @@ def compress(
     from squeezenet.train.fit import FitOptions
     from squeezenet.train.hardware import choose_hardware
 
+    sources = _words(calib)
     launch = this_launch()
     set_threads(threads if threads is not None else share_of_cores(launch))
     if progress is None or not launch.is_main:
@@ -150,8 +151,8 @@ def compress(
         def open_all() -> tuple[LoadedModel, CompressionImages, Settings]:
             loaded = load_model(source, arch, labels=class_labels(classes), progress=progress)
             images = open_compression_images(
-                loaded.record, data=_word(data), calib=_word(calib), val=_word(val), seed=seed,
-                limits=limits,
+                loaded.record, data=_word(data), calib=sources, val=_word(val), seed=seed,
+                limits=limits, log=progress.log,
             )  # fmt: skip
             log_findings(images.findings, progress)
             if images.labelled:
@@ -166,7 +167,7 @@ def compress(
             images,
             file,
             chosen,
-            _base_recipe(loaded.record, _word(data) or _word(calib) or "", recipe),
+            _base_recipe(loaded.record, _word(data) or next(iter(sources), ""), recipe),
             seed=seed,
             max_drop=max_drop,
             temperature=temperature,
@@ -235,6 +236,17 @@ def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
     recipe = default_recipe(source, input_size=record.spec.input_size)
     known = recorded_augmentation(record)
     return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
+
+
+def _words(
+    calib: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None,
+) -> tuple[str, ...]:
+    """One or several folders, or words, as text."""
+    if calib is None:
+        return ()
+    if isinstance(calib, str | os.PathLike):
+        return (str(calib),)
+    return tuple(map(str, calib))
 
 
 def _word(data: str | os.PathLike[str] | None) -> str | None:

@@ -78,11 +78,12 @@ def compress(
         ),
     ] = None,
     calib: Annotated[
-        str | None,
+        list[str] | None,
         Parameter(
             group=_COMMON,
+            negative=(),
             help="Images without labels, instead of --data: the original model's predictions "
-            "are the targets.",
+            "are the targets. May be repeated.",
         ),
     ] = None,
     val: Annotated[

@@ -6,12 +6,13 @@ them can be measured.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from squeezenet.arch.record import ModelRecord
-from squeezenet.data.fingerprint import Fingerprint, fingerprint
+from squeezenet.data.fingerprint import UNREADABLE, Fingerprint, fingerprint
 from squeezenet.data.sources import (
     open_evaluation_data,
     open_training_data,
@@ -19,7 +20,8 @@ from squeezenet.data.sources import (
     recorded_val_fraction,
 )
 from squeezenet.data.split import stratified_split
-from squeezenet.errors import UsageError
+from squeezenet.errors import DataError, UsageError
+from squeezenet.images.joined import joined
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import ImageSet, with_model_labels
 from squeezenet.images.walk import NOTHING, Findings
@@ -55,18 +57,21 @@ def open_compression_images(
     record: ModelRecord,
     *,
     data: str | None,
-    calib: str | None,
+    calib: Sequence[str],
     val: str | None,
     seed: int,
     limits: ImageLimits = DEFAULT_LIMITS,
+    log: Callable[[str], None] = lambda line: None,
 ) -> CompressionImages:
     """Open the images of the command's options ``--data`` or ``--calib``, and ``--val``.
+
+    What ``calib`` shares with ``val`` is not learned from; ``log`` is told of it.
 
     Raises:
         UsageError: neither ``data`` nor ``calib``, or both.
         DataError: no images, or classes that the model does not have.
     """
-    if (data is None) == (calib is None):
+    if (data is None) == (not calib):
         raise UsageError(
             "give either --data DATA (labelled images, which teach by their labels) or --calib "
             "DATA (no labels needed, the original's predictions teach)"
@@ -77,13 +82,14 @@ def open_compression_images(
         retrain, held_out = (with_model_labels(part, record) for part in (opened.train, opened.val))
         findings = opened.findings
     else:
-        assert calib is not None
         retrain, held_out = _split_unlabelled(calib, seed, limits)
         findings = retrain.findings
     measure, measure_labelled = held_out, data is not None
     if val is not None:
         measure, measure_labelled = open_evaluation_data(val, record, limits=limits), True
         findings += measure.findings
+        if calib:
+            retrain = _without(retrain, measure, f"--calib {' '.join(calib)}", val, log)
     return CompressionImages(
         retrain=retrain,
         labelled=data is not None,
@@ -93,17 +99,52 @@ def open_compression_images(
     )
 
 
-def _split_unlabelled(calib: str, seed: int, limits: ImageLimits) -> tuple[ImageSet, ImageSet]:
-    """Split the images of ``--calib`` into those to learn from and those held out; labels are 0."""
-    images = open_unlabelled_data(calib, limits=limits)
+def _split_unlabelled(
+    calib: Sequence[str], seed: int, limits: ImageLimits
+) -> tuple[ImageSet, ImageSet]:
+    """Split the images of each source into some to learn from and some held out; labels are 0."""
+    sets = [open_unlabelled_data(source, limits=limits) for source in calib]
+    images = joined(sets)
     no_labels = np.zeros(len(images), np.int64)
-    learn, held_out = stratified_split(no_labels, HELD_OUT_SHARE, seed)
+    source_N = np.repeat(np.arange(len(sets)), [len(each) for each in sets])
+    learn, held_out = stratified_split(source_N, HELD_OUT_SHARE, seed)
     if not len(held_out):
-        raise UsageError(f"--calib {calib}: only {len(images)} image, expected some hundreds")
+        noun = "image" if len(images) == 1 else "images"
+        raise UsageError(
+            f"--calib {' '.join(calib)}: only {len(images)} {noun}, expected some hundreds"
+        )
     return (
         images.subset(learn.tolist(), no_labels[learn]),
         images.subset(held_out.tolist(), no_labels[held_out]),
     )
+
+
+def _without(
+    images: ImageSet,
+    measured: ImageSet,
+    option: str,
+    val: str,
+    log: Callable[[str], None],
+) -> ImageSet:
+    """Return the images whose contents are not among the measured ones, and say what was left out.
+
+    Raises:
+        DataError: none is left.
+    """
+    contents_N = fingerprint((images, measured)).contents_N
+    learn_N, measured_N = contents_N[: len(images)], contents_N[len(images) :]
+    is_measured_N = np.isin(learn_N, measured_N[measured_N != UNREADABLE])
+    num_measured = int(is_measured_N.sum())
+    if not num_measured:
+        return images
+    first = images.name(int(np.argmax(is_measured_N)))
+    if num_measured == len(images):
+        raise DataError(f"{option}: all images are in --val {val} too; none is left to learn from")
+    log(
+        f"{option}: {num_measured:,} of {len(images):,} images are in --val {val} too, first "
+        f"{first}; they are measured, and not learned from"
+    )
+    return images.subset(np.flatnonzero(~is_measured_N).tolist())
 
 
 def random_subset(images: ImageSet, max_images: int, seed: int) -> ImageSet:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from squeezenet.data.shards.images import ShardImages
 from squeezenet.errors import ImageError
+from squeezenet.images.joined import plain_sets
 from squeezenet.images.sets import FolderImages, ImageSet
 from squeezenet.sealed_files import read_sealed, write_sealed
 
@@ -30,6 +31,9 @@ MAX_HASHED_BYTES = 1 << 28
 _END_BYTES = 1 << 12
 """Hashed at both ends of each file of a larger set: 0.06 s per 1,000 files in the page cache.
 Looking at sizes and times alone takes 0.015 s."""
+
+UNREADABLE = 0
+"""Hash of an image that cannot be read, which training reports."""
 
 _Digests: TypeAlias = npt.NDArray[np.uint64]
 
@@ -109,6 +113,7 @@ def fingerprint(sets: Sequence[ImageSet], known: Fingerprint | None = None) -> F
     ``known``: that of an earlier call. Files of a large set that have not moved or changed their
     size or times since are not read again.
     """
+    sets = plain_sets(sets)
     names = _names(sets)
     paths = [_paths(images) for images in sets]
     places_N = np.array([_place(path) for part in paths for path in part], np.uint64)
@@ -180,7 +185,7 @@ def _place(path: Path | None) -> int:
 
 
 def _hash_of_file(path: Path, *, whole: bool) -> int:
-    """Hash a file, or its size and both ends; 0 if it cannot be read, which training reports."""
+    """Hash a file, or its size and both ends."""
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
@@ -195,7 +200,7 @@ def _hash_of_file(path: Path, *, whole: bool) -> int:
                     file.seek(max(_END_BYTES, size - _END_BYTES))
                     digest.update(file.read(_END_BYTES))
     except OSError:
-        return 0
+        return UNREADABLE
     return _number(digest)
 
 
@@ -203,7 +208,7 @@ def _hash_of_pixels(images: ImageSet, i: int) -> int:
     try:
         pixels_HWC = images.pixels(i)
     except ImageError:
-        return 0
+        return UNREADABLE
     return _number(hashlib.sha256(repr(pixels_HWC.shape).encode() + pixels_HWC.tobytes()))
 
 
