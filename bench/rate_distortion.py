@@ -1,10 +1,12 @@
 """Rate and distortion of method rd, NNCodec and Deep Compression, from the same weights.
 
     python bench/rate_distortion.py ../shared/data --work rate-distortion
+    python bench/rate_distortion.py ../shared/data --work rate-distortion --network squeezenet1_1
 
-Compresses the authors' file at several settings of each method, and evaluates all files on
-``imagenet-val500``. Writes a table, WORK/rate_distortion.json, and a plot as .png and .svg. All
-methods are evaluated in float32; files of rd also in integers, as clients run them.
+Compresses a network's ImageNet weights at several settings of each method, and evaluates all files
+on ``imagenet-val500``. Writes a table, WORK/NETWORK/rate_distortion.json, and a plot of all
+networks that WORK has results of, WORK/rate_distortion.png and .svg. All methods are evaluated in
+float32; files of rd also in integers, as clients run them.
 
 Files of rd include class names, preprocessing and activation scales; NNCodec's have weights alone.
 So the size of rd's section WEIGHTS is reported, too. NNCodec is installed into an environment of
@@ -28,18 +30,31 @@ from matplotlib.figure import Figure
 from squeezenet.codec.container import decode
 from squeezenet.codec.range_weights import encode_weights
 
+_NETWORKS = {
+    "squeezenet1_0": ("compressed_SqueezeNet.net", "v1.0, the authors' weights"),
+    "squeezenet1_1": ("squeezenet1_1-fp16.pth", "v1.1, torchvision's weights"),
+}
+"""The file in the shared data, and its name in the plot."""
 _DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28, 0.6, 1.0)
 _QPS = (-38, -36, -34, -32, -30, -28, -26)
 _DENSITIES = ((0.4, 8), (0.4, 6), (0.33, 5), (0.25, 4))
+_ENVIRONMENT = "nncodec-env"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", type=Path, help="the folder with the file and the photographs")
     parser.add_argument("--work", type=Path, required=True, help="folder for files and results")
+    parser.add_argument("--network", choices=_NETWORKS, default="squeezenet1_0")
+    parser.add_argument(
+        "--calib", nargs="+", default=["imagenet-train1k"], help="folders of SHARED to learn from"
+    )
     parser.add_argument("--effort", default="medium", help="of rd")
     parser.add_argument("--skip", nargs="*", default=[], help="methods to leave out")
     options = parser.parse_args()
+    work = options.work
+    options.environment = work / _ENVIRONMENT
+    options.work = work / options.network
     options.work.mkdir(parents=True, exist_ok=True)
     points: list[dict[str, Any]] = []
     for method, files in (
@@ -62,12 +77,16 @@ def main() -> None:
             )
         )
     _compare(points)
-    _plot(points, options.work)
+    _plot(work)
 
 
 def _start(options: argparse.Namespace) -> Path:
     shared: Path = options.shared
-    return shared / "compressed_SqueezeNet.net"
+    return shared / _NETWORKS[options.network][0]
+
+
+def _calibration(options: argparse.Namespace) -> list[object]:
+    return [word for name in options.calib for word in ("--calib", options.shared / name)]
 
 
 def _rd(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
@@ -76,7 +95,7 @@ def _rd(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
         out = options.work / f"rd-{options.effort}-{divergence}.sqz"
         if not out.is_file():
             squeezenet(
-                "compress", _start(options), "--calib", options.shared / "imagenet-train1k",
+                "compress", _start(options), *_calibration(options),
                 "--divergence", divergence, "--effort", options.effort, "--out", out,
             )  # fmt: skip
         found.append((f"{options.effort}, {divergence}", out, out.stat().st_size))
@@ -89,7 +108,7 @@ def _deep_compression(options: argparse.Namespace) -> list[tuple[str, Path, int]
         out = options.work / f"dc-{density}-{bits}.sqz"
         if not out.is_file():
             squeezenet(
-                "compress", _start(options), "--calib", options.shared / "imagenet-train1k",
+                "compress", _start(options), *_calibration(options),
                 "--method", "deep-compression", "--density", density, "--bits", bits,
                 "--prune-epochs", 20, "--share-epochs", 8, "--out", out,
             )  # fmt: skip
@@ -106,7 +125,7 @@ def _nncodec(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
         state = {name: value.numpy() for name, value in model.module.state_dict().items()}
         np.savez(weights, **state)
         script = Path(__file__).with_name("nncodec_coder.py")
-        python = _environment(options.work / "nncodec-env")
+        python = _environment(options.environment)
         command = [python, script, weights, out, *missing]
         subprocess.run([str(part) for part in command], check=True)
     found = []
@@ -211,9 +230,24 @@ def _fewer(rd: list[dict[str, Any]], other: dict[str, Any], key: str, counted: s
     return f"{size:,.0f} ({100 * (1 - size / other['bytes']):.1f}% fewer)"
 
 
-def _plot(points: list[dict[str, Any]], work: Path) -> None:
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2)
+def _plot(work: Path) -> None:
+    """A row of two plots per network that there are results of."""
+    found = {
+        title: json.loads(file.read_text())
+        for network, (_, title) in _NETWORKS.items()
+        if (file := work / network / "rate_distortion.json").is_file()
+    }
+    figure = Figure(figsize=(10, 4.2 * len(found)), layout="constrained")
+    rows = figure.subplots(len(found), 2, squeeze=False, sharex=True)
+    for (title, points), axes in zip(found.items(), rows, strict=True):
+        _plot_network(title, points, axes)
+    for each in rows[-1]:
+        each.set_xlabel("file, kB")
+    for ending in ("png", "svg"):
+        figure.savefig(work / f"rate_distortion.{ending}", dpi=120)
+
+
+def _plot_network(title: str, points: list[dict[str, Any]], axes: Any) -> None:
     for method, colour in (("rd", "C0"), ("NNCodec", "C1"), ("Deep Compression", "C2")):
         chosen = [p for p in points if p["method"] == method]
         if not chosen:
@@ -229,12 +263,9 @@ def _plot(points: list[dict[str, Any]], work: Path) -> None:
     axes[0].set_ylabel("KL divergence from the original, nats")
     axes[1].set_ylabel("top-1 (solid) and top-5 (dashed), %")
     for each in axes:
-        each.set_xlabel("file, kB")
+        each.set_title(title)
         each.grid(alpha=0.3)
         each.legend()
-    figure.suptitle("SqueezeNet v1.0, the authors' weights (float32: 4,994 kB)")
-    for ending in ("png", "svg"):
-        figure.savefig(work / f"rate_distortion.{ending}", dpi=120)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ static PyMethodDef functions[] = {
     {"resize", sqz_resize, METH_VARARGS, "Resize a rectangle of a picture."},
     {"round_output", sqz_round_output, METH_VARARGS,
      "Round the weights of an output channel to codes."},
+    {"round_levels", sqz_round_levels, METH_VARARGS,
+     "Round the weights of a layer to codes, without error feedback."},
     {NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "squeezenet._native", "The runtime.", -1,
                                     functions};

@@ -1,5 +1,6 @@
 /* squeezenet._native.round_output: round the weights of one output channel to codes, at the lowest
- * distortion + lambda * bits, by a list Viterbi search with error feedback.
+ * distortion + lambda * bits, by a list Viterbi search with error feedback. round_levels does so
+ * for all outputs of a layer, without feedback, while a network is trained.
  *
  * A code is a level of the trellis (spec/FORMAT.md, "Trellis") or, without a trellis, a level.
  * Each rounding error is compensated by the weights that follow (GPTQ, arXiv 2210.17323). Let U be
@@ -39,7 +40,7 @@ typedef struct {
     unsigned survivors;   /* per state */
     int trellis;
     double lambda;                /* nats per bit */
-    const double *upper_PP;       /* U */
+    const double *upper_PP;       /* U, or NULL: no feedback, and errors count alike */
     const float *columns_PP;      /* U transposed */
     const double *zero, *nonzero; /* bits: SUMS x PLACES x CLASSES */
     const double *magnitude;      /* bits: CLASSES x MAGNITUDES */
@@ -169,7 +170,7 @@ static size_t settle(const layer *l, workspace *w, frontier *f, history *h, size
     size_t count = p - start, same = common_length(f, h, l->survivors, count);
     const float *errors = h->errors[best_path(f, l->survivors)];
     memcpy(codes + start, h->codes[best_path(f, l->survivors)], same * sizeof(int16_t));
-    for (size_t i = 0; i < same; i++) {
+    for (size_t i = 0; i < same && l->upper_PP != NULL; i++) {
         const double *row = l->upper_PP + (start + i) * l->num_weights;
         for (size_t j = p; j < l->num_weights; j++) w->left[j] -= errors[i] * row[j];
     }
@@ -222,8 +223,9 @@ static double round_row(const layer *l, workspace *w, const double *weights, dou
             }
         }
         size_t length = p - start;
-        const float *column = l->columns_PP + p * l->num_weights + start;
-        double diagonal = l->upper_PP[p * l->num_weights + p];
+        int feedback = l->upper_PP != NULL;
+        const float *column = feedback ? l->columns_PP + p * l->num_weights + start : NULL;
+        double diagonal = feedback ? l->upper_PP[p * l->num_weights + p] : 1;
         double weight = curvature / 2 * (scale / diagonal) * (scale / diagonal);
         unsigned place = l->kernel_size > 1 ? PLACES * k / l->kernel_size : 0;
         memset(to->count, 0, sizeof to->count);
@@ -231,7 +233,8 @@ static double round_row(const layer *l, workspace *w, const double *weights, dou
             for (unsigned i = 0; i < now->count[s]; i++) {
                 unsigned n = s * l->survivors + i;
                 if (k == 0) now->sum[n] = 0;
-                double left = w->left[p] - dot_product(h->errors[n], column, length);
+                double left = w->left[p];
+                if (feedback) left -= dot_product(h->errors[n], column, length);
                 size_t bits_at = (now->sum[n] * PLACES + place) * CLASSES + classes[p];
                 branch(to, now, l, s, n, left / scale, weight, scale / diagonal, bits_at,
                        classes[p]);
@@ -314,4 +317,76 @@ PyObject *sqz_round_output(PyObject *self, PyObject *args) {
     }
     while (held-- > 0) PyBuffer_Release(&views[held]);
     return good ? PyFloat_FromDouble(cost) : NULL;
+}
+
+enum { ROWS, ROWS_ZERO, ROWS_NONZERO, ROWS_MAGNITUDE, ROWS_CLASSES, ROWS_CODES, NUM_ROWS_BUFFERS };
+
+/* Whether all buffers have the sizes that outputs of P weights need, and all classes are below
+ * CLASSES. */
+static int rows_fit_together(const Py_buffer *views, size_t num_weights) {
+    size_t bits = SUMS * PLACES * CLASSES * sizeof(double);
+    size_t count = (size_t)views[ROWS_CLASSES].len;
+    size_t expected[NUM_ROWS_BUFFERS] = {
+        count * sizeof(double), bits, bits, CLASSES * MAGNITUDES * sizeof(double), count,
+        count * sizeof(int16_t)};
+    int good = num_weights > 0 && count % num_weights == 0;
+    for (int i = 0; i < NUM_ROWS_BUFFERS; i++) good &= (size_t)views[i].len == expected[i];
+    const uint8_t *classes = views[ROWS_CLASSES].buf;
+    for (size_t i = 0; good && i < count; i++) good = classes[i] < CLASSES;
+    return good;
+}
+
+/* round_levels(weight_OP, zero, nonzero, magnitude, classes_OP, codes_OP, num_weights,
+ * kernel_size, trellis, lambda): see src/squeezenet/_native.pyi. Writes codes_OP. */
+PyObject *sqz_round_levels(PyObject *self, PyObject *args) {
+    PyObject *objects[NUM_ROWS_BUFFERS];
+    Py_buffer views[NUM_ROWS_BUFFERS];
+    Py_ssize_t num_weights;
+    unsigned kernel_size;
+    int trellis;
+    double lambda;
+    if (!PyArg_ParseTuple(args, "OOOOOOnIpd", &objects[0], &objects[1], &objects[2], &objects[3],
+                          &objects[4], &objects[5], &num_weights, &kernel_size, &trellis, &lambda))
+        return NULL;
+    int held = 0, good = 0;
+    for (; held < NUM_ROWS_BUFFERS; held++) {
+        int flags = PyBUF_C_CONTIGUOUS | (held == ROWS_CODES ? PyBUF_WRITABLE : 0);
+        if (PyObject_GetBuffer(objects[held], &views[held], flags) < 0) break;
+    }
+    if (held == NUM_ROWS_BUFFERS) {
+        size_t size = num_weights > 0 ? (size_t)num_weights : 0;
+        if (!rows_fit_together(views, size) || kernel_size == 0) {
+            PyErr_SetString(PyExc_ValueError, "expected the arrays of one layer");
+        } else {
+            workspace *w = malloc(sizeof *w + size * sizeof(double));
+            layer l = {size,
+                       kernel_size,
+                       1,
+                       trellis,
+                       lambda,
+                       NULL,
+                       NULL,
+                       views[ROWS_ZERO].buf,
+                       views[ROWS_NONZERO].buf,
+                       views[ROWS_MAGNITUDE].buf};
+            good = w != NULL;
+            if (!good) {
+                PyErr_NoMemory();
+            } else {
+                const double *weights = views[ROWS].buf;
+                const uint8_t *classes = views[ROWS_CLASSES].buf;
+                int16_t *codes = views[ROWS_CODES].buf;
+                size_t count = (size_t)views[ROWS_CLASSES].len;
+                Py_BEGIN_ALLOW_THREADS
+                /* A curvature of 2 makes the squared error the distortion. */
+                for (size_t i = 0; i < count; i += size)
+                    round_row(&l, w, weights + i, 2, 1, classes + i, codes + i);
+                Py_END_ALLOW_THREADS
+            }
+            free(w);
+        }
+    }
+    while (held-- > 0) PyBuffer_Release(&views[held]);
+    if (!good) return NULL;
+    Py_RETURN_NONE;
 }

@@ -4,5 +4,6 @@
 #include "python.h"
 
 PyObject *sqz_round_output(PyObject *self, PyObject *args);
+PyObject *sqz_round_levels(PyObject *self, PyObject *args);
 
 #endif

@@ -158,3 +158,32 @@ def round_output(
     Raises:
         ValueError: the arrays do not fit together.
     """
+
+def round_levels(
+    weight_OP: _Buffer,
+    zero: _Buffer,
+    nonzero: _Buffer,
+    magnitude: _Buffer,
+    classes_OP: _Buffer,
+    codes_OP: _Buffer,
+    num_weights: int,
+    kernel_size: int,
+    trellis: bool,
+    lambda_: float,
+    /,
+) -> None:
+    """Round a layer's weights to codes by the Viterbi algorithm, without error feedback.
+
+    Minimises squared error + ``lambda_`` * bits in each output, P weights.
+
+    Args:
+        weight_OP: float64; the weights in units of a level, in the order O, I, H, W.
+        zero, nonzero, magnitude, kernel_size, trellis: as in ``round_output``.
+        classes_OP: uint8; activity class of each weight, below 16.
+        codes_OP: int16; written.
+        num_weights: P.
+        lambda_: squared levels per bit.
+
+    Raises:
+        ValueError: the arrays do not fit together.
+    """

@@ -11,14 +11,14 @@ from squeezenet.compress.deep_compression.settings import DeepCompressionSetting
 from squeezenet.compress.rate_distortion import (
     bit_costs,
     curvature,
-    incremental,
     layer_search,
     level_search,
-    partly_rounded,
+    level_training,
     prune_first,
     scale_bias_correction,
     session,
     size_search,
+    straight_through,
     trellis_rounding,
 )
 from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, EffortPreset
@@ -62,12 +62,12 @@ def test_search_correction_and_training() -> None:
     assert (size_search.MIN_SLOPE, size_search.MAX_STEP) == (0.01, 0.25)
     assert scale_bias_correction.DAMPINGS == (3.0, 10.0, 30.0, 100.0, 300.0)
     assert scale_bias_correction.MEAN_CURVATURE_MIX == scale_bias_correction.MAX_SCALE_CHANGE == 0.5
-    assert incremental.PARTS == ((0.5, 0.4), (0.75, 0.3), (0.9, 0.3))
-    assert incremental.BATCH_AND_RATE == {False: (32, 0.005), True: (128, 0.005)}
-    assert incremental.MAX_EPOCHS == {False: 15, True: 30}
-    assert (incremental.TEMPERATURE, incremental.MIX) == (3.0, 0.5)
-    assert (incremental.NUM_BISECTIONS, incremental.LOG_RANGE) == (5, 0.3)
-    assert (partly_rounded.BIAS_UNIT, prune_first.MAX_EPOCHS) == (0.1, 40)
+    assert (level_training.BATCH_SIZE, level_training.LEARNING_RATE) == (32, 0.02)
+    assert (level_training.TEMPERATURE, level_training.MIX) == (2.0, 0.5)
+    assert (level_training.GAIN, level_training.MAX_CHANGE) == (10.0, 0.1)
+    assert (straight_through.SCALE_UNIT, straight_through.BIAS_UNIT) == (0.02, 0.1)
+    assert (straight_through.ROUNDED_EVERY, straight_through.FIRST_PRICE) == (4, 0.05)
+    assert prune_first.MAX_EPOCHS == 40
     assert prune_first.UNNORMALISED_RATE == 0.1
     assert (session.HELD_OUT_SHARE, session.MAX_HELD_OUT) == (0.2, 500)
     presets = dict(EFFORT_PRESETS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from squeezenet.codec.types import CompressedLayer, CompressedModel
 from squeezenet.compress.images import CompressionImages
-from squeezenet.compress.report import SearchPoint
+from squeezenet.compress.report import SearchPoint, TrainingPoint
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress, SilentProgress
@@ -30,7 +30,7 @@ class CompressionJob:
     ``work``: folder for checkpoints; an interrupted job resumes from it.
     ``temperature(model)``: what to divide the last convolution by before it is rounded; called
     once, with ``model`` or what retraining made of it.
-    ``tried``: the search appends what it tries.
+    ``tried``: the search appends what it tries, and training to ``trained`` what it reached.
     """
 
     model: LoadedModel
@@ -45,6 +45,7 @@ class CompressionJob:
     options: FitOptions
     temperature: Callable[[LoadedModel], float] = lambda model: 1.0
     tried: list[SearchPoint] = field(default_factory=list)
+    trained: list[TrainingPoint] = field(default_factory=list)
 
     @property
     def progress(self) -> Progress:

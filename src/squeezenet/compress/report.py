@@ -48,12 +48,27 @@ class SearchPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingPoint:
+    """A network while its levels are trained, at the end of an epoch.
+
+    ``seconds``: of training until then. ``bytes``: the size of its file. ``divergence``: its KL
+    divergence from the original in nats, measured on held-out images.
+    """
+
+    step: int
+    seconds: float
+    bytes: int
+    divergence: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompressionReport:
     """What is known of the written file. Accuracies are those of the file itself.
 
     ``original_bytes``: the float32 weights and biases. ``max_drop`` and ``target_bytes``: what was
     required, None for no requirement. ``calibration``: None without labelled images. ``search``:
     what was tried, in this order; empty without a search, or if an interrupted call had searched.
+    ``training``: how its levels were trained, if they were.
     ``skipped`` counts images that could not be read; ``findings`` has the files of the data that
     are no pictures.
     """
@@ -70,6 +85,7 @@ class CompressionReport:
     target_bytes: int | None
     calibration: Calibration | None = None
     search: tuple[SearchPoint, ...] = ()
+    training: tuple[TrainingPoint, ...] = ()
     skipped: int = 0
     findings: Findings = NOTHING
 

@@ -183,6 +183,7 @@ def _report(
         measured_labelled=job.images.measure_labelled,
         calibration=file.calibration,
         search=tuple(job.tried),
+        training=tuple(job.trained),
         max_drop=max_drop,
         target_bytes=settings.target_bytes,
     )

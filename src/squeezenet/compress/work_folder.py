@@ -19,8 +19,8 @@ CURVATURE, PRUNED_CURVATURE, NETWORK = "curvature.npz", "pruned-curvature.npz", 
 FINER = ("finer1.npz", "finer2.npz", "finer3.npz", "finer4.npz")
 DENSITY, DENSITIES = "density.json", "densities.json"
 FILES = (CURVATURE, PRUNED_CURVATURE, NETWORK, *FINER, DENSITY, DENSITIES)
-PRUNE, SHARE, INCREMENTAL = "prune", "share", ("incremental1", "incremental2", "incremental3")
-STAGES = (PRUNE, SHARE, *INCREMENTAL)
+PRUNE, SHARE, LEVELS = "prune", "share", "levels"
+STAGES = (PRUNE, SHARE, LEVELS)
 
 T = TypeVar("T")
 

@@ -23,6 +23,16 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A network while its levels were trained: seconds until then, bytes of its file, and its
+    measured KL divergence in nats."""
+
+    seconds: float
+    bytes: int
+    divergence: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """A stage of the compression: its bytes, and its accuracies in percent if known."""
 
@@ -39,6 +49,7 @@ class CompressionHistory:
 
     file_bytes: int
     search: tuple[Tried, ...]
+    training: tuple[Trained, ...]
     stages: tuple[Stage, ...]
     agreement: float
     kl: float
@@ -81,6 +92,14 @@ def _parsed(data: Any) -> CompressionHistory:
                 divergence=_number(each["divergence"], float),
             )
             for each in data["search"]
+        ),
+        training=tuple(
+            Trained(
+                seconds=_number(each["seconds"], float),
+                bytes=_number(each["bytes"], int, 1),
+                divergence=_number(each["divergence"], float),
+            )
+            for each in data.get("training", ())
         ),
         stages=tuple(
             Stage(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.liveness import live_activation_bytes
 from squeezenet.report.card import Measured
-from squeezenet.report.charts import Axis, Bar, Series, chart, span
+from squeezenet.report.charts import HEIGHT, Axis, Bar, Series, chart, span
+from squeezenet.report.history import Trained
 from squeezenet.report.markup import details, figure, section, table, text
 
 
@@ -67,6 +70,48 @@ def layers_section(measured: Measured) -> tuple[str, str, str]:
     )
 
 
+def _training(points: Sequence[Trained]) -> list[str]:
+    """Draw divergence and bytes over the time of training."""
+    minutes = [each.seconds / 60 for each in points]
+    x = span("minutes of training", minutes, zero=True)
+    divergences = [each.divergence for each in points]
+    sizes = [float(each.bytes) for each in points]
+    labels = [
+        f"{minute:.0f} min: {each.divergence:.4f} nats, {each.bytes:,} bytes"
+        for minute, each in zip(minutes, points, strict=True)
+    ]
+    drawn = [
+        chart(
+            title,
+            x,
+            span(unit, values),
+            series=[
+                Series(
+                    points=list(zip(minutes, values, strict=True)),
+                    style="c1",
+                    dots=True,
+                    labels=labels,
+                )
+            ],
+            height=height,
+        )
+        for title, unit, values, height in (
+            ("Divergence by minutes of training", "KL, nats", divergences, HEIGHT),
+            ("Bytes of the file by minutes of training", "bytes", sizes, 150),
+        )
+    ]
+    title = f"Training of the levels, {len(points)} epochs"
+    rows = [
+        [f"{minute:.1f}", f"{each.bytes:,}", f"{each.divergence:.4f}"]
+        for minute, each in zip(minutes, points, strict=True)
+    ]
+    return [
+        figure(drawn[0], "KL divergence from the original while the levels are trained."),
+        figure(drawn[1], "Bytes of the file while the levels are trained."),
+        details(title, table(title, ["minutes", "bytes", "KL, nats"], rows)),
+    ]
+
+
 def rate_distortion_section(measured: Measured) -> tuple[str, str, str]:
     """Draw what the compression tried and wrote: bytes against divergence from the original."""
     history = measured.history
@@ -89,6 +134,8 @@ def rate_distortion_section(measured: Measured) -> tuple[str, str, str]:
             ),
             details(title, table(title, ["bytes", "predicted KL, nats"], rows)),
         ]
+    if history.training:
+        parts += _training(history.training)
     stages = [
         [
             text(stage.name),

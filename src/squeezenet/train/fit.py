@@ -15,7 +15,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +59,12 @@ class Loss(Protocol):
     def __call__(
         self, logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor: ...
+
+
+class Measure(Protocol):
+    """Measures a module by names; called at the end of every epoch."""
+
+    def __call__(self, module: nn.Module) -> Mapping[str, float]: ...
 
 
 class Validate(Protocol):
@@ -112,8 +118,9 @@ class Fit:
     """One training job; ``run`` does it. Every rank has one, and rank 0's alone writes.
 
     ``module`` ends with the last weights: those of the moving average, if the recipe has one.
-    ``validate`` finds the best weights. ``save_weights(path, module)`` writes the best and the last
-    ones to their places in ``folder``; ``are_whole(path)`` says whether what is there can be read.
+    ``validate`` finds the best weights. ``measure`` is only logged. ``save_weights(path, module)``
+    writes the best and the last ones to their places in ``folder``; ``are_whole(path)`` says
+    whether what is there can be read.
     ``after_step(module)`` restores invariants, such as the zeros of pruned weights.
     """
 
@@ -124,6 +131,7 @@ class Fit:
     loss: Loss
     folder: RunFolder
     validate: Validate | None = None
+    measure: Measure | None = None
     save_weights: Callable[[Path, nn.Module], None] | None = None
     are_whole: Callable[[Path], bool] = Path.is_file
     seed: int = 0
@@ -183,6 +191,7 @@ class _Loop:
                 self._log_estimate(estimate)
                 ends_epoch = self.epochs.ends_with(state.step) or state.step == self.total_steps
                 if ends_epoch:
+                    self._measure(log)
                     self._validate(log)
                 now = time.monotonic()
                 overdue = now - saved_at >= job.options.checkpoint_seconds
@@ -304,6 +313,16 @@ class _Loop:
             epochs = self.epochs.num_done(self.total_steps)
             images = f"{len(self.job.images):,} images"
             self.progress.log(f"{epochs:.3g} epochs of {images}: {time_left} left")
+
+    def _measure(self, log: MetricsLog | None) -> None:
+        if self.job.measure is None:
+            return
+        step = self.state.step
+        values = dict(self.job.measure(self.state.evaluated))
+        shown = ", ".join(f"{name} {value:,.6g}" for name, value in values.items())
+        self.progress.log(f"epoch {self.epochs.number(step)}: {shown}")
+        if log is not None:
+            log.write("measured", step, {"seconds": round(self.seconds, 1), **values})
 
     def _validate(self, log: MetricsLog | None) -> None:
         if self.job.validate is None:

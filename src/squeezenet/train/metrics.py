@@ -47,7 +47,7 @@ class MetricsLog:
             self._writer.close()
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Log values after ``step`` steps; ``kind`` is "train" or "val"."""
+        """Log values after ``step`` steps; ``kind`` is "train", "val" or "measured"."""
         line = sealed_line({"kind": kind, "step": step, **values})
         with _errors_name(self._path):
             self._file.write(line.encode())

@@ -18,15 +18,15 @@ from squeezenet.codec.types import LevelWeights
 from squeezenet.compress import retrain
 from squeezenet.compress.rate_distortion import job as rd
 from squeezenet.compress.rate_distortion import session
-from squeezenet.compress.rate_distortion.partly_rounded import PartlyRoundedNetwork
 from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.compress.rate_distortion.settings import (
     EFFORT_PRESETS,
     EffortPreset,
     RateDistortionSettings,
 )
+from squeezenet.compress.rate_distortion.straight_through import StraightThroughNetwork
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
-from squeezenet.compress.report import CompressionReport
+from squeezenet.compress.report import CompressionReport, TrainingPoint
 from squeezenet.compress.run import compress_model
 from squeezenet.errors import InterruptedRunError
 from squeezenet.evaluation.calibration import (
@@ -141,17 +141,17 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
             with pytest.raises(InterruptedRunError):
                 run(model, tmp_path / "b.sqz", effort="medium")
 
-    hold, held = PartlyRoundedNetwork.hold, []
+    after_step, steps = StraightThroughNetwork.after_step, []
 
-    def terminated(network: PartlyRoundedNetwork) -> None:
-        hold(network)
-        held.append(network)
-        if len(held) == 12:  # 8 steps of the first part, and 4 of the second
+    def terminated(network: StraightThroughNetwork) -> None:
+        after_step(network)
+        steps.append(network)
+        if len(steps) == 9:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartlyRoundedNetwork, "hold", terminated)
-        with pytest.raises(InterruptedRunError, match="step 4 of 6"):
+        patch.setattr(StraightThroughNetwork, "after_step", terminated)
+        with pytest.raises(InterruptedRunError, match="step 9 of 20"):
             run(model, tmp_path / "b.sqz", effort="medium")
     report = run(model, tmp_path / "b.sqz", effort="medium")
     assert [row.stage for row in report.stages] == [
@@ -283,32 +283,36 @@ def test_activation_scales_come_from_images_to_learn_from(
     assert rd._activation_scales(opened, quantized) == {}
 
 
+class Choice:
+    """Measures nothing."""
+
+    def divergence(self, network: Any, teacher: Any) -> float:
+        return 0.125
+
+
 def test_training_may_use_the_bytes_that_are_allowed(
     model: LoadedModel, quantized: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
 
-    def train(self: Any, search: Any, network: Any, *, max_bytes: int) -> Any:
-        calls.append((self, max_bytes))
-        assert self.size(network.with_lambda(99.0)) == 1234
-        return network.with_lambda(2 * network.lambda_)
+    def train(self: Any, network: Any) -> Any:
+        calls.append(self)
+        point = TrainingPoint(step=1, seconds=2.0, bytes=3, divergence=self.divergence(network))
+        return network, [point]
 
-    monkeypatch.setattr(rd.IncrementalQuantization, "run", train)
-    monkeypatch.setattr(
-        Session, "file_bytes",
-        lambda self, network: 1234 if network.lambda_ == quantized.lambda_ else 0,
-    )  # fmt: skip
-    search: Any = None
+    monkeypatch.setattr(rd.LevelTraining, "run", train)
+    monkeypatch.setattr(Session, "file_bytes", lambda self, network: 1234)
     for labelled, target in ((True, 5000), (False, None)):
         images = digit_images(model, labelled=labelled)
         opened = Session(
             job_of(model, tmp_path, images=images, seed=3),
             RateDistortionSettings(target_bytes=target),
         )
-        found = rd._train(opened, opened.original, search, quantized)
-        assert found.lambda_ == quantized.lambda_
-        training, max_bytes = calls.pop()
-        assert max_bytes == (target or 1234)
+        choice: Any = Choice()
+        assert rd._train(opened, opened.original, quantized, choice) is quantized
+        assert [point.divergence for point in opened.job.trained] == [0.125]
+        training = calls.pop()
+        assert training.max_bytes == (target or 1234) and training.size(quantized) == 1234
         assert training.labelled is (images.retrain if labelled else None)
-        assert training.seed == 3 and training.width == opened.preset.width
+        assert training.seed == 3
         assert len(training.images) == len(opened.learn)

@@ -77,7 +77,7 @@ def test_corrected_biases_leave_the_mean_output_unchanged(groups: int) -> None:
     codes_OP = layer.initial_codes(scales_O)
     codes_OIK = layer.kernels(codes_OP)
     found = layer.round(
-        (codes_OP, scales_O), np.zeros(6, np.bool_), BitCosts.count([codes_OIK]),
+        scales_O, BitCosts.count([codes_OIK]),
         activity_classes(codes_OIK), 0.03, NARROWEST,
     )  # fmt: skip
     assert (found.weight_OP != layer.weight_OP).any()
@@ -113,8 +113,8 @@ def test_the_curvature_of_biases_is_that_of_an_input_of_one() -> None:
     shares = [np.trace(curvature.fisher_GPP[g]) / np.trace(curvature.moment_GPP[g]) for g in (0, 1)]
     codes_OP = np.zeros((6, 18), np.int64)
     found = layer.round(
-        (codes_OP, np.ones(6, np.float32)), np.ones(6, np.bool_),
-        BitCosts.count([layer.kernels(codes_OP)]), layer.kernels(codes_OP), 1.0, NARROWEST,
+        np.ones(6, np.float32), BitCosts.count([layer.kernels(codes_OP)]),
+        layer.kernels(codes_OP), 1.0, NARROWEST,
     )  # fmt: skip
     assert found.bias_curvature == pytest.approx(sum(shares) / 6)
     assert found.trellis and found.weight_shape == (6, 2, 3, 3)
@@ -140,24 +140,6 @@ def test_codes_to_start_with_have_a_dead_zone() -> None:
     layer.weight_OP = 2 * layer.weight_OP
     np.testing.assert_array_equal(layer.initial_codes(np.ones(1, np.float32)), codes_OP)
     assert DEAD_ZONE == 0.65
-
-
-def test_fixed_outputs_keep_codes_and_scales() -> None:
-    layer = layer_of()
-    scales_O = layer.initial_scales(0.01)
-    codes_OP = layer.initial_codes(scales_O)
-    codes_OP[1], scales_O[1] = 5, 0.375
-    fixed_O = np.array([False, True, False, True, True, True])
-    codes_OIK = layer.kernels(codes_OP)
-    found = layer.round(
-        (codes_OP, scales_O), fixed_O, BitCosts.count([codes_OIK]),
-        activity_classes(codes_OIK), 0.01, NARROWEST,
-    )  # fmt: skip
-    np.testing.assert_array_equal(found.codes_OP[fixed_O], codes_OP[fixed_O])
-    np.testing.assert_array_equal(found.scales_O[fixed_O], scales_O[fixed_O])
-    for o in (0, 2):
-        assert (found.codes_OP[o] != codes_OP[o]).any()
-    assert (codes_OP[1] == 5).all()
 
 
 def test_predicted_errors_are_the_quadratic_model() -> None:

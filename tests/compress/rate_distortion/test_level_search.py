@@ -11,7 +11,7 @@ import torch
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.rate_distortion import level_search
-from squeezenet.compress.rate_distortion.level_search import FixedOutputs, LevelSearch
+from squeezenet.compress.rate_distortion.level_search import LevelSearch
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
 from squeezenet.evaluation.metrics import compare
@@ -70,17 +70,6 @@ def test_predictions_are_sums_over_outputs(
     assert all(len(errors[name]) == len(x.scales_O) for name, x in quantized.levels.items())
 
 
-def test_fixed_outputs_keep_their_levels(search: LevelSearch, quantized: QuantizedNetwork) -> None:
-    half = {name: np.arange(len(x.scales_O)) % 2 == 0 for name, x in quantized.levels.items()}
-    fixed = FixedOutputs(network=quantized, outputs=half)
-    again = search.round(1.5 * quantized.lambda_, NARROWEST, fixed)
-    for name, outputs in half.items():
-        new, old = again.levels[name], quantized.levels[name]
-        np.testing.assert_array_equal(new.codes_OP[outputs], old.codes_OP[outputs])
-        np.testing.assert_array_equal(new.scales_O[outputs], old.scales_O[outputs])
-        assert (new.codes_OP[~outputs] != old.codes_OP[~outputs]).any()
-
-
 def test_only_the_last_round_is_wide(search: LevelSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[SearchWidth] = []
     once = LevelSearch._round_once
@@ -98,13 +87,3 @@ def test_only_the_last_round_is_wide(search: LevelSearch, monkeypatch: pytest.Mo
     again = search.round(1e-4, TWO)
     for name, layer in found.levels.items():
         np.testing.assert_array_equal(layer.codes_OP, again.levels[name].codes_OP)
-
-
-def test_other_weights_keep_the_curvature(search: LevelSearch) -> None:
-    other = search.of_weights({name: (2 * w, b) for name, (w, b) in search.weights.items()})
-    for name, layer in search._layers.items():
-        np.testing.assert_array_equal(other._layers[name].weight_OP, 2 * layer.weight_OP)
-        np.testing.assert_allclose(
-            other._layers[name].predicted_errors(2 * layer.weight_OP + 0.1),
-            layer.predicted_errors(layer.weight_OP + 0.1),
-        )

@@ -60,8 +60,7 @@ def test_a_file_holds_levels_and_biases_on_their_grid() -> None:
     np.testing.assert_array_equal(first.weights.scales_O, layer.scales_O)
     # sqrt(12 / 16 / (ln 2 * 12 / ln 2)) = 1/4
     np.testing.assert_array_equal(first.bias_O, [0.25, -1.25])
-    finer = network.with_lambda(1 / 256)
-    assert finer.lambda_ == 1 / 256 and finer.levels is network.levels
+    finer = dataclasses.replace(network, lambda_=1 / 256)
     np.testing.assert_array_equal(finer.layers()[0].bias_O, [0.3125, -1.25])
     assert np.isfinite(layer_of(bias_curvature=0.0).file_layer("x", 0.1).bias_O).all()
 

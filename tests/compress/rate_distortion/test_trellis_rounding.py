@@ -107,12 +107,6 @@ def test_error_costs() -> None:
     alone = np.zeros_like(error_OP)
     alone[1] = error_OP[1]
     assert cost.of(alone)[0] == cost.of(alone)[2] == 0
-    chosen = np.array([True, False, True])
-    part = cost.among(chosen)
-    assert part.outputs_OO.shape == (2, 2)
-    error_OP[1] = 0
-    assert part.of(error_OP[chosen]).sum() == pytest.approx(cost.of(error_OP).sum())
-    assert cost.among(np.ones(3, np.bool_)) is cost
 
 
 def test_an_unbiased_scale_leaves_no_error_along_the_weights() -> None:

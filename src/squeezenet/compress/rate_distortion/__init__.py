@@ -11,7 +11,7 @@ Out: a ``CompressedModel`` of integer levels, and the rows of its stages (``job`
 ``size_search``            the λ of a target size or drop
 ``scale_bias_correction``  scales and biases of all layers at once, with 8-bit activations
                            (``fake_quantize``)
-``incremental``            trains what is not yet rounded (``partly_rounded``)
+``level_training``         trains the levels, by the original's predictions (``straight_through``)
 ``prune_first``            prunes and retrains before all that, where labels teach
 ``session``                what the stages share; ``candidates`` chooses between their results
 ``checkpoint``             what an interrupted job resumes from

@@ -4,7 +4,7 @@
 2. ``prune_first``, where labels teach and images are many: prune and retrain.
 3. ``level_search`` and ``size_search``: scales and levels at one λ.
 4. ``scale_bias_correction``: the errors that all layers share.
-5. ``incremental``, at high effort and without step 2: train what is not yet rounded.
+5. ``level_training``, without step 2: train the levels.
 
 Only step 2 needs labels. The results of steps 4 and 5 are kept if held-out images agree. The work
 folder holds the curvature, the network after each pass and the checkpoints of the trainings.
@@ -30,8 +30,8 @@ from squeezenet.compress.rate_distortion.checkpoint import (
     save_checkpoint,
 )
 from squeezenet.compress.rate_distortion.fake_quantize import rounded_activations
-from squeezenet.compress.rate_distortion.incremental import IncrementalQuantization
 from squeezenet.compress.rate_distortion.level_search import LevelSearch
+from squeezenet.compress.rate_distortion.level_training import LevelTraining
 from squeezenet.compress.rate_distortion.prune_first import (
     load_density,
     prune_and_retrain,
@@ -98,8 +98,8 @@ def compress_rate_distortion(
     )
     rows.append(session.row("corrected", network))
     if session.preset.training_steps and not session.retrains:
-        trained = _train(session, base, search, network)
         choice = CandidateChoice(session, activations)
+        trained = _train(session, base, network, choice)
         network = choice.best([network, trained], session.original)
         rows.append(session.row("trained", network))
     if settings.max_drop is not None:
@@ -253,27 +253,25 @@ def _corrections(
 
 
 def _train(
-    session: Session, base: LoadedModel, search: LevelSearch, network: QuantizedNetwork
+    session: Session, base: LoadedModel, network: QuantizedNetwork, choice: CandidateChoice
 ) -> QuantizedNetwork:
     """Train levels, scales and biases; the file may use the bytes that are allowed, or no more."""
     job = session.job
 
-    def size(found: QuantizedNetwork) -> int:
-        # Biases of all candidates on one grid.
-        return session.file_bytes(found.with_lambda(network.lambda_))
-
-    training = IncrementalQuantization(
+    training = LevelTraining(
         original=base,
         graph=session.graph,
         images=session.learn,
         labelled=job.images.retrain if job.images.labelled else None,
         base_recipe=job.base_recipe,
         max_steps=session.preset.training_steps,
-        width=session.preset.width,
-        size=size,
+        size=session.file_bytes,
+        max_bytes=session.settings.target_bytes or session.file_bytes(network),
+        divergence=lambda found: choice.divergence(found, session.original),
         work=job.work,
         seed=job.seed,
         options=job.options,
     )
-    max_bytes = session.settings.target_bytes or size(network)
-    return training.run(search, network, max_bytes=max_bytes).with_lambda(network.lambda_)
+    trained, points = training.run(network)
+    job.trained.extend(points)
+    return trained

@@ -15,7 +15,7 @@ import numpy as np
 from squeezenet.arch.graph import Conv
 from squeezenet.codec.numerics import Float32Array, round_scales
 from squeezenet.compress.number_range import MAX_BIAS_UNITS
-from squeezenet.compress.rate_distortion.arrays import BoolArray, Float64Array, Levels
+from squeezenet.compress.rate_distortion.arrays import Float64Array, Levels
 from squeezenet.compress.rate_distortion.bit_costs import BitCosts
 from squeezenet.compress.rate_distortion.curvature import TINY, Curvature
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedLayer
@@ -133,28 +133,26 @@ class LayerSearch:
 
     def round(
         self,
-        start: tuple[Levels, Float32Array],
-        fixed_O: BoolArray,
+        start_O: Float32Array,
         bit_costs: BitCosts,
         classes_OIK: Levels,
         lambda_: float,
         width: SearchWidth,
     ) -> QuantizedLayer:
-        """Round all outputs but the fixed ones, which keep their codes and scales of ``start``."""
-        codes_OP, scales_O = start[0].copy(), start[1].copy()
+        """Round all outputs, with scales near those of ``start_O``."""
+        codes_OP = np.empty(self.weight_OP.shape, np.int64)
+        scales_O = np.empty_like(start_O)
         for outputs, cost in zip(self._outputs, self._costs, strict=True):
-            free = np.flatnonzero(~fixed_O[outputs]) + outputs.start
-            if len(free):
-                codes_OP[free], scales_O[free] = round_layer(
-                    self.weight_OP[free],
-                    cost.among(~fixed_O[outputs]),
-                    scales_O[free].astype(np.float64),
-                    bit_costs,
-                    classes_OIK[free],
-                    lambda_=lambda_,
-                    width=width,
-                    trellis=self.trellis,
-                )
+            codes_OP[outputs], scales_O[outputs] = round_layer(
+                self.weight_OP[outputs],
+                cost,
+                start_O[outputs].astype(np.float64),
+                bit_costs,
+                classes_OIK[outputs],
+                lambda_=lambda_,
+                width=width,
+                trellis=self.trellis,
+            )
         found = QuantizedLayer(
             weight_shape=self.weight_shape,
             trellis=self.trellis,

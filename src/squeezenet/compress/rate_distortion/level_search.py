@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from squeezenet.compress.rate_distortion.bit_costs import activity_classes, netw
 from squeezenet.compress.rate_distortion.curvature import Curvature
 from squeezenet.compress.rate_distortion.layer_search import LayerSearch
 from squeezenet.compress.rate_distortion.quantized_network import (
-    OutputMasks,
     QuantizedLayer,
     QuantizedNetwork,
     Weights,
@@ -33,14 +31,6 @@ from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 
 NUM_ROUNDS = 3
 """Rounds of rounding. With six or ten the predicted KL is the same (docs/experiments)."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FixedOutputs:
-    """Outputs that keep the levels that they have in ``network``."""
-
-    network: QuantizedNetwork
-    outputs: OutputMasks
 
 
 class LevelSearch:
@@ -81,34 +71,17 @@ class LevelSearch:
         """
         return 2 * math.log(2) * divergence / self.num_weights
 
-    def of_weights(self, weights: Weights) -> LevelSearch:
-        """Return the search for other weights, assuming the same curvature."""
-        return LevelSearch(self._graph, weights, self._curvatures, self._ranks)
+    def round(self, lambda_: float, width: SearchWidth) -> QuantizedNetwork:
+        """Choose scales and round every layer."""
+        return self._ranks.on_main(lambda: self._round(lambda_, width))
 
-    def round(
-        self, lambda_: float, width: SearchWidth, fixed: FixedOutputs | None = None
-    ) -> QuantizedNetwork:
-        """Choose scales and round every layer.
-
-        ``fixed``: outputs that keep their levels. The weights there must be what these stand for.
-        """
-        return self._ranks.on_main(lambda: self._round(lambda_, width, fixed))
-
-    def _round(
-        self, lambda_: float, width: SearchWidth, fixed: FixedOutputs | None
-    ) -> QuantizedNetwork:
+    def _round(self, lambda_: float, width: SearchWidth) -> QuantizedNetwork:
         scales = {name: layer.initial_scales(lambda_) for name, layer in self._layers.items()}
         codes = {name: layer.initial_codes(scales[name]) for name, layer in self._layers.items()}
-        outputs = {name: np.zeros(len(scales_O), np.bool_) for name, scales_O in scales.items()}
-        if fixed is not None:
-            outputs |= fixed.outputs
-            for name, fixed_O in fixed.outputs.items():
-                codes[name][fixed_O] = fixed.network.levels[name].codes_OP[fixed_O]
-                scales[name][fixed_O] = fixed.network.levels[name].scales_O[fixed_O]
         levels: dict[str, QuantizedLayer] = {}
         # The first rounds only find contexts and their bits. Narrow ones find the same.
         for each in (*[NARROWEST] * (NUM_ROUNDS - 1), width):
-            levels = self._round_once(codes, scales, outputs, lambda_, each)
+            levels = self._round_once(codes, scales, lambda_, each)
             codes = {name: layer.codes_OP for name, layer in levels.items()}
         return QuantizedNetwork(levels=levels, lambda_=lambda_)
 
@@ -116,7 +89,6 @@ class LevelSearch:
         self,
         codes: Mapping[str, Levels],
         scales: Mapping[str, Float32Array],
-        fixed: OutputMasks,
         lambda_: float,
         width: SearchWidth,
     ) -> dict[str, QuantizedLayer]:
@@ -127,8 +99,7 @@ class LevelSearch:
         def rounded(name: str) -> QuantizedLayer:
             codes_OIK = shaped[name]
             return self._layers[name].round(
-                (codes[name], scales[name]),
-                fixed[name],
+                scales[name],
                 bit_costs[codes_OIK.shape[2] == 1],
                 activity_classes(codes_OIK),
                 lambda_,

@@ -6,7 +6,6 @@ which level it is (``codec.trellis``).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +15,13 @@ from typing import TypeAlias
 import numpy as np
 
 from squeezenet.codec.numerics import Float32Array, round_biases
-from squeezenet.codec.trellis import to_levels
+from squeezenet.codec.trellis import levels_of_codes
 from squeezenet.codec.types import CompressedLayer, LevelWeights
-from squeezenet.compress.rate_distortion.arrays import BoolArray, Float64Array, Levels
+from squeezenet.compress.rate_distortion.arrays import Float64Array, Levels
 from squeezenet.compress.rate_distortion.curvature import TINY
 
 Weights: TypeAlias = Mapping[str, tuple[Float32Array, Float32Array]]
 """(weight OIHW, bias O) by the convolutions' names."""
-OutputMasks: TypeAlias = Mapping[str, BoolArray]
-"""Some outputs of each convolution, (O,), by the convolutions' names."""
 
 
 def grid_spacing(lambda_: float, curvature: float) -> float:
@@ -58,19 +55,19 @@ class QuantizedLayer:
         """Levels, -127 to 127."""
         if not self.trellis:
             return self.codes_OP
-        rows = self.codes_OP.tolist()
-        for row in rows:
-            to_levels(row)
-        return np.array(rows, np.int64).reshape(self.codes_OP.shape)
+        return levels_of_codes(self.codes_OP)
 
     @property
     def weight_OP(self) -> Float64Array:
         """The weights that levels and scales stand for."""
         return self.levels_OP.astype(np.float64) * self.scales_O[:, None]
 
+    def bias_spacing(self, lambda_: float) -> float:
+        """Return the spacing of the biases' grid at λ."""
+        return grid_spacing(lambda_, max(self.bias_curvature, TINY))
+
     def file_layer(self, name: str, lambda_: float) -> CompressedLayer:
         """Return the layer as a file holds it, its biases rounded to their grid at λ."""
-        spacing = grid_spacing(lambda_, max(self.bias_curvature, TINY))
         return CompressedLayer(
             name=name,
             weights=LevelWeights(
@@ -78,7 +75,7 @@ class QuantizedLayer:
                 scales_O=self.scales_O,
                 trellis=self.trellis,
             ),
-            bias_O=round_biases(self.bias_O, spacing),
+            bias_O=round_biases(self.bias_O, self.bias_spacing(lambda_)),
         )
 
 
@@ -95,10 +92,6 @@ class QuantizedNetwork:
     def layers(self) -> tuple[CompressedLayer, ...]:
         """Return the layers as a file holds them."""
         return tuple(layer.file_layer(name, self.lambda_) for name, layer in self.levels.items())
-
-    def with_lambda(self, lambda_: float) -> QuantizedNetwork:
-        """Return the same levels with biases on the grid of another λ."""
-        return dataclasses.replace(self, lambda_=lambda_)
 
     def density(self) -> float:
         """Return the share of the weights that are not zero."""

@@ -16,7 +16,6 @@ neighbouring scales round quite differently, and the cheapest is kept.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ import numpy as np
 from squeezenet._native import round_output
 from squeezenet.codec.numerics import Float32Array, round_scales, scales_around
 from squeezenet.codec.trellis import to_levels
-from squeezenet.compress.rate_distortion.arrays import BoolArray, Float64Array, Levels
+from squeezenet.compress.rate_distortion.arrays import Float64Array, Levels
 from squeezenet.compress.rate_distortion.bit_costs import (
     NUM_ACTIVITY_CLASSES,
     NUM_KERNEL_SUMS,
@@ -78,12 +77,6 @@ class ErrorCost:
         """What an error of each output costs once later outputs have compensated what they can."""
         curvature_O: Float64Array = np.diag(self.outputs_feedback_OO) ** -2.0
         return curvature_O
-
-    def among(self, chosen_O: BoolArray) -> ErrorCost:
-        """Return the costs where only the chosen outputs may have errors."""
-        if chosen_O.all():
-            return self
-        return dataclasses.replace(self, outputs_OO=self.outputs_OO[np.ix_(chosen_O, chosen_O)])
 
     def of(self, error_OP: Float64Array) -> Float64Array:
         """Return each output's part of the cost, (O,). Parts may be negative, their sum is not."""
