@@ -32,6 +32,19 @@ def test_wrong_use(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
     assert "--effort belongs to --method rd" in line
 
 
+def test_calibration_folders(
+    capsys: Capture, sqz: Path, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    compress = ["compress", sqz, "--out", tmp_path / "x.sqz", "--calib", "digits"]
+    line = failure(capsys, 2, *compress, "--calib", tmp_path / "none")
+    assert "none: no such folder" in line
+    one = image_folder(tmp_path / "one", a=1)
+    line = failure(capsys, 2, *compress[:4], "--calib", one)
+    assert "one: only 1 image, expected some hundreds" in line
+    (tmp_path / "empty").mkdir()
+    assert "empty: " in failure(capsys, 1, *compress, "--calib", tmp_path / "empty")
+
+
 def test_numbers_that_make_no_sense(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
     compress = ["compress", sqz, "--out", tmp_path / "x.sqz", "--data", "digits"]
     paper = ["--method", "deep-compression"]

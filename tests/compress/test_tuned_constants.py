@@ -62,7 +62,7 @@ def test_search_correction_and_training() -> None:
     assert (size_search.MIN_SLOPE, size_search.MAX_STEP) == (0.01, 0.25)
     assert scale_bias_correction.DAMPINGS == (3.0, 10.0, 30.0, 100.0, 300.0)
     assert scale_bias_correction.MEAN_CURVATURE_MIX == scale_bias_correction.MAX_SCALE_CHANGE == 0.5
-    assert (level_training.BATCH_SIZE, level_training.LEARNING_RATE) == (32, 0.02)
+    assert (level_training.BATCH_SIZE, level_training.LEARNING_RATE) == (32, 0.01)
     assert (level_training.TEMPERATURE, level_training.MIX) == (2.0, 0.5)
     assert (level_training.GAIN, level_training.MAX_CHANGE) == (10.0, 0.1)
     assert (straight_through.SCALE_UNIT, straight_through.BIAS_UNIT) == (0.02, 0.1)

@@ -58,7 +58,7 @@ def training_of(folded: LoadedModel, graph: Graph, work: Path, **options: Any) -
 def test_recipe(folded: LoadedModel, graph: Graph, tmp_path: Path) -> None:
     training = training_of(folded, graph, tmp_path)
     recipe = training.recipe()
-    assert (recipe.batch_size, recipe.learning_rate, recipe.max_steps) == (32, 0.02, 40)
+    assert (recipe.batch_size, recipe.learning_rate, recipe.max_steps) == (32, 0.01, 40)
     assert (recipe.optimizer, recipe.schedule, recipe.augmentation.mix) == ("adam", "linear", MIX)
     for name in ("weight_decay", "ema_decay", "coarse_share", "clip_norm"):
         assert getattr(recipe, name) == 0

@@ -18,7 +18,7 @@ class EffortPreset:
 
     ``width``: of the last rounding. ``curvature_images``: images for the curvature; mirrored ones
     count too where there are few. ``correction_passes``: passes of scale and bias correction, on
-    ``correction_images`` each. ``training_steps``: steps of incremental quantization after them.
+    ``correction_images`` each. ``training_steps``: steps of training the levels after them.
     ``retraining_steps``: where labels teach and images are many, steps of retraining a pruned
     network before all that, instead; whole epochs of them.
     """
