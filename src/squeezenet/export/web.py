@@ -16,10 +16,10 @@ from squeezenet.client import Classifier
 from squeezenet.errors import UsageError
 
 WEB = (Path(str(files("squeezenet"))) / "_web").resolve()
-BUILDS = ("relaxed", "simd", "plain")
+BUILDS = ("relaxed-threads", "relaxed", "simd-threads", "simd", "plain")
 """Of the runtime, by the instructions that they use. ``setup.py`` makes ``sqz-BUILD.wasm.zlib``:
 packed, since not all servers compress what they send."""
-_COPIED = ("app.js", "icon.svg", "sqz-worker.js", "sqz.js", "style.css")
+_COPIED = ("app.js", "icon.svg", "sqz-thread.js", "sqz-worker.js", "sqz.js", "style.css")
 _WASM = tuple(f"sqz-{build}.wasm.zlib" for build in BUILDS)
 _TYPES = "sqz.d.ts"
 """For editors: no page loads it."""
