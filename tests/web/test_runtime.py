@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from squeezenet.client import Classifier
 from squeezenet.codec.container import encode
+from squeezenet.export.touch_icon import touch_icon
 from squeezenet.export.web import BUILDS, missing_builds, web_site
 from tests.runtime.networks import random_network
 from tests.web.runtime import WebRuntime
@@ -79,3 +82,15 @@ def test_the_site_is_small_and_its_version_is_that_of_its_files() -> None:
     again = web_site(default, "other.sqz")
     assert hashlib.sha256(again["sw.js"]).digest() != hashlib.sha256(site["sw.js"]).digest()
     assert b">cifar10: image classifier<" in site["index.html"]
+
+
+def test_the_icon_for_ios_shows_what_the_svg_does() -> None:
+    image = Image.open(io.BytesIO(touch_icon()))
+    assert image.size == (180, 180)
+    pixels = np.asarray(image.convert("RGB"))
+    blue, white = (0x1D, 0x5F, 0xA8), (255, 255, 255)
+    for svg_x, svg_y, colour in (
+        *((2, 2, blue), (93, 93, blue), (48, 37, blue), (15, 21, blue), (24, 48, blue)),
+        *((20, 26, white), (76, 26, white), (48, 48, white), (56, 70, white)),
+    ):
+        assert tuple(pixels[svg_y * 180 // 96, svg_x * 180 // 96]) == colour, (svg_x, svg_y)
