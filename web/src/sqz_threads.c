@@ -9,7 +9,7 @@
 /* Looks at the tasks before a thread sleeps. Convolutions follow one another within microseconds,
  * and waking takes longer. */
 #define SPINS 4000
-#define STACK_BYTES 16384        /* a task needs less than SQZ_STACK */
+#define STACK_BYTES 16384 /* a task needs less than SQZ_STACK */
 #define WAIT_NANOSECONDS 1000000000
 #define MAX_WAITS 10 /* of a second each: the longest task takes milliseconds */
 
@@ -46,7 +46,8 @@ EXPORT(work) void work(void) {
         uint32_t seen = get(&tasks);
         if (run_one()) continue;
         for (unsigned spins = 0; spins < SPINS && get(&tasks) == seen; spins++) {}
-        while (get(&tasks) == seen) __builtin_wasm_memory_atomic_wait32((int *)&tasks, (int)seen, -1);
+        while (get(&tasks) == seen)
+            __builtin_wasm_memory_atomic_wait32((int *)&tasks, (int)seen, -1);
     }
 }
 
