@@ -89,10 +89,11 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a .sqz for integer clients")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is downloaded")
     parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--form", help="the one ONNX file to run beside ours, such as int8")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
     options = parser.parse_args()
     files = dict(web_site(options.model.read_bytes(), options.model.name))
-    forms = peers(options.model, options.work, files)
+    forms = peers(options.model, options.work, files, options.form)
     # Pages of the export forbid inline scripts; this one is empty.
     files["index.html"] = b"<!doctype html><title>latency</title>"
     files["bench.js"] = _WORKER.encode()
@@ -102,7 +103,9 @@ def main() -> None:
         server.shutdown()
 
 
-def peers(model: Path, work: Path, files: dict[str, bytes]) -> dict[str, str]:
+def peers(
+    model: Path, work: Path, files: dict[str, bytes], form: str | None = None
+) -> dict[str, str]:
     """Add onnxruntime-web and its models to ``files``; return the models by the form's name."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "node_modules" / "onnxruntime-web").exists():
@@ -116,7 +119,7 @@ def peers(model: Path, work: Path, files: dict[str, bytes]) -> dict[str, str]:
     command = [sys.executable, "-m", "squeezenet", "export", str(model), "--to", "onnx"]
     subprocess.run([*command, "--out", str(work / "onnx")], check=True, stdout=sys.stderr)
     forms = {}
-    for path in sorted((work / "onnx").glob("*.onnx")):
+    for path in sorted((work / "onnx").glob(f"{form or '*'}.onnx")):
         files[path.name] = path.read_bytes()
         forms[f"onnxruntime-web {path.stem}"] = path.name
     return forms

@@ -8,7 +8,7 @@
 #define EXPORT(name) __attribute__((export_name(#name)))
 /* Looks at the tasks before a thread sleeps. Convolutions follow one another within microseconds,
  * and waking takes longer. */
-#define SPINS 4000
+#define SPINS 20000
 #define STACK_BYTES 16384 /* a task needs less than SQZ_STACK */
 #define WAIT_NANOSECONDS 1000000000
 #define MAX_WAITS 10 /* of a second each: the longest task takes milliseconds */
