@@ -47,7 +47,7 @@ licences: setup
 lock: setup
 	$(BIN)/python tools/lock_requirements.py
 
-# Both in fresh environments: light, [report], [train]; ARGUMENTS=--skip-train leaves torch out.
+# Both in fresh environments: light and each extra; ARGUMENTS=--skip-train leaves torch out.
 release-check: setup
 	$(BIN)/python tools/release_check.py $(ARGUMENTS)
 

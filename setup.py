@@ -5,7 +5,7 @@ so the module has the fast kernels: they need attributes of GCC and Clang, and M
 would leave them out. Visual Studio is then not needed either. tests/runtime/targets/wheels.py tries
 the same compiler under Wine.
 
-Zig also compiles the runtime to WebAssembly, in three builds. Where there is no Zig, the rest is
+Zig also compiles the runtime to WebAssembly, in five builds. Where there is no Zig, the rest is
 installed without them.
 """
 
@@ -27,12 +27,26 @@ ZIG_TARGETS = {
     "win32": "x86-windows-gnu",
 }
 WEB_PACKAGE = "squeezenet._web."
+_SIMD = ["-msimd128", "-mbulk-memory", "-msign-ext"]
+_RELAXED = [*_SIMD, "-mrelaxed-simd"]
 WEB_BUILDS = {
-    "relaxed": ["-msimd128", "-mrelaxed-simd", "-mbulk-memory", "-msign-ext"],
-    "simd": ["-msimd128", "-mbulk-memory", "-msign-ext"],
+    "relaxed-threads": [*_RELAXED, "-matomics"],
+    "relaxed": _RELAXED,
+    "simd-threads": [*_SIMD, "-matomics"],
+    "simd": _SIMD,
     "plain": ["-mcpu=mvp"],
 }
 """By the instructions that each uses."""
+SHARED_MEMORY = [
+    "-matomics",
+    "-mbulk-memory",
+    "-Wl,--import-memory",
+    "-Wl,--shared-memory",
+    "-Wl,--max-memory=536870912",
+    "-Wl,--export=__stack_pointer",
+]
+"""For the linker: each thread has a stack of its own in the memory that the host makes, which
+``web/sqz.js`` gives as many pages."""
 FAST = ("kernels/", "sqz_decode.c", "sqz_image.c", "sqz_operations.c")
 """Sources in which the time goes; the others are compiled for size."""
 
@@ -98,7 +112,7 @@ class BuildNative(build_ext):
         self.copy_file(str(made), str(to))
 
     def _build_for_the_web(self, ext: Extension) -> None:
-        """Compile a module without imports, and pack it."""
+        """Compile a module, and pack it."""
         if importlib.util.find_spec("ziglang") is None:
             raise CompileError("no Zig, so no web pages: pip install ziglang")
         temp = Path(self.build_temp) / ext.name
@@ -113,6 +127,8 @@ class BuildNative(build_ext):
             self.spawn([*zig, *options, level, "-c", source, "-o", objects[-1]])
         module = temp / "sqz.wasm"
         link = ["-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536"]
+        if "-matomics" in ext.extra_compile_args:
+            link += SHARED_MEMORY
         self.spawn([*zig, *link, *objects, "-o", str(module)])
         to = Path(self.get_ext_fullpath(ext.name))
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,8 @@
 #ifndef SQZ_SYSTEM_H
 #define SQZ_SYSTEM_H
 
-/* Atomic counters. `get` acquires, `set` releases, `add` does both and returns the old value. */
+/* Atomic counters. `get` acquires, `set` releases; `add` does both and returns the old value, and
+ * so does `set_if`, which sets a counter that is `expected` and returns whether it was. */
 #if defined(__GNUC__) || defined(__clang__)
 typedef unsigned sqz_atomic;
 
@@ -18,6 +19,11 @@ static inline void sqz_set(sqz_atomic *number, unsigned value) {
 static inline unsigned sqz_add(sqz_atomic *number, unsigned more) {
     return __atomic_fetch_add(number, more, __ATOMIC_ACQ_REL);
 }
+
+static inline int sqz_set_if(sqz_atomic *number, unsigned expected, unsigned value) {
+    return __atomic_compare_exchange_n(number, &expected, value, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
 #else /* Microsoft's compiler */
 #include <intrin.h>
 
@@ -31,6 +37,10 @@ static inline void sqz_set(sqz_atomic *number, unsigned value) {
 
 static inline unsigned sqz_add(sqz_atomic *number, unsigned more) {
     return (unsigned)_InterlockedExchangeAdd(number, (long)more);
+}
+
+static inline int sqz_set_if(sqz_atomic *number, unsigned expected, unsigned value) {
+    return _InterlockedCompareExchange(number, (long)value, (long)expected) == (long)expected;
 }
 #endif
 

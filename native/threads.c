@@ -15,41 +15,43 @@ struct sqz_pool {
     sqz_thread *workers;
     void (*task)(void *, unsigned);
     void *argument;
-    unsigned count;
-    sqz_atomic next, turn, done;
+    /* turn << 16 | count << 8 | next: tasks `next` to `count` - 1 of this turn are not yet taken.
+     * One word, so that who takes a task knows that it is one of the present turn, and the caller
+     * need not wait for workers that take none: on a busy machine they run late. */
+    sqz_atomic tasks;
+    sqz_atomic done;
     int asleep, ending;
     long process; /* that the workers belong to */
 };
 
-static void work(sqz_pool *p) {
+/* Do tasks until all are taken; returns what `tasks` was then. */
+static unsigned work(sqz_pool *p) {
     for (;;) {
-        unsigned i = sqz_add(&p->next, 1);
-        if (i >= p->count) return;
-        p->task(p->argument, i);
+        unsigned seen = sqz_get(&p->tasks);
+        if ((seen & 255) >= (seen >> 8 & 255)) return seen;
+        if (!sqz_set_if(&p->tasks, seen, seen + 1)) continue;
+        p->task(p->argument, seen & 255);
+        sqz_add(&p->done, 1);
     }
 }
 
 SQZ_THREAD worker(void *argument) {
     sqz_pool *p = argument;
-    unsigned seen = 0;
     for (;;) {
-        unsigned spins = 0;
-        while (sqz_get(&p->turn) == seen) {
+        unsigned seen = work(p), spins = 0;
+        while (sqz_get(&p->tasks) == seen) {
             if (++spins < SPINS) {
                 sqz_pause();
                 continue;
             }
             sqz_lock(&p->lock);
             p->asleep++;
-            while (sqz_get(&p->turn) == seen && !p->ending) sqz_wait(&p->wake, &p->lock);
+            while (sqz_get(&p->tasks) == seen && !p->ending) sqz_wait(&p->wake, &p->lock);
             p->asleep--;
             int ending = p->ending;
             sqz_unlock(&p->lock);
             if (ending) return 0;
         }
-        seen = sqz_get(&p->turn);
-        work(p);
-        sqz_add(&p->done, 1);
     }
 }
 
@@ -87,14 +89,12 @@ void sqz_pool_run(void *pool, void (*task)(void *, unsigned), void *argument, un
     }
     p->task = task;
     p->argument = argument;
-    p->count = count;
     sqz_set(&p->done, 0);
-    sqz_set(&p->next, 0);
     sqz_lock(&p->lock);
-    sqz_add(&p->turn, 1);
+    sqz_set(&p->tasks, ((sqz_get(&p->tasks) >> 16) + 1) << 16 | count << 8);
     if (p->asleep) sqz_wake_all(&p->wake);
     sqz_unlock(&p->lock);
     work(p);
-    for (unsigned spins = 0; sqz_get(&p->done) < p->num_workers;)
+    for (unsigned spins = 0; sqz_get(&p->done) < count;)
         if (++spins > SPINS) sqz_yield();
 }

@@ -17,7 +17,9 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("text", ["a\nb", "\x1b[31mred", "\u202eabc", "\x00", "\ud800", "x" * 5000])
+@pytest.mark.parametrize(
+    "text", ["a\nb", "\x1b[31mred", "\u202eabc", "\x00", "\ud800", "x" * 5000, "\x00" * 900]
+)
 def test_messages_are_one_line(kind: type[SqueezeNetError], text: str) -> None:
     more = (signal.SIGINT,) if kind is InterruptedRunError else ()
     message = str(kind(f"file: {text}", *more))

@@ -83,6 +83,10 @@ class Environment:
         path = self._folder / "bin" / program
         return call([str(path), *arguments], code=code, cwd=self._cwd, seconds=seconds)
 
+    def read(self, name: str) -> bytes:
+        """Return a file that a program wrote."""
+        return (self._cwd / name).read_bytes()
+
     def has(self, module: str) -> bool:
         """Whether a module can be imported."""
         find = f"import importlib.util as u; print(u.find_spec({module!r}) is not None)"
@@ -187,6 +191,32 @@ class Release:
             "squeezenet", "report", "default", "pictures", "--out", "drawn"
         ).splitlines()[-1]
 
+    def onnx(self) -> str:
+        """The extra ``onnx`` exports a ``.sqz``; reading ONNX asks for the extra ``train``."""
+        env = Environment(self._work / "onnx")
+        env.install(f"{self._wheel}[onnx]")
+        if env.has("torch"):
+            raise CheckError("the extra onnx brings torch")
+        written = env.run("squeezenet", "export", "default", "--to", "onnx", "--out", "exported")
+        arguments = ["convert", "exported/float32.onnx", "back.safetensors"]
+        hint = env.run("squeezenet", *arguments, code=1)
+        if "[train]" not in hint:
+            raise CheckError(f"the hint says nothing of the extra train: {hint}")
+        return written.strip().splitlines()[-1]
+
+    def onnx_back(self) -> str:
+        """With torch beside it, the ONNX file gives back what the ``.sqz`` itself does."""
+        env = Environment(self._work / "onnx-back")
+        env.install(self._torch)
+        env.install(f"{self._wheel}[train,onnx]")
+        env.run("squeezenet", "export", "default", "--to", "onnx", "--out", "exported")
+        env.run("squeezenet", "convert", "default", "direct.safetensors")
+        env.run("squeezenet", "convert", "exported/float32.onnx", "back.safetensors")
+        direct, back = (env.read(f"{name}.safetensors") for name in ("direct", "back"))
+        if direct != back:
+            raise CheckError("weights or record read back from ONNX are not those of the .sqz")
+        return f"the same {len(back):,} bytes of .safetensors from .sqz and .onnx"
+
     def train(self) -> str:
         """The extra ``train``, as the hint says: train, compress, evaluate, predict."""
         env = Environment(self._work / "train")
@@ -266,9 +296,10 @@ def main() -> int:
             ("light", release.light),
             ("light, from the sdist", release.from_sdist),
             ("[report]", release.report),
+            ("[onnx]", release.onnx),
         ]
         if not options.skip_train:
-            checks.append(("[train]", release.train))
+            checks += [("[train]", release.train), ("[train,onnx]", release.onnx_back)]
         rows += [tried(name, check) for name, check in checks]
     print("| check | seconds | result | |\n|---|--:|---|---|")
     for row in rows:

@@ -8,7 +8,7 @@ const [status, answer, cost, drop, preview, video, hint] = [
 const PREVIEW_PIXELS = 1024;
 const SHOWN_CLASSES = 200;
 const FILES = [
-  "./", "style.css", "app.js", "sqz.js", "sqz-worker.js", "icon.svg",
+  "./", "style.css", "app.js", "sqz.js", "sqz-worker.js", "sqz-thread.js", "icon.svg",
   "manifest.webmanifest", "model.sqz",
 ];
 
@@ -87,7 +87,9 @@ function show(result, name = "") {
     }),
   );
   cost.textContent =
-    `${result.milliseconds.toFixed(1)} ms on this device, ${bytes(model.fileBytes)} of model` +
+    `${result.milliseconds.toFixed(1)} ms on this device, ` +
+    (model.threads > 1 ? `${model.threads} threads, ` : "") +
+    `${bytes(model.fileBytes)} of model` +
     (name ? `; ${name}` : "");
 }
 

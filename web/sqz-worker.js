@@ -7,10 +7,10 @@ const methods = {
   async load(source, options) {
     model = await load(source, options);
     const { build, kernels, fileBytes, memoryBytes, numClasses, cropHeight, cropWidth } = model;
-    const { channels, resize, classNames, classIds, record } = model;
+    const { channels, resize, threads, classNames, classIds, record } = model;
     return {
       ...{ build, kernels, fileBytes, memoryBytes, numClasses, cropHeight, cropWidth },
-      ...{ channels, resize, classNames, classIds, record },
+      ...{ channels, resize, threads, classNames, classIds, record },
     };
   },
   classify: (image, options) => model.classify(image, options),

@@ -7,8 +7,11 @@ export class SqzError extends Error {
   constructor(code: SqzError["code"], message: string, options?: { cause?: unknown });
 }
 
-/** The builds of the runtime: with relaxed SIMD, with SIMD, with neither. All give the same logits. */
-export type Build = "relaxed" | "simd" | "plain";
+/**
+ * The builds of the runtime: with relaxed SIMD, with SIMD, with neither; the first two also with
+ * threads. All give the same logits.
+ */
+export type Build = "relaxed-threads" | "relaxed" | "simd-threads" | "simd" | "plain";
 export const BUILDS: readonly Build[];
 /** The builds that run here, the fastest first. */
 export function supportedBuilds(): Build[];
@@ -47,6 +50,12 @@ export interface ClassifyOptions {
 export interface LoadOptions {
   /** By default the fastest that runs here. */
   build?: Build;
+  /**
+   * How many threads compute; more than 8 are 8. By default as many as the device has cores, up to
+   * 4, where the page is cross-origin isolated; else 1. A page itself may not wait for threads, so
+   * `load` has one there; `loadInWorker` and Node have as many as asked.
+   */
+  threads?: number;
   /** For tests: 0 is the fastest kernel of the build, 1 the next. */
   kernels?: number;
 }
@@ -55,6 +64,8 @@ interface Facts {
   readonly build: Build;
   /** Inner loops in use, such as WASM-MADD. */
   readonly kernels: string;
+  /** How many compute. */
+  readonly threads: number;
   readonly fileBytes: number;
   /** Unpacked weights and activations, without the picture. */
   readonly memoryBytes: number;
@@ -79,6 +90,8 @@ export interface Model extends Facts {
   classifyPixels(pixels: Pixels, options?: ClassifyOptions): Result;
   /** Logits of the last picture, in 1/65536: those of spec/INTEGER.md. */
   logits(): Int32Array;
+  /** End the threads. The model goes on with one. */
+  close(): void;
 }
 
 /** A model in a worker of its own. */

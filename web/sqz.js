@@ -34,6 +34,7 @@ const ERRORS = [
 
 const fail = (code) => {
   if (code === -1) throw new SqzError("MEMORY", "too little memory for the model or the picture");
+  if (code === -2) throw new SqzError("INTERNAL", "a thread has ended; load the model again");
   const [name, message] = ERRORS[code] ?? ["WRONG_USE", `error ${code} of the runtime`];
   throw new SqzError(name, message);
 };
@@ -49,11 +50,33 @@ const probe = (...body) =>
 const ZEROS = [0x41, 0, 0xfd, 0x0f]; // i32.const 0, i8x16.splat
 
 /** The builds of the runtime, the fastest first. */
-export const BUILDS = ["relaxed", "simd", "plain"];
+export const BUILDS = ["relaxed-threads", "relaxed", "simd-threads", "simd", "plain"];
+
+const hasThreads = (build) => build.endsWith("-threads");
 
 const isSupported = (build) =>
   build === "plain" ||
-  probe(...ZEROS, ...(build === "simd" ? [] : [...ZEROS, 0xfd, 0x92, 2])); // relaxed dot product
+  (probe(...ZEROS, ...(build.startsWith("simd") ? [] : [...ZEROS, 0xfd, 0x92, 2])) && // dot product
+    (!hasThreads(build) || mayWait()));
+
+/** Whether memory can be shared here, and this thread may wait for others: a page itself may not. */
+function mayWait() {
+  if (globalThis.crossOriginIsolated === false) return false; // Node and Deno do not say
+  try {
+    return Atomics.wait(new Int32Array(sharedMemory(1).buffer), 0, 0, 0) === "timed-out";
+  } catch {
+    return false;
+  }
+}
+
+/** Memory as setup.py links the builds with threads for. */
+const sharedMemory = (pages) =>
+  new WebAssembly.Memory({ initial: pages, maximum: 8192, shared: true });
+
+/** At most, the caller's included: ../web/src/sqz_threads.h. */
+const MAX_THREADS = 8;
+const defaultThreads = () =>
+  globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency ?? 1) : 1;
 
 /** The builds that run here. */
 export const supportedBuilds = () => BUILDS.filter(isSupported);
@@ -106,13 +129,40 @@ function compiled(build) {
 }
 
 /** Load a model from a URL, bytes, a Response or a Blob. See sqz.d.ts. */
-export async function load(source, { build = supportedBuilds()[0], kernels = 0 } = {}) {
+export async function load(source, { build, kernels = 0, threads = defaultThreads() } = {}) {
+  if (!Number.isInteger(threads) || threads < 1) {
+    throw new SqzError("WRONG_USE", `threads is ${threads}, expected 1 or more`);
+  }
+  build ??= supportedBuilds().find((each) => threads > 1 || !hasThreads(each));
   if (!BUILDS.includes(build)) {
     throw new SqzError("WRONG_USE", `build is ${build}, expected one of ${BUILDS.join(", ")}`);
   }
   const [module, bytes] = await Promise.all([compiled(build), toBytes(source)]);
-  const { exports } = await WebAssembly.instantiate(module);
-  return new Model(exports, bytes, build, kernels);
+  if (!hasThreads(build)) {
+    return new Model((await WebAssembly.instantiate(module)).exports, bytes, build, kernels);
+  }
+  threads = Math.min(threads, MAX_THREADS);
+  const memory = sharedMemory(8);
+  const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
+  exports.set_threads(threads);
+  const model = new Model({ ...exports, memory }, bytes, build, kernels);
+  for (let i = 1; i < threads; i++) {
+    model.addThread(await startThread({ module, memory, stack: exports.stack(i) }));
+  }
+  return model;
+}
+
+/** Start a worker that computes for the module in `data`. Until it has begun, others do its work. */
+async function startThread(data) {
+  if (!globalThis.process?.versions?.node) {
+    const worker = new Worker(here("sqz-thread.js"), { type: "module" });
+    worker.postMessage(data);
+    return worker;
+  }
+  const { Worker: Thread } = await import("node:worker_threads");
+  const worker = new Thread(here("sqz-thread.js"), { workerData: data });
+  worker.unref(); // the process may end
+  return worker;
 }
 
 /** What decodes to pixels a strip at a time, so that a large picture needs no second copy. */
@@ -121,6 +171,7 @@ const MAX_PIXELS = 2 ** 27;
 
 export class Model {
   #wasm;
+  #workers = [];
 
   constructor(wasm, bytes, build, kernels) {
     this.#wasm = wasm;
@@ -140,16 +191,33 @@ export class Model {
     this.classIds = wasm.ids_kind() === 2 ? lines.slice(this.numClasses) : null;
   }
 
+  /** How many compute, this one included. */
+  get threads() {
+    return this.#workers.length + 1;
+  }
+
+  /** For this module: a worker that shares the memory. */
+  addThread(worker) {
+    this.#workers.push(worker);
+  }
+
+  /** End the threads. The model goes on with one. */
+  close() {
+    if (this.threads > 1) this.#wasm.set_threads(1); // they may take no more work
+    for (const worker of this.#workers.splice(0)) worker.terminate();
+  }
+
   #string(at) {
-    const bytes = new Uint8Array(this.#wasm.memory.buffer, at);
-    return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+    const bytes = new Uint8Array(this.#wasm.memory.buffer);
+    return new TextDecoder().decode(bytes.slice(at, bytes.indexOf(0, at))); // a copy: not shared
   }
 
   #text(which) {
     const error = this.#wasm.read_text(which);
     if (error) fail(error);
     const { memory, text_start, text_size } = this.#wasm;
-    return new TextDecoder().decode(new Uint8Array(memory.buffer, text_start(), text_size()));
+    const bytes = new Uint8Array(memory.buffer, text_start(), text_size());
+    return new TextDecoder().decode(bytes.slice());
   }
 
   /** The file's record: spec, preprocessing, provenance. */

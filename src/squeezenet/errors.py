@@ -8,7 +8,7 @@ code of the command line. Programming errors of our own are ``assert``s, never o
 def one_line(text: str, limit: int = 1000) -> str:
     """Make text from anywhere fit for a terminal: one line, no control characters, not endless."""
     clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
-    return clean if len(text) <= limit else clean[:limit] + "..."
+    return clean if len(clean) <= limit else clean[:limit] + "..."
 
 
 class SqueezeNetError(Exception):

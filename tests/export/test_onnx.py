@@ -18,6 +18,7 @@ from squeezenet.arch.quantized_tensors import find_head
 from squeezenet.arch.record import ModelRecord
 from squeezenet.codec.container import encode, read_sqz
 from squeezenet.codec.model_kinds import DEFAULT_MODEL
+from squeezenet.codec.onnx_metadata import read_sealed, seal
 from squeezenet.codec.types import CompressedModel, LevelWeights
 from squeezenet.errors import LimitError
 from squeezenet.export.onnx.int8_graph import saturating_layers
@@ -320,7 +321,15 @@ def test_other_onnx_files_are_refused(capsys: Capture, tmp_path: Path) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/hostname")
+    dimensions = onnx.ModelProto.FromString(whole)
+    dimensions.graph.initializer[0].dims.extend([1] * 1000)
+    sealed = dimensions.metadata_props
+    record, _ = read_sealed(onnx.ModelProto.FromString(whole), "") or (None, "")
+    assert record is not None
+    del sealed[:]
+    seal(dimensions, record, "float32")
     for data, code, expected in (
+        (dimensions.SerializeToString(), 1, "expected float32 in ("),
         ((tmp_path / "a" / "int8.onnx").read_bytes(), 2, "has int8 weights, expected the float32"),
         (foreign.SerializeToString(), 1, "an ONNX file of another program"),
         (changed.SerializeToString(), 1, "its SHA-256 is not the one inside"),

@@ -26,7 +26,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-NAMES = ("pictures", "pth", "safetensors", "net", "run-folder", "work-folder")
+NAMES = ("pictures", "pth", "safetensors", "onnx", "net", "run-folder", "work-folder")
 ROOT = Path("build", "fuzz")
 SECONDS_PER_INPUT = 60
 """By the clock, where the machine is busy; ``contract.MAX_SECONDS`` is of processor time."""

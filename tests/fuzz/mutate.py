@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -18,9 +19,12 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from google.protobuf.message import DecodeError, Message
+from onnx import ModelProto
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from squeezenet.codec import onnx_metadata
 from squeezenet.model.safetensors_file import _checksum
 
 Change: TypeAlias = Callable[[bytes], bytes]
@@ -263,6 +267,76 @@ def _signed(file: bytes, header: bytes, data: bytes) -> bytes:
         return file
     header = _with_record(header, signed)
     return len(header).to_bytes(8, "little") + header + data
+
+
+def onnx(file: bytes, rng: random.Random, change: Change) -> bytes:
+    """Change a value of the metadata, or a field of a message, with a right checksum of ours."""
+    if rng.random() < 0.2:
+        return change(file)
+    try:
+        model = ModelProto.FromString(file)
+    except DecodeError:
+        return change(file)
+    values = model.metadata_props
+    if values and rng.random() < 0.5:
+        each = values[rng.randrange(len(values))]
+        text = each.value.encode() if isinstance(each.value, str) else each.value
+        each.value = json_text(text, rng, change).decode("utf-8", "replace")
+    else:
+        weights = model.graph.initializer
+        near = [model, model.graph, *weights] if rng.random() < 0.3 else list(weights)
+        _change_field(rng.choice(near or [model]), rng, change)
+    try:
+        return _sealed_onnx(model) if rng.random() < 0.8 else model.SerializeToString()
+    except (ValueError, RecursionError, UnicodeError):  # a text that is none
+        return change(file)
+
+
+def _change_field(message: Message, rng: random.Random, change: Change) -> None:
+    """Change, repeat or remove what a field holds."""
+    found = message.ListFields()
+    if not found:
+        return
+    field, value = rng.choice(found)
+    if not hasattr(value, "extend"):
+        if rng.random() < 0.1:
+            message.ClearField(field.name)
+        elif field.cpp_type == field.CPPTYPE_MESSAGE:
+            _change_field(value, rng, change)
+        else:
+            with contextlib.suppress(ValueError):  # the field holds no such number
+                setattr(message, field.name, _changed_value(value, rng, change))
+        return
+    kind, i = rng.random(), rng.randrange(len(value))
+    if kind < 0.15:
+        del value[i]
+    elif kind < 0.3:
+        value.extend([value[i]] * rng.choice((1, 2, 1000)))
+    elif field.cpp_type == field.CPPTYPE_MESSAGE:
+        _change_field(value[i], rng, change)
+    else:
+        with contextlib.suppress(ValueError):
+            value[i] = _changed_value(value[i], rng, change)
+
+
+def _changed_value(value: Any, rng: random.Random, change: Change) -> Any:
+    if isinstance(value, bytes):
+        return change(value)
+    if isinstance(value, str):
+        return change(value.encode()).decode("utf-8", "replace")
+    return type(value)(rng.choice(_NUMBERS))
+
+
+def _sealed_onnx(model: Any) -> bytes:
+    """Serialise with a right checksum, if there is a record."""
+    text = onnx_metadata._text
+    values = {text(each.key): text(each.value) for each in model.metadata_props}
+    if values.pop(onnx_metadata.SUM_KEY, None) is not None:
+        checksum = onnx_metadata._checksum(model, values)
+        for each in model.metadata_props:
+            if each.key == onnx_metadata.SUM_KEY:
+                each.value = checksum
+    return bytes(model.SerializeToString())
 
 
 def choice_and(mutators: tuple[Mutator, ...]) -> Mutator:

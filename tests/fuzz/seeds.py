@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from onnx import GraphProto, ModelProto
 from PIL import Image
 from safetensors.torch import save
 
@@ -26,10 +27,12 @@ from squeezenet.compress.rate_distortion.checkpoint import (
 )
 from squeezenet.compress.rate_distortion.curvature import Curvature
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedLayer, QuantizedNetwork
+from squeezenet.export.onnx.project import exact_model, float_model, int8_model
 from squeezenet.model.network import build_module
 from squeezenet.model.safetensors_file import save_safetensors, with_half_weights
 from squeezenet.sealed_files import read_sealed
 from tests.model import fuzz_torch_file
+from tests.runtime.networks import random_network
 from tests.train.small import quick, quick_run
 
 TINY = "squeezenet_tiny"
@@ -123,6 +126,19 @@ def safetensors_files() -> list[bytes]:
     other = {"features.0.weight": torch.ones(64, 3, 3, 3), "n": torch.zeros(0, dtype=torch.int64)}
     prefixed = {f"module.{key}": tensor for key, tensor in state.items()}
     return [*files, save(state), save(prefixed, {"format": "pt"}), save(other)]
+
+
+def onnx_files() -> list[bytes]:
+    """Ours: float32 with preprocessing and without, int8, exact; and one of another program."""
+    model = random_network(1)
+    made = [
+        float_model(model),
+        float_model(random_network(2), preprocessing=True),
+        int8_model(model),
+        exact_model(model),
+        ModelProto(ir_version=7, graph=GraphProto(name="other")),
+    ]
+    return [each.SerializeToString(deterministic=True) for each in made]
 
 
 def net_files() -> list[bytes]:

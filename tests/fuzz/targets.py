@@ -35,6 +35,7 @@ from squeezenet.images.decode import FORMATS, Pixels, read_image, rgb_from_pillo
 from squeezenet.images.limits import ImageLimits
 from squeezenet.model.foreign import load_pth
 from squeezenet.model.loaded import LoadedModel
+from squeezenet.model.onnx_file import load_onnx
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.report.write import read_metrics
 from squeezenet.sealed_files import sealed_line, write_sealed, write_sealed_json
@@ -112,6 +113,12 @@ def _safetensors(data: bytes, folder: Path, log: Lines) -> None:
     path = folder / "x.safetensors"
     path.write_bytes(data)
     _require_model(load_safetensors(path, seeds.TINY, progress=log))
+
+
+def _onnx(data: bytes, folder: Path, log: Lines) -> None:
+    path = folder / "x.onnx"
+    path.write_bytes(data)
+    _require_model(load_onnx(path))
 
 
 def _require_model(model: LoadedModel) -> None:
@@ -293,6 +300,13 @@ TARGETS = {
             seeds=seeds.safetensors_files,
             read=_safetensors,
             mutate=mutate.safetensors,
+            max_memory=128 * MEGABYTE,
+        ),
+        Target(
+            name="onnx",
+            seeds=seeds.onnx_files,
+            read=_onnx,
+            mutate=mutate.onnx,
             max_memory=128 * MEGABYTE,
         ),
         Target(

@@ -13,11 +13,12 @@ from tests.fuzz.mutate import random_change
 from tests.fuzz.targets import TARGETS
 
 SEED = 22
-NUM_INPUTS = {"pictures": 400, "pth": 150, "safetensors": 200, "net": 100, "run-folder": 30,
-              "work-folder": 200}  # fmt: skip
+NUM_INPUTS = {"pictures": 400, "pth": 150, "safetensors": 200, "onnx": 200, "net": 100,
+              "run-folder": 30, "work-folder": 200}  # fmt: skip
 GOOD = {
     "pth": ("read", "WeightsError"),  # some are of other networks
     "safetensors": ("read", "WeightsError"),
+    "onnx": ("read", "UsageError", "UnknownFormatError"),  # int8; of another program
     "run-folder": ("read", "CheckpointError"),  # settings that are compared with none
 }
 

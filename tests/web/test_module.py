@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -31,11 +32,19 @@ const say = (value) => console.log(JSON.stringify(value));
 """
 
 
+@functools.cache
+def flags() -> list[str]:
+    """What makes this Node know relaxed SIMD, where it does not by itself."""
+    flag = "--experimental-wasm-relaxed-simd"
+    options = subprocess.run([NODE, "--v8-options"], capture_output=True, text=True).stdout
+    return [flag] if f"{flag} " in options else []
+
+
 def run_node(script: str, folder: Path) -> Any:
     """Run a script with the module, and return what it says."""
     file = folder / "script.mjs"
     file.write_text(_PRELUDE + script)
-    done = subprocess.run([NODE, file], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([NODE, *flags(), file], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -56,7 +65,8 @@ def test_all_builds_answer_like_the_python_client(tmp_path: Path, model: Path) -
         const data = await readFile({json.dumps(str(tmp_path / "p.rgba"))});
         const found = [];
         for (const build of supportedBuilds()) {{
-          const model = await load(pathToFileURL({json.dumps(str(model))}), {{ build }});
+          const options = {{ build, threads: 2 }};
+          const model = await load(pathToFileURL({json.dumps(str(model))}), options);
           const {{ predictions }} = await model.classify({{ data, width: 55, height: 40 }});
           found.push([[...model.logits()], predictions, model.classNames, model.record.spec]);
         }}
@@ -112,6 +122,7 @@ def test_errors_have_codes(tmp_path: Path, model: Path) -> None:
           await code(() => load(new URL("file:///nowhere/m.sqz"))),
           await code(() => load("http://127.0.0.1:9/m.sqz")),
           await code(() => load(good, {{ build: "fast" }})),
+          await code(() => load(good, {{ threads: 0 }})),
           await code(() => model.classify({{ data, width: 3, height: 2 }})),
           await code(() => model.classify({{ data, width: 0, height: 2 }})),
           await code(() => model.classify({{ data, width: 2 ** 15, height: 2 ** 15 }})),
@@ -123,8 +134,81 @@ def test_errors_have_codes(tmp_path: Path, model: Path) -> None:
     )
     assert found == [
         *("CHECKSUM", "TRUNCATED", "UNKNOWN_FORMAT", "UNKNOWN_FORMAT", "NETWORK", "NETWORK"),
-        *("WRONG_USE", "WRONG_USE", "WRONG_USE", "TOO_LARGE", "WRONG_USE", "none"),
+        *("WRONG_USE", "WRONG_USE", "WRONG_USE", "WRONG_USE", "TOO_LARGE", "WRONG_USE", "none"),
     ]
+
+
+def test_threads_give_the_logits_of_one(tmp_path: Path) -> None:
+    """While they start, while they compute, and after they have been ended."""
+    models = [tmp_path / f"{seed}.sqz" for seed in range(6)]
+    for seed, path in enumerate(models):
+        path.write_bytes(encode(random_network(seed)))
+    found = run_node(
+        f"""
+        const noise = Uint8Array.from({{ length: 4 * 61 * 50 }}, (_, i) => (i * i * 37) >> 5);
+        const picture = {{ data: noise, width: 61, height: 50 }};
+        const found = [];
+        for (const path of {json.dumps([str(path) for path in models])}) {{
+          const bytes = await readFile(path);
+          const build = supportedBuilds().find((each) => each.endsWith("-threads"));
+          const all = [];
+          for (const options of [{{}}, {{ build, threads: 2 }}, {{ build, threads: 99 }}]) {{
+            const model = await load(bytes, options);
+            const threads = model.threads;
+            for (let i = 0; i < 40; i++) {{
+              model.classifyPixels(picture);
+              all.push(model.logits().join());
+              if (i === 10) await new Promise((done) => setTimeout(done, 100));
+              if (i === 30) model.close();
+            }}
+            all.push([threads, model.threads, model.build.endsWith("-threads")].join());
+          }}
+          found.push([...new Set(all)]);
+        }}
+        say(found);
+        """,
+        tmp_path,
+    )
+    for distinct in found:
+        logits, *threads = distinct
+        assert logits.count(",") > 1
+        assert threads == ["1,1,false", "2,1,true", "8,1,true"]
+
+
+@pytest.mark.slow
+def test_a_thread_that_dies_in_its_work_is_an_error(tmp_path: Path) -> None:
+    """And one that never begins is none. Without a stack, a thread dies in its first task."""
+    (tmp_path / "m.sqz").write_bytes(Classifier()._data)  # large enough that it gets a task
+    found = run_node(
+        f"""
+        import {{ Worker }} from "node:worker_threads";
+        import {{ inflateSync }} from "node:zlib";
+        const web = {json.dumps(str(WEB))};
+        const module = await WebAssembly.compile(
+          inflateSync(await readFile(`${{web}}/sqz-simd-threads.wasm.zlib`)));
+        const memory = new WebAssembly.Memory({{ initial: 8, maximum: 8192, shared: true }});
+        const {{ exports }} = await WebAssembly.instantiate(module, {{ env: {{ memory }} }});
+        const bytes = await readFile({json.dumps(str(tmp_path / "m.sqz"))});
+        exports.set_threads(2);
+        const at = exports.reserve(bytes.length);
+        new Uint8Array(memory.buffer).set(bytes, at);
+        const errors = [exports.load(bytes.length, 0)];
+        exports.picture(40, 50);
+        errors.push(exports.classify(1));
+        const worker = new Worker(`${{web}}/sqz-thread.js`, {{
+          workerData: {{ module, memory, stack: 0 }},
+        }});
+        let died = false;
+        worker.on("error", () => (died = true));
+        for (let error = 0; !error && !died; await new Promise((done) => setTimeout(done, 1))) {{
+          error = exports.classify(1);
+          if (error) errors.push(error, exports.classify(1));
+        }}
+        say(errors);
+        """,
+        tmp_path,
+    )
+    assert found == [0, 0, -2, -2]
 
 
 def test_the_package_has_the_version_of_this_one() -> None:

@@ -143,6 +143,48 @@ def test_a_picture_is_classified(page: Any) -> None:
     assert "KB of model" in page.inner_text("#cost")
 
 
+_THREADS = """
+async (threads) => {
+  const { loadInWorker, supportedBuilds } = await import("./sqz.js");
+  const model = await loadInWorker("model.sqz", threads ? { threads } : {});
+  const data = new Uint8Array(4 * 70 * 50).map((_, i) => (i * i * 37) >> 5);
+  const found = new Set();
+  for (let i = 0; i < 30; i++) {
+    await model.classify({ data, width: 70, height: 50 });
+    found.add((await model.logits()).join());
+  }
+  model.close();
+  return [model.threads, model.build, [...found]];
+}
+"""
+
+
+def test_threads_where_the_page_is_isolated(browser: Any, server: FileServer) -> None:
+    """As many as cores, up to 4, with the logits of one; elsewhere one, whatever is asked."""
+    for page in opened(browser, server):
+        cores = page.evaluate("navigator.hardwareConcurrency")
+        threads, build, [logits] = page.evaluate(_THREADS)
+        assert (threads, build) == (min(4, cores), "relaxed-threads" if cores > 1 else "relaxed")
+        assert page.evaluate(_THREADS, 1) == [1, "relaxed", [logits]]
+        assert page.evaluate(_THREADS, 3) == [3, "relaxed-threads", [logits]]
+    context = browser.new_context()
+
+    def without_isolation(route: Any) -> None:
+        response = route.fetch()
+        unsent = ("cross-origin-embedder-policy", "cross-origin-opener-policy")
+        headers = {name: value for name, value in response.headers.items() if name not in unsent}
+        route.fulfill(response=response, headers=headers)
+
+    context.route("**/*", without_isolation)
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_text("Ready.").wait_for()
+    assert page.evaluate("crossOriginIsolated") is False
+    for asked in (0, 3):
+        assert page.evaluate(_THREADS, asked) == [1, "relaxed", [logits]]
+    context.close()
+
+
 def test_photographs_on_the_imagenet_page(browser: Any, tmp_path: Path) -> None:
     weights = SHARED / "squeezenet1_1-fp16.pth"
     pictures = sorted((SHARED / "imagenet-val500").rglob("*.jpg"))[:500:10]
@@ -153,8 +195,9 @@ def test_photographs_on_the_imagenet_page(browser: Any, tmp_path: Path) -> None:
     for server in served(data):
         for page in opened(browser, server):
             check_pictures(page, Classifier(data), [each.read_bytes() for each in pictures])
-    unused = ("sqz-simd.wasm.zlib", "sqz-plain.wasm.zlib", "sqz.d.ts")
-    assert sum(len(site[name]) for name in site if name not in unused) <= 300_000
+    loaded = {name for name in site if not name.endswith((".d.ts", ".zlib"))}
+    loaded |= {"sqz-relaxed-threads.wasm.zlib"}
+    assert sum(len(site[name]) for name in loaded) <= 300_000
 
 
 def imagenet_model(folder: Path) -> bytes:
@@ -263,9 +306,11 @@ def test_nothing_leaves_the_page_and_it_works_offline(browser: Any, server: File
     requests.clear()
     drop(page, "p.jpg", encoded(noise(90, 120), "JPEG"))
     assert not requests
+    build = page.evaluate("document.documentElement.dataset.build")
     context.set_offline(True)
     page.reload()
     page.get_by_text("Ready.").wait_for()
+    assert page.evaluate("document.documentElement.dataset.build") == build  # still isolated
     drop(page, "offline.jpg", encoded(noise(90, 120), "JPEG"))
     assert len(shown(page)) == 5
     context.close()

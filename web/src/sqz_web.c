@@ -1,4 +1,5 @@
-/* The runtime as a WebAssembly module without imports, for ../sqz.js.
+/* The runtime as a WebAssembly module without imports, for ../sqz.js. Builds with threads
+ * import their memory, which they share with their threads.
  *
  * One model per instance. Its memory holds, from the heap's base on, the file, the unpacked model,
  * and then what one picture needs: its pixels and the arena. The memory grows as needed, and never
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "../../runtime/sqz.h"
+#include "sqz_threads.h"
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 #define PAGE 65536u /* bytes */
@@ -40,10 +42,20 @@ EXPORT(reserve) uint8_t *reserve(size_t size) {
     return reach(model_end) ? &__heap_base : NULL;
 }
 
+#if defined(__wasm_atomics__)
+static unsigned num_threads;
+
+/* Before `load`: how many threads will compute, the caller's included. */
+EXPORT(set_threads) void set_threads(unsigned count) { num_threads = count; }
+#endif
+
 /* Load the file of `size` bytes that was put there. `kernels`: as for sqz_kernels_here; those
  * after the last are the last. Returns an sqz_error, or -1 for too little memory. */
 EXPORT(load) int load(size_t size, unsigned kernels) {
     sqz_options options = {0};
+#if defined(__wasm_atomics__)
+    options.threads = num_threads;
+#endif
     sqz_error error = sqz_open(&file, &__heap_base, size);
     if (error) return error;
     do options.kernels = sqz_kernels_here(kernels);
@@ -136,11 +148,19 @@ EXPORT(scratch) uint8_t *scratch(size_t bytes) {
     return start + bytes < UINT32_MAX && reach(start + bytes) ? (uint8_t *)(size_t)start : NULL;
 }
 
-/* Classify the picture; its `top` best classes, at most 1,000, are at `best`. */
+/* Classify the picture; its `top` best classes, at most 1,000, are at `best`. Returns an sqz_error,
+ * or -2 if a thread has ended within its work: then the module must not be used any more. */
 EXPORT(classify) int classify(uint32_t top) {
     sqz_error error = sqz_start(&context, &model, arena, arena_size);
     if (error) return error;
-    return sqz_classify(&context, &image, answers, top);
+#if defined(__wasm_atomics__)
+    if (num_threads > 1) context.parallel = sqz_threads_run;
+#endif
+    error = sqz_classify(&context, &image, answers, top);
+#if defined(__wasm_atomics__)
+    if (sqz_threads_lost()) return -2;
+#endif
+    return error;
 }
 
 EXPORT(best) const sqz_answer *best(void) { return answers; }

@@ -14,16 +14,20 @@ from pathlib import Path
 
 from squeezenet.client import Classifier
 from squeezenet.errors import UsageError
+from squeezenet.export.touch_icon import touch_icon
 
 WEB = (Path(str(files("squeezenet"))) / "_web").resolve()
-BUILDS = ("relaxed", "simd", "plain")
+BUILDS = ("relaxed-threads", "relaxed", "simd-threads", "simd", "plain")
 """Of the runtime, by the instructions that they use. ``setup.py`` makes ``sqz-BUILD.wasm.zlib``:
 packed, since not all servers compress what they send."""
-_COPIED = ("app.js", "icon.svg", "sqz-worker.js", "sqz.js", "style.css")
+_COPIED = ("app.js", "icon.svg", "sqz-thread.js", "sqz-worker.js", "sqz.js", "style.css")
 _WASM = tuple(f"sqz-{build}.wasm.zlib" for build in BUILDS)
 _TYPES = "sqz.d.ts"
 """For editors: no page loads it."""
-WEB_FILES = (*_COPIED, _TYPES, *_WASM, "index.html", "manifest.webmanifest", "model.sqz", "sw.js")
+_TOUCH_ICON = "touch-icon.png"
+"""For iOS, which loads it when the page is added to the home screen."""
+WEB_FILES = (*_COPIED, _TYPES, *_WASM, "index.html", "manifest.webmanifest", "model.sqz", "sw.js",
+             _TOUCH_ICON)  # fmt: skip
 """The files of the folder."""
 _COMMENT = re.compile(r"^\s*(//[^\n]*|/\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
 _TITLE = "Image classifier"
@@ -59,6 +63,7 @@ def web_site(data: bytes, name: str) -> dict[str, bytes]:
     found["index.html"] = page.encode()
     found["manifest.webmanifest"] = json.dumps(manifest).encode()
     found["model.sqz"] = data
+    found[_TOUCH_ICON] = touch_icon()
     version = hashlib.sha256(b"".join(found[file] for file in sorted(found))).hexdigest()[:16]
     found["sw.js"] = _compact("sw.js").replace("VERSION", version).encode()
     return found

@@ -53,25 +53,25 @@ def load_onnx(path: Path) -> LoadedModel:
             f"{path}: has {arithmetic} weights, expected the float32.onnx beside it, or the .sqz "
             "that it was made from"
         )
-    keys = {f"{conv.key}.{part}" for conv in build_graph(record.spec).convs for part in _PARTS}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for conv in build_graph(record.spec).convs:
+        shapes[f"{conv.key}.weight"] = conv.weight_shape
+        shapes[f"{conv.key}.bias"] = (conv.out_channels,)
     state = {
-        tensor.name: _values(tensor, str(path))
+        tensor.name: _values(tensor, shapes[tensor.name], str(path))
         for tensor in model.graph.initializer
-        if tensor.name in keys
+        if tensor.name in shapes
     }
     return from_state(record, state, str(path))
 
 
-_PARTS = ("weight", "bias")
-
-
-def _values(tensor: Any, where: str) -> torch.Tensor:
+def _values(tensor: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
     """Return a constant's values; never those of another file, to which ONNX may refer."""
-    shape = tuple(tensor.dims)
-    is_float32 = tensor.data_type == _FLOAT32 and all(side > 0 for side in shape)
+    found = tuple(tensor.dims[: len(shape) + 1])  # it may have any number of dimensions
+    is_float32 = tensor.data_type == _FLOAT32 and found == shape
     if not is_float32 or len(tensor.raw_data) != 4 * math.prod(shape):
         raise MalformedError(
-            f"{where}: {tensor.name} has {len(tensor.raw_data)} bytes of type {tensor.data_type}, "
-            f"expected float32 of the shape {shape}"
+            f"{where}: {tensor.name} has {len(tensor.raw_data)} bytes of type {tensor.data_type} "
+            f"in the shape {found}, expected float32 in {shape}"
         )
     return torch.from_numpy(np.frombuffer(tensor.raw_data, "<f4").reshape(shape).copy())
