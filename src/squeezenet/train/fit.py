@@ -191,6 +191,7 @@ class _Loop:
                 self._log_estimate(estimate)
                 ends_epoch = self.epochs.ends_with(state.step) or state.step == self.total_steps
                 if ends_epoch:
+                    self.state.average_statistics()
                     self._measure(log)
                     self._validate(log)
                 now = time.monotonic()
@@ -328,7 +329,6 @@ class _Loop:
         if self.job.validate is None:
             return
         step, module = self.state.step, self.state.evaluated
-        self.state.average_statistics()
         result = self.job.validate(module)
         epoch = self.epochs.number(step)
         if log is not None:
@@ -346,12 +346,12 @@ class _Loop:
             self.ranks.on_main(lambda: save(path, module))
 
     def _save(self) -> None:
-        self.state.average_statistics()
-        self.ranks.on_main(self._save_checkpoint)
+        statistics = self.state.gather_statistics()
+        self.ranks.on_main(lambda: self._save_checkpoint(statistics))
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self, statistics: list[list[torch.Tensor]]) -> None:
         options = self.job.options
-        state: dict[str, Any] = self.state.state_dict() | {
+        state: dict[str, Any] = self.state.state_dict(statistics) | {
             "best_top1": self.best_top1,
             "best_epoch": self.best_epoch,
             "last_top1": self.last_top1,

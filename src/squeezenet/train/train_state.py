@@ -15,6 +15,7 @@ from squeezenet.train.distributed.gradients import (
     GradientOptions,
     average_statistics,
     replicated,
+    statistics_of,
     with_synchronised_batch_norm,
     without_synchronisation,
 )
@@ -109,8 +110,19 @@ class TrainState:
 
     def average_statistics(self) -> None:
         """Make the running statistics of batch normalisation those of all ranks' batches."""
-        modules = [self.module] + ([self.average.module] if self.average else [])
-        average_statistics(modules, self._ranks)
+        average_statistics(self._modules(), self._ranks)
+
+    def gather_statistics(self) -> list[list[torch.Tensor]]:
+        """Return the running statistics of every rank, for a checkpoint; all ranks call this.
+
+        They are not averaged for it: when a checkpoint is written depends on time, and must change
+        no bit of what follows.
+        """
+        mine = [each.detach().cpu() for each in statistics_of(self._modules())]
+        return self._ranks.gather(mine) if mine and self._ranks.size > 1 else []
+
+    def _modules(self) -> list[nn.Module]:
+        return [self.module] + ([self.average.module] if self.average else [])
 
     def _backward(
         self, x_NCHW: torch.Tensor, labels: torch.Tensor, loss_fn: LossFn, num_images: int
@@ -145,9 +157,10 @@ class TrainState:
         (logits.float().sum() * 0.0).backward()
         self._network.train()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a checkpoint needs of it."""
+    def state_dict(self, statistics: list[list[torch.Tensor]]) -> dict[str, Any]:
+        """Return all that a checkpoint needs of it; ``statistics`` are those of all ranks."""
         return {
+            "statistics": statistics,
             "step": self.step,
             "module": self.module.state_dict(),
             "optimizers": self._optimizers.state_dict(),
@@ -161,3 +174,15 @@ class TrainState:
         self._optimizers.load_state_dict(state["optimizers"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
+        self._load_statistics(state.get("statistics", []))
+
+    def _load_statistics(self, of_ranks: list[list[torch.Tensor]]) -> None:
+        """Take this rank's statistics, or the mean of all if there were more or fewer ranks."""
+        if not of_ranks:
+            return
+        if len(of_ranks) == self._ranks.size:
+            found = of_ranks[self._ranks.rank]
+        else:
+            found = [torch.stack(each).mean(dim=0) for each in zip(*of_ranks, strict=True)]
+        for buffer, value in zip(statistics_of(self._modules()), found, strict=True):
+            buffer.copy_(value)

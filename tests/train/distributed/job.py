@@ -253,6 +253,22 @@ def stopped(ranks: Ranks, out: Path) -> dict[str, Any]:
     return {"stopped": "no"}
 
 
+def saved(ranks: Ranks, out: Path) -> dict[str, Any]:
+    """Three runs with batch normalisation: saved at the ends of epochs alone, after every step, and
+    stopped in an epoch and gone on with."""
+    recipe = quick(epochs=4, ema_decay=0.9, **(NO_NOISE | {"batch_norm": True}))
+    train(ranks, out / f"rarely-{ranks.size}", recipe)
+    train(ranks, out / f"often-{ranks.size}", recipe, checkpoint_seconds=0.0)
+    log = Log({7: lambda: signal.raise_signal(signal.SIGTERM)})
+    folder, ended = out / f"twice-{ranks.size}", ""
+    try:
+        train(ranks, folder, recipe, progress=log)
+    except InterruptedRunError as error:
+        ended = str(error).split(";")[0]
+    train(ranks, folder, recipe)
+    return {"ended": ended}
+
+
 def resumed(ranks: Ranks, out: Path) -> dict[str, Any]:
     """Go on with the run that another number of ranks left: 2 -> 1, 4 -> 2, 1 -> 4."""
     before = {1: 2, 2: 4, 4: 1}[ranks.size]
@@ -261,7 +277,7 @@ def resumed(ranks: Ranks, out: Path) -> dict[str, Any]:
 
 
 PARTS = {
-    "first": (curves, counts, statistics, hooks, errors, stopped),
+    "first": (curves, counts, statistics, hooks, errors, stopped, saved),
     "second": (resumed,),
 }
 

@@ -126,12 +126,23 @@ def without_synchronisation(network: nn.Module) -> contextlib.AbstractContextMan
     return contextlib.nullcontext()
 
 
+def statistics_of(modules: list[nn.Module]) -> list[torch.Tensor]:
+    """Return the means and variances that batch normalisation has of this rank's batches."""
+    return [
+        buffer
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        for buffer in layer.buffers()
+        if buffer.is_floating_point()
+    ]
+
+
 def average_statistics(modules: list[nn.Module], ranks: Ranks) -> None:
     """Average batch normalisation's running statistics over all ranks.
 
     They are averages of each rank's own batches, with equal decay. So averaging them now and then
-    gives exactly what averaging them after every step would.
+    gives what averaging them after every step would, but for rounding.
     """
     if ranks.size > 1:
-        floats = [each for m in modules for each in m.buffers() if each.is_floating_point()]
-        ranks.add(floats, 1 / ranks.size)
+        ranks.add(statistics_of(modules), 1 / ranks.size)
