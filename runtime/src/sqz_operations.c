@@ -37,7 +37,7 @@ static uint32_t channel_of(const sqz_plan_op *s, uint32_t block) {
     return group * (s->op.out_channels / s->op.groups) + block % s->blocks_per_group * SQZ_BLOCK;
 }
 
-/* A row of the target, without `out`. */
+/* A row of the target, without `out`; all rows have equal spans but for where they begin. */
 static sqz_span row_span(const sqz_run_state *r, const sqz_plan_op *s, uint32_t row) {
     int64_t padding = s->op.padding;
     sqz_span span;
@@ -49,12 +49,19 @@ static sqz_span row_span(const sqz_run_state *r, const sqz_plan_op *s, uint32_t 
     return span;
 }
 
+static void begin(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *block) {
+    const sqz_span span = row_span(r, s, 0);
+    if (r->m->options.kernels->begin != NULL) r->m->options.kernels->begin(block, &span);
+}
+
 /* Task i: its share of all rows of all blocks. */
 static void convolve_part(void *argument, unsigned i) {
     const convolution *c = argument;
     uint64_t units = (uint64_t)c->num_blocks * c->num_rows;
     uint64_t unit = units * i / c->num_tasks, end = units * (i + 1) / c->num_tasks;
     const sqz_kernels *kernels = c->r->m->options.kernels;
+    if (unit == end) return;
+    begin(c->r, c->s, c->blocks);
     for (; unit < end; unit++) {
         uint32_t block = (uint32_t)(unit / c->num_rows), row = (uint32_t)(unit % c->num_rows);
         sqz_span span = row_span(c->r, c->s, c->first_row + row);
@@ -62,6 +69,7 @@ static void convolve_part(void *argument, unsigned i) {
                    channel_of(c->s, c->first_block + block);
         kernels->convolve(&c->blocks[block], &span);
     }
+    if (kernels->end != NULL) kernels->end();
 }
 
 static void convolve(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *blocks,
@@ -102,17 +110,21 @@ static void sum_part(void *argument, unsigned i) {
     const sqz_run_state *r = h->r;
     uint32_t block = (uint32_t)((uint64_t)h->num_blocks * i / h->num_tasks);
     uint32_t end = (uint32_t)((uint64_t)h->num_blocks * (i + 1) / h->num_tasks);
+    const sqz_kernels *kernels = r->m->options.kernels;
+    if (block == end) return;
+    begin(r, h->s, h->blocks);
     for (; block < end; block++) {
         const sqz_block *b = &h->blocks[block];
         int64_t sums[SQZ_BLOCK] = {0};
         for (uint32_t row = 0; row < r->m->tensors[h->s->op.target].height; row++) {
             sqz_span span = row_span(r, h->s, row);
-            r->m->options.kernels->sum(b, &span, (int)h->s->op.relu, sums);
+            kernels->sum(b, &span, (int)h->s->op.relu, sums);
         }
         int32_t *logits = h->logits + channel_of(h->s, h->first_block + block);
         for (uint32_t k = 0; k < b->channels; k++)
             logits[k] = logit_of(sums[k], b->multiplier[k], b->shift[k]);
     }
+    if (kernels->end != NULL) kernels->end();
 }
 
 static void sum_logits(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *blocks,

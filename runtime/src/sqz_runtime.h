@@ -37,6 +37,8 @@ typedef struct {
     uint32_t num_groups;
     uint32_t channels;             /* 16, or fewer in the last block */
     uint8_t zero_point, low;       /* of the target; low is the smallest byte that is written */
+    uint16_t groups_in_line;       /* how many groups of inputs lie one after another, always;
+                                      num_groups is a multiple, but for sums of 16 bits */
     int32_t bias[SQZ_BLOCK];       /* B of spec/INTEGER.md */
     int32_t shift[SQZ_BLOCK];      /* s */
     int16_t multiplier[SQZ_BLOCK]; /* m */
@@ -61,6 +63,9 @@ typedef struct {
 #endif
 #if (defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11)
 #define SQZ_AVX_VNNI 1
+#endif
+#if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#define SQZ_AMX 1 /* if the process may use it: sqz_kernels_amx */
 #endif
 #elif defined(__aarch64__) && !defined(__AARCH64EB__)
 #define SQZ_NEON 1
@@ -91,6 +96,10 @@ struct sqz_kernels {
     int sums_in_16_bits;               /* whether blocks need groups_per_widening */
     int (*is_supported)(void);         /* by this processor */
     void (*prepare)(sqz_block *block); /* changes a block that has been unpacked; may be NULL */
+    /* Come before and after calls of the next two by one thread, for blocks of one convolution and
+     * spans of one length. Both may be NULL. */
+    void (*begin)(const sqz_block *block, const sqz_span *span);
+    void (*end)(void);
     /* Accumulate, requantise and write block->channels bytes per position. */
     void (*convolve)(const sqz_block *block, const sqz_span *span);
     /* The head: add the accumulators of all positions to `sums`; span->out is not used. */
@@ -101,6 +110,7 @@ struct sqz_kernels {
 #define SQZ_HAS_AVX2 1u
 #define SQZ_HAS_AVX512_VNNI 2u
 #define SQZ_HAS_AVX_VNNI 4u
+#define SQZ_HAS_AMX 8u
 /* Features of the processor whose registers the system saves. Asked by instructions: the builtins
  * of compilers need a library that Zig and clang-cl do not bring. */
 unsigned sqz_x86_features(void);
@@ -115,6 +125,9 @@ extern const sqz_kernels sqz_vnni;
 #endif
 #if defined(SQZ_AVX_VNNI)
 extern const sqz_kernels sqz_avx_vnni;
+#endif
+#if defined(SQZ_AMX)
+extern const sqz_kernels sqz_amx;
 #endif
 #if defined(SQZ_NEON)
 extern const sqz_kernels sqz_neon;
