@@ -59,23 +59,23 @@ static AMX void amx_begin(const sqz_block *b, const sqz_span *span) {
 static AMX void amx_end(void) { _tile_release(); }
 
 /* Multiply tiles of inputs of the row by one of weights. */
-#define MULTIPLY(inputs, weights)                                                                  \
-    do {                                                                                           \
-        _tile_loadd(weights, w, SQZ_GROUP_BYTES);                                                  \
-        _tile_loadd(inputs, x[0] + offset, in_stride);                                             \
-        _tile_dpbusd(0, inputs, weights);                                                          \
-        if (count > 1) {                                                                           \
-            _tile_loadd(inputs, x[1] + offset, in_stride);                                         \
-            _tile_dpbusd(1, inputs, weights);                                                      \
-        }                                                                                          \
-        if (count > 2) {                                                                           \
-            _tile_loadd(inputs, x[2] + offset, in_stride);                                         \
-            _tile_dpbusd(2, inputs, weights);                                                      \
-        }                                                                                          \
-        if (count > 3) {                                                                           \
-            _tile_loadd(inputs, x[3] + offset, in_stride);                                         \
-            _tile_dpbusd(3, inputs, weights);                                                      \
-        }                                                                                          \
+#define MULTIPLY(inputs, weights)                          \
+    do {                                                   \
+        _tile_loadd(weights, w, SQZ_GROUP_BYTES);          \
+        _tile_loadd(inputs, x[0] + offset, in_stride);     \
+        _tile_dpbusd(0, inputs, weights);                  \
+        if (count > 1) {                                   \
+            _tile_loadd(inputs, x[1] + offset, in_stride); \
+            _tile_dpbusd(1, inputs, weights);              \
+        }                                                  \
+        if (count > 2) {                                   \
+            _tile_loadd(inputs, x[2] + offset, in_stride); \
+            _tile_dpbusd(2, inputs, weights);              \
+        }                                                  \
+        if (count > 3) {                                   \
+            _tile_loadd(inputs, x[3] + offset, in_stride); \
+            _tile_dpbusd(3, inputs, weights);              \
+        }                                                  \
     } while (0)
 
 /* Compute the accumulators, without biases, of `count` tiles, a constant, whose first windows are

@@ -48,8 +48,8 @@ SQZ_AVX512_INLINE void sqz_store_512(const sqz_requantiser_512 *q, __m512i acc0,
                                      unsigned count) {
     const __m512i by_position =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i bytes = _mm512_packus_epi16(sqz_requantise_512(q, acc0, acc1),
-                                        sqz_requantise_512(q, acc2, acc3));
+    __m512i bytes =
+        _mm512_packus_epi16(sqz_requantise_512(q, acc0, acc1), sqz_requantise_512(q, acc2, acc3));
     bytes = _mm512_permutexvar_epi32(by_position, _mm512_max_epu8(bytes, q->low));
     _mm_mask_storeu_epi8(out, q->channels, _mm512_castsi512_si128(bytes));
     if (count > 1)

@@ -1,21 +1,12 @@
 /* AVX-512 VNNI and AVX-VNNI: vpdpbusd multiplies four bytes by four levels and adds the products
- * to 32 bits, exactly. Accumulators are passed on in memory. That costs little, since each is the
- * sum of many groups of inputs. */
-#include "../src/sqz_runtime.h"
+ * to 32 bits, exactly. */
+#include "sqz_avx512.h"
 
 #if defined(SQZ_VNNI)
-#include <immintrin.h>
-#include <string.h>
-
 #define TILE 14 /* positions at once: the rows of SqueezeNet have 13, 27, 55 and 111 */
 
 #define AVX2 __attribute__((target("avx2")))
-#define AVX512 __attribute__((target("avx512f,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline))
-
-/* Computes the accumulators of `count` positions, at most a tile. */
-typedef void accumulator(const sqz_block *b, const uint8_t *in, size_t in_stride, unsigned count,
-                         int32_t (*acc)[SQZ_BLOCK]);
 
 /* Every fourth position of a tile has a pointer. The three after it are at offsets from it, so all
  * addresses are sums of two registers. */
@@ -37,46 +28,6 @@ INLINE int32_t vnni_inputs(const windows *x, int32_t offset, unsigned i) {
     return word;
 }
 
-/* `count` is a constant. A register holds the weights of a group, and all accumulators of a
- * position. */
-INLINE AVX512 void accumulate_512(const sqz_block *b, const uint8_t *in, size_t in_stride,
-                                  unsigned count, int32_t (*out)[SQZ_BLOCK]) {
-    const windows x = windows_of(in, in_stride, count);
-    const int32_t *offset = b->offsets, *end = offset + b->num_groups;
-    const int8_t *w = b->weights;
-    __m512i acc[TILE];
-    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++)
-        acc[i] = _mm512_loadu_si512((const void *)b->bias);
-    for (; offset < end; offset++, w += 64) {
-        __m512i levels = _mm512_loadu_si512((const void *)w);
-        SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) {
-            __m512i four = _mm512_set1_epi32(vnni_inputs(&x, *offset, i));
-            acc[i] = _mm512_dpbusd_epi32(acc[i], four, levels);
-        }
-    }
-    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) _mm512_storeu_si512((void *)out[i], acc[i]);
-}
-
-static AVX512 void avx512_accumulate(const sqz_block *b, const uint8_t *in, size_t in_stride,
-                                     unsigned count, int32_t (*acc)[SQZ_BLOCK]) {
-    switch (count) {
-    case 1: accumulate_512(b, in, in_stride, 1, acc); break;
-    case 2: accumulate_512(b, in, in_stride, 2, acc); break;
-    case 3: accumulate_512(b, in, in_stride, 3, acc); break;
-    case 4: accumulate_512(b, in, in_stride, 4, acc); break;
-    case 5: accumulate_512(b, in, in_stride, 5, acc); break;
-    case 6: accumulate_512(b, in, in_stride, 6, acc); break;
-    case 7: accumulate_512(b, in, in_stride, 7, acc); break;
-    case 8: accumulate_512(b, in, in_stride, 8, acc); break;
-    case 9: accumulate_512(b, in, in_stride, 9, acc); break;
-    case 10: accumulate_512(b, in, in_stride, 10, acc); break;
-    case 11: accumulate_512(b, in, in_stride, 11, acc); break;
-    case 12: accumulate_512(b, in, in_stride, 12, acc); break;
-    case 13: accumulate_512(b, in, in_stride, 13, acc); break;
-    case 14: accumulate_512(b, in, in_stride, 14, acc); break;
-    }
-}
-
 /* Length of the next tile. Tiles are about equally long: a short one would have to wait for the
  * latency of its own sums. */
 INLINE unsigned vnni_next(uint32_t left, unsigned max) {
@@ -84,69 +35,89 @@ INLINE unsigned vnni_next(uint32_t left, unsigned max) {
     return (left + tiles - 1) / tiles;
 }
 
-INLINE AVX2 void vnni_convolve(const sqz_block *b, const sqz_span *span, accumulator *accumulate,
-                               unsigned max) {
-    const __m256i one = _mm256_set1_epi32(1);
-    const __m256i shift0 = _mm256_loadu_si256((const void *)b->shift);
-    const __m256i shift1 = _mm256_loadu_si256((const void *)(b->shift + 8));
-    const __m256i half0 = _mm256_srli_epi32(_mm256_sllv_epi32(one, shift0), 1);
-    const __m256i half1 = _mm256_srli_epi32(_mm256_sllv_epi32(one, shift1), 1);
-    const __m256i multiplier = _mm256_loadu_si256((const void *)b->multiplier);
-    const __m256i zero = _mm256_set1_epi16(b->zero_point), low = _mm256_set1_epi16(b->low);
+/* Compute the accumulators of `count` positions, a constant. A register holds the weights of a group,
+ * and all accumulators of a position. */
+SQZ_AVX512_INLINE void accumulate_512(const sqz_block *b, const uint8_t *in, size_t in_stride,
+                                      unsigned count, __m512i first, __m512i *acc) {
+    const windows x = windows_of(in, in_stride, count);
+    const int32_t *offset = b->offsets, *end = offset + b->num_groups;
+    const int8_t *w = b->weights;
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) acc[i] = first;
+    for (; offset < end; offset++, w += 64) {
+        __m512i levels = _mm512_loadu_si512((const void *)w);
+        SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) {
+            __m512i four = _mm512_set1_epi32(vnni_inputs(&x, *offset, i));
+            acc[i] = _mm512_dpbusd_epi32(acc[i], four, levels);
+        }
+    }
+}
+
+SQZ_AVX512_INLINE void convolve_512(const sqz_block *b, const sqz_requantiser_512 *q, __m512i bias,
+                                    const uint8_t *in, size_t in_stride, uint8_t *out,
+                                    size_t out_stride, unsigned count) {
+    __m512i acc[(TILE + 3) / 4 * 4];
+    accumulate_512(b, in, in_stride, count, bias, acc);
+    SQZ_UNROLL_FOR (unsigned i = count; i % 4; i++) acc[i] = acc[count - 1];
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i += 4)
+        sqz_store_512(q, acc[i], acc[i + 1], acc[i + 2], acc[i + 3], out + i * out_stride,
+                      out_stride, count - i);
+}
+
+SQZ_AVX512_INLINE void sum_512(const sqz_block *b, __m512i bias, const uint8_t *in,
+                               size_t in_stride, __m512i floor, __m512i sums[2], unsigned count) {
+    __m512i acc[TILE];
+    accumulate_512(b, in, in_stride, count, bias, acc);
+    SQZ_UNROLL_FOR (unsigned i = 0; i < count; i++) sqz_add_512(acc[i], floor, sums);
+}
+
+/* Do something with `count` as a constant. */
+#define EACH_COUNT(DO)      \
+    switch (count) {        \
+    case 1: DO(1); break;   \
+    case 2: DO(2); break;   \
+    case 3: DO(3); break;   \
+    case 4: DO(4); break;   \
+    case 5: DO(5); break;   \
+    case 6: DO(6); break;   \
+    case 7: DO(7); break;   \
+    case 8: DO(8); break;   \
+    case 9: DO(9); break;   \
+    case 10: DO(10); break; \
+    case 11: DO(11); break; \
+    case 12: DO(12); break; \
+    case 13: DO(13); break; \
+    case 14: DO(14); break; \
+    }
+
+static SQZ_AVX512 void avx512_convolve(const sqz_block *b, const sqz_span *span) {
+    const __m512i bias = _mm512_loadu_si512((const void *)b->bias);
+    const sqz_requantiser_512 q = sqz_requantiser_512_of(b, _mm512_setzero_si512());
     const uint8_t *in = span->in;
     uint8_t *out = span->out;
-    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_stride) {
-        __attribute__((aligned(64))) int32_t acc[TILE][SQZ_BLOCK];
-        count = vnni_next(left, max);
-        accumulate(b, in, span->in_stride, count, acc);
-        for (uint32_t i = 0; i < count; i++, out += span->out_stride) {
-            __m256i acc0 = _mm256_loadu_si256((const void *)acc[i]);
-            __m256i acc1 = _mm256_loadu_si256((const void *)(acc[i] + 8));
-            acc0 = _mm256_srav_epi32(_mm256_add_epi32(acc0, half0), shift0);
-            acc1 = _mm256_srav_epi32(_mm256_add_epi32(acc1, half1), shift1);
-            /* Packing leaves the channels 0-3, 8-11, 4-7, 12-15. */
-            __m256i t = _mm256_permute4x64_epi64(_mm256_packs_epi32(acc0, acc1), 0xd8);
-            t = _mm256_adds_epi16(_mm256_mulhrs_epi16(t, multiplier), zero);
-            t = _mm256_max_epi16(t, low);
-            __m128i bytes =
-                _mm_packus_epi16(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
-            if (b->channels == SQZ_BLOCK) {
-                _mm_storeu_si128((void *)out, bytes);
-            } else {
-                uint8_t all[SQZ_BLOCK];
-                _mm_storeu_si128((void *)all, bytes);
-                memcpy(out, all, b->channels);
-            }
-        }
+    for (uint32_t left = span->count, count; left; left -= count) {
+        count = vnni_next(left, TILE);
+#define CONVOLVE(n) convolve_512(b, &q, bias, in, span->in_stride, out, span->out_stride, n)
+        EACH_COUNT(CONVOLVE)
+        in += count * span->in_stride;
+        out += count * span->out_stride;
     }
 }
 
-INLINE AVX2 void vnni_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums,
-                          accumulator *accumulate, unsigned max) {
-    const __m128i floor = _mm_set1_epi32(relu ? 0 : INT32_MIN);
+static SQZ_AVX512 void avx512_sum(const sqz_block *b, const sqz_span *span, int relu,
+                                  int64_t *sums) {
+    const __m512i bias = _mm512_loadu_si512((const void *)b->bias);
+    const __m512i floor = _mm512_set1_epi32(relu ? 0 : INT32_MIN);
+    __m512i all[2] = {_mm512_loadu_si512((const void *)sums),
+                      _mm512_loadu_si512((const void *)(sums + 8))};
     const uint8_t *in = span->in;
-    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_stride) {
-        __attribute__((aligned(64))) int32_t acc[TILE][SQZ_BLOCK];
-        count = vnni_next(left, max);
-        accumulate(b, in, span->in_stride, count, acc);
-        for (unsigned k = 0; k < SQZ_BLOCK; k += 4) {
-            __m256i total = _mm256_loadu_si256((const void *)(sums + k));
-            for (uint32_t i = 0; i < count; i++) {
-                __m128i four = _mm_loadu_si128((const void *)(acc[i] + k));
-                four = _mm_max_epi32(four, floor);
-                total = _mm256_add_epi64(total, _mm256_cvtepi32_epi64(four));
-            }
-            _mm256_storeu_si256((void *)(sums + k), total);
-        }
+    for (uint32_t left = span->count, count; left; left -= count) {
+        count = vnni_next(left, TILE);
+#define SUM(n) sum_512(b, bias, in, span->in_stride, floor, all, n)
+        EACH_COUNT(SUM)
+        in += count * span->in_stride;
     }
-}
-
-static AVX2 void avx512_convolve(const sqz_block *b, const sqz_span *span) {
-    vnni_convolve(b, span, avx512_accumulate, TILE);
-}
-
-static AVX2 void avx512_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    vnni_sum(b, span, relu, sums, avx512_accumulate, TILE);
+    _mm512_storeu_si512((void *)sums, all[0]);
+    _mm512_storeu_si512((void *)(sums + 8), all[1]);
 }
 
 static int avx512_is_supported(void) { return sqz_x86_features() & SQZ_HAS_AVX512_VNNI; }
@@ -163,6 +134,8 @@ const sqz_kernels sqz_vnni = {
 #define AVX_VNNI __attribute__((target("avx2,avxvnni")))
 #define TILE_256 6 /* positions at once: 12 accumulators in 16 registers */
 
+/* `count` is a constant. Accumulators are passed on in memory. That costs little, since each is the
+ * sum of many groups of inputs. */
 INLINE AVX_VNNI void accumulate_256(const sqz_block *b, const uint8_t *in, size_t in_stride,
                                     unsigned count, int32_t (*out)[SQZ_BLOCK]) {
     const windows x = windows_of(in, in_stride, count);
@@ -201,11 +174,58 @@ static AVX_VNNI void avx_accumulate(const sqz_block *b, const uint8_t *in, size_
 }
 
 static AVX2 void avx_convolve(const sqz_block *b, const sqz_span *span) {
-    vnni_convolve(b, span, avx_accumulate, TILE_256);
+    const __m256i one = _mm256_set1_epi32(1);
+    const __m256i shift0 = _mm256_loadu_si256((const void *)b->shift);
+    const __m256i shift1 = _mm256_loadu_si256((const void *)(b->shift + 8));
+    const __m256i half0 = _mm256_srli_epi32(_mm256_sllv_epi32(one, shift0), 1);
+    const __m256i half1 = _mm256_srli_epi32(_mm256_sllv_epi32(one, shift1), 1);
+    const __m256i multiplier = _mm256_loadu_si256((const void *)b->multiplier);
+    const __m256i zero = _mm256_set1_epi16(b->zero_point), low = _mm256_set1_epi16(b->low);
+    const uint8_t *in = span->in;
+    uint8_t *out = span->out;
+    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_stride) {
+        __attribute__((aligned(64))) int32_t acc[TILE_256][SQZ_BLOCK];
+        count = vnni_next(left, TILE_256);
+        avx_accumulate(b, in, span->in_stride, count, acc);
+        for (uint32_t i = 0; i < count; i++, out += span->out_stride) {
+            __m256i acc0 = _mm256_loadu_si256((const void *)acc[i]);
+            __m256i acc1 = _mm256_loadu_si256((const void *)(acc[i] + 8));
+            acc0 = _mm256_srav_epi32(_mm256_add_epi32(acc0, half0), shift0);
+            acc1 = _mm256_srav_epi32(_mm256_add_epi32(acc1, half1), shift1);
+            /* Packing leaves the channels 0-3, 8-11, 4-7, 12-15. */
+            __m256i t = _mm256_permute4x64_epi64(_mm256_packs_epi32(acc0, acc1), 0xd8);
+            t = _mm256_adds_epi16(_mm256_mulhrs_epi16(t, multiplier), zero);
+            t = _mm256_max_epi16(t, low);
+            __m128i bytes =
+                _mm_packus_epi16(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
+            if (b->channels == SQZ_BLOCK) {
+                _mm_storeu_si128((void *)out, bytes);
+            } else {
+                uint8_t all[SQZ_BLOCK];
+                _mm_storeu_si128((void *)all, bytes);
+                memcpy(out, all, b->channels);
+            }
+        }
+    }
 }
 
 static AVX2 void avx_sum(const sqz_block *b, const sqz_span *span, int relu, int64_t *sums) {
-    vnni_sum(b, span, relu, sums, avx_accumulate, TILE_256);
+    const __m128i floor = _mm_set1_epi32(relu ? 0 : INT32_MIN);
+    const uint8_t *in = span->in;
+    for (uint32_t left = span->count, count; left; left -= count, in += count * span->in_stride) {
+        __attribute__((aligned(64))) int32_t acc[TILE_256][SQZ_BLOCK];
+        count = vnni_next(left, TILE_256);
+        avx_accumulate(b, in, span->in_stride, count, acc);
+        for (unsigned k = 0; k < SQZ_BLOCK; k += 4) {
+            __m256i total = _mm256_loadu_si256((const void *)(sums + k));
+            for (uint32_t i = 0; i < count; i++) {
+                __m128i four = _mm_loadu_si128((const void *)(acc[i] + k));
+                four = _mm_max_epi32(four, floor);
+                total = _mm256_add_epi64(total, _mm256_cvtepi32_epi64(four));
+            }
+            _mm256_storeu_si256((void *)(sums + k), total);
+        }
+    }
 }
 
 static int avx_is_supported(void) {
