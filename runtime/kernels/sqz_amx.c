@@ -3,9 +3,9 @@
  * memory with a stride. So the bytes of a tensor and the weights of a block are tiles as they lie:
  * positions one after the other, and 16 groups of inputs.
  *
- * Tiles have the shape that was configured, at most 16 x 64 bytes. All tiles of accumulators are as
- * high as divides a row of the target best. There are two widths: 16 groups, and the rest of those
- * that lie one after another. */
+ * Tiles have the shape that was configured, at most 16 x 64 bytes, for all blocks of a convolution:
+ * as many positions as divide a row of the target best, and as many groups as divide those that lie
+ * one after another. For the channels of SqueezeNet that is 12 or 16, where there are so many. */
 #include "sqz_avx512.h"
 
 #if defined(SQZ_AMX)
@@ -13,13 +13,12 @@
 #define INLINE AMX static inline __attribute__((always_inline))
 
 #define MAX_HEIGHT 16 /* positions of a tile */
-#define WIDTH 16      /* groups of inputs */
-#define TILES 4       /* of accumulators at once, in registers 0 to 3 */
-/* The other registers, by number. */
+#define MAX_WIDTH 16  /* groups of inputs */
+/* The registers: accumulators of 4 tiles are in 0 to 3. Inputs and weights have one each. Processors
+ * rename them, so the next are read during a multiplication; two each in turns were slower. */
+#define TILES 4
 #define INPUTS 4
 #define WEIGHTS 5
-#define LAST_INPUTS 6
-#define LAST_WEIGHTS 7
 
 /* How a row of positions is divided into tiles of one height. The last begins where it ends with
  * the row, and shares positions with the one before. */
@@ -34,87 +33,88 @@ INLINE division division_of(uint32_t positions) {
     return d;
 }
 
-/* Configure the tile registers for convolutions of such blocks on such spans. */
+/* The largest divisor of a number that is not above MAX_WIDTH. */
+INLINE uint32_t width_of(uint32_t groups) {
+    uint32_t width = groups < MAX_WIDTH ? groups : MAX_WIDTH;
+    while (groups % width) width--;
+    return width;
+}
+
+/* Configure the registers for convolutions of such blocks on such spans. */
 static AMX void amx_begin(const sqz_block *b, const sqz_span *span) {
     struct {
         uint8_t palette, start_row, zero[14];
         uint16_t row_bytes[16];
         uint8_t rows[16];
     } shape;
-    const uint32_t last = b->groups_in_line % WIDTH;
-    const uint8_t height = (uint8_t)division_of(span->count).height;
+    const uint32_t width = width_of(b->groups_in_line);
+    const uint32_t height = division_of(span->count).height;
     memset(&shape, 0, sizeof shape);
     shape.palette = 1;
-    for (unsigned i = 0; i < 8; i++) {
-        shape.rows[i] = height;
-        shape.row_bytes[i] = SQZ_GROUP_BYTES;
+    for (unsigned i = 0; i < TILES; i++) {
+        shape.rows[i] = (uint8_t)height;
+        shape.row_bytes[i] = SQZ_BLOCK * sizeof(int32_t);
     }
-    shape.rows[WEIGHTS] = WIDTH;
-    shape.rows[LAST_WEIGHTS] = (uint8_t)(last ? last : 1);
-    shape.row_bytes[LAST_INPUTS] = (uint16_t)(SQZ_GROUP * (last ? last : 1));
-    __asm__ volatile("" : : "m"(shape)); /* GCC 12 takes only the first bytes for used below */
+    shape.rows[INPUTS] = (uint8_t)height;
+    shape.row_bytes[INPUTS] = (uint16_t)(SQZ_GROUP * width);
+    shape.rows[WEIGHTS] = (uint8_t)width;
+    shape.row_bytes[WEIGHTS] = SQZ_GROUP_BYTES;
+    __asm__ volatile("" : : "m"(shape)); /* GCC 12 takes only its first bytes for used below */
     _tile_loadconfig(&shape);
 }
 
 static AMX void amx_end(void) { _tile_release(); }
 
-/* Multiply tiles of inputs of the row by one of weights. */
-#define MULTIPLY(inputs, weights)                          \
-    do {                                                   \
-        _tile_loadd(weights, w, SQZ_GROUP_BYTES);          \
-        _tile_loadd(inputs, x[0] + offset, in_stride);     \
-        _tile_dpbusd(0, inputs, weights);                  \
-        if (count > 1) {                                   \
-            _tile_loadd(inputs, x[1] + offset, in_stride); \
-            _tile_dpbusd(1, inputs, weights);              \
-        }                                                  \
-        if (count > 2) {                                   \
-            _tile_loadd(inputs, x[2] + offset, in_stride); \
-            _tile_dpbusd(2, inputs, weights);              \
-        }                                                  \
-        if (count > 3) {                                   \
-            _tile_loadd(inputs, x[3] + offset, in_stride); \
-            _tile_dpbusd(3, inputs, weights);              \
-        }                                                  \
-    } while (0)
-
 /* Compute the accumulators, without biases, of `count` tiles, a constant, whose first windows are
  * at `x`. */
 INLINE void accumulate_tiles(const sqz_block *b, const uint8_t *const *x, size_t in_stride,
                              unsigned count) {
+    const uint32_t width = width_of(b->groups_in_line);
     const int8_t *w = b->weights;
     _tile_zero(0);
     if (count > 1) _tile_zero(1);
     if (count > 2) _tile_zero(2);
     if (count > 3) _tile_zero(3);
-    for (uint32_t g = 0; g < b->num_groups; g += b->groups_in_line) {
-        ptrdiff_t offset = b->offsets[g];
-        uint32_t left = b->groups_in_line;
-        for (; left >= WIDTH; left -= WIDTH, offset += WIDTH * SQZ_GROUP) {
-            MULTIPLY(INPUTS, WEIGHTS);
-            w += WIDTH * SQZ_GROUP_BYTES;
+    for (uint32_t group = 0; group < b->num_groups; group += width, w += width * SQZ_GROUP_BYTES) {
+        const ptrdiff_t offset = b->offsets[group];
+        _tile_loadd(WEIGHTS, w, SQZ_GROUP_BYTES);
+        _tile_loadd(INPUTS, x[0] + offset, in_stride);
+        _tile_dpbusd(0, INPUTS, WEIGHTS);
+        if (count > 1) {
+            _tile_loadd(INPUTS, x[1] + offset, in_stride);
+            _tile_dpbusd(1, INPUTS, WEIGHTS);
         }
-        if (left) {
-            MULTIPLY(LAST_INPUTS, LAST_WEIGHTS);
-            w += left * SQZ_GROUP_BYTES;
+        if (count > 2) {
+            _tile_loadd(INPUTS, x[2] + offset, in_stride);
+            _tile_dpbusd(2, INPUTS, WEIGHTS);
+        }
+        if (count > 3) {
+            _tile_loadd(INPUTS, x[3] + offset, in_stride);
+            _tile_dpbusd(3, INPUTS, WEIGHTS);
         }
     }
 }
 
-/* Some tiles of a row, as many as there are registers for. */
+/* Some tiles of a span, as many as there are registers for. */
 typedef struct {
     const uint8_t *x[TILES]; /* their first windows */
-    uint32_t first[TILES];   /* their first positions */
+    uint8_t *out[TILES];
+    uint32_t skip[TILES]; /* positions that the tile before has too */
     unsigned count;
 } tiles;
 
+/* Those from number `tile` on, row by row. */
 INLINE tiles next_tiles(const sqz_span *span, division d, uint32_t tile) {
     tiles t;
-    t.count = d.count - tile < TILES ? d.count - tile : TILES;
+    uint32_t left = d.count * span->num_rows - tile, row = tile / d.count, column = tile % d.count;
+    t.count = left < TILES ? left : TILES;
     for (unsigned i = 0; i < t.count; i++) {
-        uint32_t first = (tile + i) * d.height, max = span->count - d.height;
-        t.first[i] = first < max ? first : max;
-        t.x[i] = span->in + t.first[i] * span->in_stride;
+        uint32_t first = column * d.height, max = span->count - d.height;
+        t.skip[i] = first < max ? 0 : first - max;
+        first -= t.skip[i];
+        t.x[i] = span->in + row * span->in_row + first * span->in_stride;
+        t.out[i] = span->out + row * span->out_row + first * span->out_stride;
+        if (++column == d.count) row++, column = 0;
     }
     return t;
 }
@@ -147,11 +147,11 @@ static AMX void amx_convolve(const sqz_block *b, const sqz_span *span) {
     /* Four positions are read at once, also where a tile ends before. */
     for (uint32_t i = d.height; i % 4; i++)
         _mm512_store_si512((void *)acc[i], _mm512_setzero_si512());
-    for (uint32_t tile = 0; tile < d.count; tile += TILES) {
+    for (uint32_t tile = 0; tile < d.count * span->num_rows; tile += TILES) {
         const tiles t = next_tiles(span, d, tile);
         accumulate_next(b, &t, span->in_stride);
         for (unsigned i = 0; i < t.count; i++) {
-            uint8_t *out = span->out + t.first[i] * stride;
+            uint8_t *out = t.out[i];
             store_tile(i, acc);
             for (uint32_t p = 0; p < d.height; p += 4, out += 4 * stride)
                 sqz_store_512(&q, _mm512_load_si512((const void *)acc[p]),
@@ -170,16 +170,14 @@ static AMX void amx_sum(const sqz_block *b, const sqz_span *span, int relu, int6
     const __m512i bias = _mm512_loadu_si512((const void *)b->bias);
     __m512i all[2] = {_mm512_loadu_si512((const void *)sums),
                       _mm512_loadu_si512((const void *)(sums + 8))};
-    uint32_t position = 0; /* those before have been added */
-    for (uint32_t tile = 0; tile < d.count; tile += TILES) {
+    for (uint32_t tile = 0; tile < d.count * span->num_rows; tile += TILES) {
         const tiles t = next_tiles(span, d, tile);
         accumulate_next(b, &t, span->in_stride);
         for (unsigned i = 0; i < t.count; i++) {
             store_tile(i, acc);
-            for (; position < t.first[i] + d.height; position++) {
-                const int32_t *at = acc[position - t.first[i]];
-                sqz_add_512(_mm512_add_epi32(_mm512_load_si512((const void *)at), bias), floor,
-                            all);
+            for (uint32_t p = t.skip[i]; p < d.height; p++) {
+                __m512i sum = _mm512_load_si512((const void *)acc[p]);
+                sqz_add_512(_mm512_add_epi32(sum, bias), floor, all);
             }
         }
     }
@@ -194,6 +192,7 @@ static int amx_is_supported(void) {
 
 const sqz_kernels sqz_amx = {
     .name = "AMX-INT8",
+    .takes_rows = 1,
     .is_supported = amx_is_supported,
     .begin = amx_begin,
     .convolve = amx_convolve,

@@ -44,13 +44,15 @@ typedef struct {
     int16_t multiplier[SQZ_BLOCK]; /* m */
 } sqz_block;
 
-/* Positions in a row of the target that one block is computed for. */
+/* Positions of the target that one block is computed for: of a row, or of several. */
 typedef struct {
     const uint8_t *in; /* the window of the first position */
     size_t in_stride;  /* bytes from the window of one position to that of the next */
     uint8_t *out;
     size_t out_stride;
-    uint32_t count;
+    uint32_t count;         /* positions of a row */
+    uint32_t num_rows;      /* 1, unless the kernels take more */
+    size_t in_row, out_row; /* bytes from one row to the next */
 } sqz_span;
 
 /* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all but one out. Which of them
@@ -94,10 +96,11 @@ typedef struct {
 struct sqz_kernels {
     const char *name;
     int sums_in_16_bits;               /* whether blocks need groups_per_widening */
+    int takes_rows;                    /* whether spans may have several rows */
     int (*is_supported)(void);         /* by this processor */
     void (*prepare)(sqz_block *block); /* changes a block that has been unpacked; may be NULL */
     /* Come before and after calls of the next two by one thread, for blocks of one convolution and
-     * spans of one length. Both may be NULL. */
+     * spans with equal strides and counts of positions in a row. Both may be NULL. */
     void (*begin)(const sqz_block *block, const sqz_span *span);
     void (*end)(void);
     /* Accumulate, requantise and write block->channels bytes per position. */
