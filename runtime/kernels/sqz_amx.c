@@ -194,6 +194,7 @@ const sqz_kernels sqz_amx = {
     .name = "AMX-INT8",
     .takes_rows = 1,
     .is_supported = amx_is_supported,
+    .write_pixels = sqz_write_pixels_512,
     .begin = amx_begin,
     .convolve = amx_convolve,
     .sum = amx_sum,

@@ -1,4 +1,5 @@
-/* What the kernels with registers of 512 bits share: how accumulators become bytes. */
+/* What the kernels with registers of 512 bits share: how accumulators become bytes, and pixels the
+ * input. */
 #ifndef SQZ_AVX512_H
 #define SQZ_AVX512_H
 
@@ -61,6 +62,10 @@ SQZ_AVX512_INLINE void sqz_store_512(const sqz_requantiser_512 *q, __m512i acc0,
         _mm_mask_storeu_epi8(out + 3 * out_stride, q->channels,
                              _mm512_extracti32x4_epi32(bytes, 3));
 }
+
+/* sqz_kernels.write_pixels */
+void sqz_write_pixels_512(const uint32_t multiplier[3], const uint8_t *in, uint32_t count,
+                          uint8_t *out);
 
 /* Add the accumulators of a position to the sums of the head. */
 SQZ_AVX512_INLINE void sqz_add_512(__m512i acc, __m512i floor, __m512i sums[2]) {

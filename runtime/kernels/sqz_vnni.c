@@ -120,11 +120,44 @@ static SQZ_AVX512 void avx512_sum(const sqz_block *b, const sqz_span *span, int 
     _mm512_storeu_si512((void *)(sums + 8), all[1]);
 }
 
+/* The product with a multiplier below 2^16 is two halves of 16 bits; the highest bit of the lower one
+ * rounds. The multiplier 2^16, which does not fit, leaves a pixel as it is. */
+SQZ_AVX512_INLINE __m512i write_half_512(__m512i pixels, __m512i multiplier, __m512i is_one) {
+    __m512i up = _mm512_srli_epi16(_mm512_mullo_epi16(pixels, multiplier), 15);
+    __m512i q = _mm512_add_epi16(_mm512_mulhi_epu16(pixels, multiplier), up);
+    return _mm512_add_epi16(q, _mm512_and_si512(pixels, is_one));
+}
+
+SQZ_AVX512 void sqz_write_pixels_512(const uint32_t multiplier[3], const uint8_t *in,
+                                     uint32_t count, uint8_t *out) {
+    /* Four pixels to a lane of 128 bits, and there each to 4 bytes. */
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 0, 3, 4, 5, 0, 6, 7, 8, 0, 9, 10, 11, 0);
+    const __m512i spread =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1));
+    const __m512i zero = _mm512_setzero_si512();
+    uint64_t low = 0, one = 0;
+    for (unsigned c = 0; c < 3; c++) {
+        low |= (uint64_t)(multiplier[c] & 0xffff) << 16 * c;
+        one |= (uint64_t)(multiplier[c] >> 16 ? 0xffff : 0) << 16 * c;
+    }
+    const __m512i factor = _mm512_set1_epi64((int64_t)low);
+    const __m512i is_one = _mm512_set1_epi64((int64_t)one);
+    for (uint32_t left = count, n; left; left -= n, in += 3 * n, out += SQZ_GROUP * n) {
+        n = left < 16 ? left : 16;
+        __m512i p = _mm512_maskz_loadu_epi8(((uint64_t)1 << 3 * n) - 1, in);
+        p = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(lanes, p), spread);
+        p = _mm512_packus_epi16(write_half_512(_mm512_unpacklo_epi8(p, zero), factor, is_one),
+                                write_half_512(_mm512_unpackhi_epi8(p, zero), factor, is_one));
+        _mm512_mask_storeu_epi32(out, (__mmask16)(0xffffu >> (16 - n)), p);
+    }
+}
+
 static int avx512_is_supported(void) { return sqz_x86_features() & SQZ_HAS_AVX512_VNNI; }
 
 const sqz_kernels sqz_vnni = {
     .name = "AVX512-VNNI",
     .is_supported = avx512_is_supported,
+    .write_pixels = sqz_write_pixels_512,
     .convolve = avx512_convolve,
     .sum = avx512_sum,
 };

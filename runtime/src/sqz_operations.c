@@ -118,6 +118,7 @@ typedef struct {
     uint32_t first_block, num_blocks;
     unsigned num_tasks;
     int32_t *logits;
+    int64_t (*sums)[SQZ_BLOCK]; /* of each block */
 } head;
 
 /* logit = clamp((S * m + (2^s >> 1)) >> s, -2^31, 2^31 - 1) */
@@ -127,34 +128,41 @@ static int32_t logit_of(int64_t sum, int16_t multiplier, int32_t shift) {
     return (int32_t)(logit < INT32_MIN ? INT32_MIN : logit > INT32_MAX ? INT32_MAX : logit);
 }
 
+/* Task i: its share of the blocks. */
 static void sum_part(void *argument, unsigned i) {
     const head *h = argument;
     const sqz_run_state *r = h->r;
-    uint32_t block = (uint32_t)((uint64_t)h->num_blocks * i / h->num_tasks);
-    uint32_t end = (uint32_t)((uint64_t)h->num_blocks * (i + 1) / h->num_tasks);
+    const uint32_t first = (uint32_t)((uint64_t)h->num_blocks * i / h->num_tasks);
+    const uint32_t end = (uint32_t)((uint64_t)h->num_blocks * (i + 1) / h->num_tasks);
     const sqz_kernels *kernels = r->m->options.kernels;
-    const uint32_t step = kernels->takes_rows ? chunk_rows(r, h->s) : 1;
+    const uint32_t rows = chunk_rows(r, h->s), step = kernels->takes_rows ? rows : 1;
     const uint32_t num_rows = r->m->tensors[h->s->op.target].height;
-    if (block == end) return;
+    if (first == end) return;
     begin(r, h->s, h->blocks);
-    for (; block < end; block++) {
-        const sqz_block *b = &h->blocks[block];
-        int64_t sums[SQZ_BLOCK] = {0};
-        for (uint32_t row = 0; row < num_rows; row += step) {
-            sqz_span span = row_span(r, h->s, row);
-            span.num_rows = min_u32(step, num_rows - row);
-            kernels->sum(b, &span, (int)h->s->op.relu, sums);
-        }
-        int32_t *logits = h->logits + channel_of(h->s, h->first_block + block);
-        for (uint32_t k = 0; k < b->channels; k++)
-            logits[k] = logit_of(sums[k], b->multiplier[k], b->shift[k]);
+    memset(h->sums[first], 0, (end - first) * sizeof *h->sums);
+    for (uint32_t chunk = 0; chunk < num_rows; chunk += rows) {
+        const uint32_t last = min_u32(chunk + rows, num_rows);
+        for (uint32_t block = first; block < end; block++)
+            for (uint32_t row = chunk; row < last; row += step) {
+                sqz_span span = row_span(r, h->s, row);
+                span.num_rows = min_u32(step, last - row);
+                kernels->sum(&h->blocks[block], &span, (int)h->s->op.relu, h->sums[block]);
+            }
     }
     if (kernels->end != NULL) kernels->end();
+    for (uint32_t block = first; block < end; block++) {
+        const sqz_block *b = &h->blocks[block];
+        int32_t *logits = h->logits + channel_of(h->s, h->first_block + block);
+        for (uint32_t k = 0; k < b->channels; k++)
+            logits[k] = logit_of(h->sums[block][k], b->multiplier[k], b->shift[k]);
+    }
 }
 
 static void sum_logits(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *blocks,
                        uint32_t first, uint32_t count, int32_t *logits) {
-    head h = {r, s, blocks, first, count, num_tasks(r), logits};
+    int64_t one[1][SQZ_BLOCK]; /* of a streamed model, which has one block at a time */
+    head h = {r, s, blocks, first, count, num_tasks(r), logits, one};
+    if (!r->m->options.streamed) h.sums = (int64_t (*)[SQZ_BLOCK])(void *)(r->arena + s->scratch);
     in_parallel(r, sum_part, &h, h.num_tasks);
 }
 

@@ -99,6 +99,10 @@ struct sqz_kernels {
     int takes_rows;                    /* whether spans may have several rows */
     int (*is_supported)(void);         /* by this processor */
     void (*prepare)(sqz_block *block); /* changes a block that has been unpacked; may be NULL */
+    /* Write `count` pixels of three channels into the input: spec/INTEGER.md, "Tensors". NULL: the
+     * loop for all processors does it. */
+    void (*write_pixels)(const uint32_t multiplier[3], const uint8_t *in, uint32_t count,
+                         uint8_t *out);
     /* Come before and after calls of the next two by one thread, for blocks of one convolution and
      * spans with equal strides and counts of positions in a row. Both may be NULL. */
     void (*begin)(const sqz_block *block, const sqz_span *span);
