@@ -54,7 +54,7 @@ static sqz_span row_span(const sqz_run_state *r, const sqz_plan_op *s, uint32_t 
     return span;
 }
 
-static void begin(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *block) {
+static void begin_blocks(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *block) {
     const sqz_span span = row_span(r, s, 0);
     if (r->m->options.kernels->begin != NULL) r->m->options.kernels->begin(block, &span);
 }
@@ -76,7 +76,7 @@ static void convolve_part(void *argument, unsigned i) {
     uint64_t unit = units * i / c->num_tasks, end = units * (i + 1) / c->num_tasks;
     const sqz_kernels *kernels = c->r->m->options.kernels;
     if (unit == end) return;
-    begin(c->r, c->s, c->blocks);
+    begin_blocks(c->r, c->s, c->blocks);
     for (; unit < end; unit++) {
         uint32_t block = (uint32_t)(unit % c->num_blocks);
         uint32_t row = (uint32_t)(unit / c->num_blocks) * rows;
@@ -138,7 +138,7 @@ static void sum_part(void *argument, unsigned i) {
     const uint32_t rows = chunk_rows(r, h->s), step = kernels->takes_rows ? rows : 1;
     const uint32_t num_rows = r->m->tensors[h->s->op.target].height;
     if (first == end) return;
-    begin(r, h->s, h->blocks);
+    begin_blocks(r, h->s, h->blocks);
     memset(h->sums[first], 0, (end - first) * sizeof *h->sums);
     for (uint32_t chunk = 0; chunk < num_rows; chunk += rows) {
         const uint32_t last = min_u32(chunk + rows, num_rows);
