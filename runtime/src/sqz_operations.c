@@ -51,6 +51,7 @@ static sqz_span row_span(const sqz_run_state *r, const sqz_plan_op *s, uint32_t 
     span.num_rows = 1;
     span.in_row = (size_t)s->op.stride * r->m->places[s->op.source].row;
     span.out_row = 0;
+    span.is_pair = 0;
     return span;
 }
 
@@ -64,6 +65,14 @@ static void begin_blocks(const sqz_run_state *r, const sqz_plan_op *s, const sqz
 static uint32_t chunk_rows(const sqz_run_state *r, const sqz_plan_op *s) {
     uint32_t rows = CHUNK / r->m->tensors[s->op.target].width;
     return rows ? rows : 1;
+}
+
+/* Whether kernels compute a block together with another: 1 with the one after, -1 with the one
+ * before. `block` is one of `count` that the convolution begins with. */
+static int pair_of(const sqz_run_state *r, const sqz_plan_op *s, uint32_t block, uint32_t count) {
+    if (!r->m->options.kernels->takes_pairs) return 0;
+    if (block % s->blocks_per_group % 2) return -1;
+    return block % s->blocks_per_group + 1 < s->blocks_per_group && block + 1 < count;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -82,12 +91,15 @@ static void convolve_part(void *argument, unsigned i) {
         uint32_t row = (uint32_t)(unit / c->num_blocks) * rows;
         uint32_t last = min_u32(row + rows, c->num_rows);
         uint32_t step = kernels->takes_rows ? rows : 1;
+        int pair = pair_of(c->r, c->s, block, c->num_blocks);
+        if (pair < 0) continue; /* whoever has the one before computes it */
         uint8_t *out = c->out + c->s->op.target_start + channel_of(c->s, c->first_block + block);
         for (; row < last; row += step) {
             sqz_span span = row_span(c->r, c->s, c->first_row + row);
             span.num_rows = min_u32(step, last - row);
             span.out = out + (size_t)row * c->out_row;
             span.out_row = c->out_row;
+            span.is_pair = pair;
             kernels->convolve(&c->blocks[block], &span);
         }
     }
@@ -142,12 +154,16 @@ static void sum_part(void *argument, unsigned i) {
     memset(h->sums[first], 0, (end - first) * sizeof *h->sums);
     for (uint32_t chunk = 0; chunk < num_rows; chunk += rows) {
         const uint32_t last = min_u32(chunk + rows, num_rows);
-        for (uint32_t block = first; block < end; block++)
+        for (uint32_t block = first, pair; block < end; block += 1 + pair) {
+            pair = kernels->takes_pairs && block + 1 < end &&
+                   block % h->s->blocks_per_group + 1 < h->s->blocks_per_group;
             for (uint32_t row = chunk; row < last; row += step) {
                 sqz_span span = row_span(r, h->s, row);
                 span.num_rows = min_u32(step, last - row);
+                span.is_pair = (int)pair;
                 kernels->sum(&h->blocks[block], &span, (int)h->s->op.relu, h->sums[block]);
             }
+        }
     }
     if (kernels->end != NULL) kernels->end();
     for (uint32_t block = first; block < end; block++) {

@@ -53,6 +53,7 @@ typedef struct {
     uint32_t count;         /* positions of a row */
     uint32_t num_rows;      /* 1, unless the kernels take more */
     size_t in_row, out_row; /* bytes from one row to the next */
+    int is_pair; /* also for the block after, whose outputs follow; kernels->takes_pairs */
 } sqz_span;
 
 /* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all but one out. Which of them
@@ -97,6 +98,7 @@ struct sqz_kernels {
     const char *name;
     int sums_in_16_bits;               /* whether blocks need groups_per_widening */
     int takes_rows;                    /* whether spans may have several rows */
+    int takes_pairs;                   /* whether they may be for two blocks with equal offsets */
     int (*is_supported)(void);         /* by this processor */
     void (*prepare)(sqz_block *block); /* changes a block that has been unpacked; may be NULL */
     /* Write `count` pixels of three channels into the input: spec/INTEGER.md, "Tensors". NULL: the
@@ -109,7 +111,8 @@ struct sqz_kernels {
     void (*end)(void);
     /* Accumulate, requantise and write block->channels bytes per position. */
     void (*convolve)(const sqz_block *block, const sqz_span *span);
-    /* The head: add the accumulators of all positions to `sums`; span->out is not used. */
+    /* The head: add the accumulators of all positions to `sums`, of a pair to `sums` of both;
+     * span->out is not used. */
     void (*sum)(const sqz_block *block, const sqz_span *span, int relu, int64_t *sums);
 };
 
