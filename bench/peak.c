@@ -52,6 +52,35 @@ static void vnni(void) {
                            "xmm9", "xmm10", "xmm11");
 #undef STEP
 }
+
+#if defined(__linux__)
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void amx(void) {
+#define STEP(sum) "tdpbusd %%tmm6, %%tmm7, %%tmm" #sum "\n\t"
+    for (int loop = 0; loop < LOOPS / 10; loop++)
+        __asm__ volatile(STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5) : :);
+#undef STEP
+}
+
+/* Six accumulators of 16 x 16, as many tiles as are left beside the factors. */
+static void measure_amx(void) {
+    struct {
+        unsigned char palette, start_row, zero[14];
+        unsigned short row_bytes[16];
+        unsigned char rows[16];
+    } shape;
+    if (syscall(SYS_arch_prctl, 0x1023, 18)) return; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    memset(&shape, 0, sizeof shape);
+    shape.palette = 1;
+    for (int i = 0; i < 8; i++) shape.row_bytes[i] = 64, shape.rows[i] = 16;
+    __asm__ volatile("ldtilecfg %0" : : "m"(shape));
+    measure("AMX int8", amx, 6 * 16384 / 10.);
+    __asm__ volatile("tilerelease");
+}
+#endif
 #elif defined(__aarch64__)
 static void neon(void) {
 #define STEP(sum) "smlal v" #sum ".8h, v30.8b, v31.8b\n\t"
@@ -68,6 +97,9 @@ int main(void) {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2")) measure("AVX2", avx2, 6 * 32);
     if (__builtin_cpu_supports("avx512vnni")) measure("AVX-512 VNNI", vnni, 12 * 64);
+#if defined(__linux__)
+    if (__builtin_cpu_supports("amx-int8")) measure_amx();
+#endif
 #elif defined(__aarch64__)
     measure("NEON", neon, 8 * 8);
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../runtime/sqz.h"
+#include "system.h"
 #include "threads.h"
 
 typedef struct {
@@ -28,9 +29,16 @@ static PyObject *refuse(sqz_error error) {
     return NULL;
 }
 
+/* The n-th of the kernels that this process may use, the fastest first; NULL after the last. */
+static const sqz_kernels *kernels_at(unsigned n) {
+    const sqz_kernels *amx = sqz_kernels_amx();
+    if (amx == NULL || !sqz_may_use_amx()) return sqz_kernels_here(n);
+    return n == 0 ? amx : sqz_kernels_here(n - 1);
+}
+
 static const sqz_kernels *kernels_named(const char *name) {
     const sqz_kernels *kernels;
-    for (unsigned i = 0; (kernels = sqz_kernels_here(i)) != NULL; i++)
+    for (unsigned i = 0; (kernels = kernels_at(i)) != NULL; i++)
         if (strcmp(sqz_kernels_name(kernels), name) == 0) return kernels;
     return NULL;
 }
@@ -63,7 +71,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwds) {
     sqz_error error;
     if (!PyArg_ParseTupleAndKeywords(args, kwds, "S|Ips", names, &data, &threads, &streamed, &name))
         return NULL;
-    sqz_options options = {streamed, threads, NULL};
+    sqz_options options = {streamed, threads, kernels_at(0)};
     if (*name && (options.kernels = kernels_named(name)) == NULL) return refuse(SQZ_UNSUPPORTED);
     NativeModel *self = (NativeModel *)PyType_GenericAlloc(type, 0);
     if (self == NULL) return NULL;
@@ -237,7 +245,7 @@ PyType_Spec sqz_native_model_spec = {"squeezenet._native.NativeModel", sizeof(Na
 PyObject *sqz_kernel_names(PyObject *module, PyObject *unused) {
     PyObject *names = PyList_New(0);
     const sqz_kernels *kernels;
-    for (unsigned i = 0; names != NULL && (kernels = sqz_kernels_here(i)) != NULL; i++) {
+    for (unsigned i = 0; names != NULL && (kernels = kernels_at(i)) != NULL; i++) {
         PyObject *name = PyUnicode_FromString(sqz_kernels_name(kernels));
         if (name == NULL || PyList_Append(names, name) < 0) Py_CLEAR(names);
         Py_XDECREF(name);

@@ -1,5 +1,5 @@
 /* What a pool of threads needs from the system, POSIX or Windows: atomic counters, threads, a mutex
- * with a condition variable, and two ways to wait for a moment. */
+ * with a condition variable, and two ways to wait for a moment. And the permission to use AMX. */
 #ifndef SQZ_SYSTEM_H
 #define SQZ_SYSTEM_H
 
@@ -140,6 +140,20 @@ static inline void sqz_yield(void) { sched_yield(); }
 
 /* An id of the process: it differs in a forked child, which has only the thread that forked. */
 static inline long sqz_process_id(void) { return (long)getpid(); }
+#endif
+
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Ask the system whether this process may use AMX, and return whether it may. Linux 5.16 or newer
+ * says yes, unless a signal stack is too small for the registers of AMX. */
+static inline int sqz_may_use_amx(void) {
+    const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+}
+#else
+static inline int sqz_may_use_amx(void) { return 0; }
 #endif
 
 #endif

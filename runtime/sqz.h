@@ -120,6 +120,11 @@ typedef struct sqz_kernels sqz_kernels;
 /* Return the n-th of the kernels that run on this processor, the fastest first; NULL after the
  * last, which is "portable". In static memory. */
 const sqz_kernels *sqz_kernels_here(unsigned n);
+/* Return the kernels for AMX, NULL if this processor has none. They are not among those above, since
+ * a process may use AMX only after the system has allowed it; in others they end in a signal. Linux
+ * allows it by arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), for the whole process and from
+ * then on: if that returns 0, pass them in sqz_options. In static memory. */
+const sqz_kernels *sqz_kernels_amx(void);
 /* Return their name, such as "AVX2"; "none" for NULL. In static memory. */
 const char *sqz_kernels_name(const sqz_kernels *kernels);
 
@@ -129,7 +134,8 @@ typedef struct {
                          mostly 16 output channels at a time: less memory, more time */
     unsigned threads; /* tasks per operation for sqz_parallel, at most 64; 0 is 1. The arena grows
                          with it where a max pool follows a convolution */
-    const sqz_kernels *kernels; /* one of sqz_kernels_here; NULL: the fastest */
+    const sqz_kernels *kernels; /* one of sqz_kernels_here, or sqz_kernels_amx; NULL: the fastest of
+                                   the former */
 } sqz_options;
 
 typedef struct sqz_model {

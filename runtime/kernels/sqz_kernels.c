@@ -10,7 +10,10 @@ unsigned sqz_x86_features(void) {
     __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
     if ((saved & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (b >> 5 & 1) found |= SQZ_HAS_AVX2;
-    if ((saved & 0xe6) == 0xe6 && (b >> 16 & 1) && (c >> 11 & 1)) found |= SQZ_HAS_AVX512_VNNI;
+    const unsigned avx512 = 1u << 16 | 1u << 30 | 1u << 31; /* F, BW, VL */
+    if ((saved & 0xe6) == 0xe6 && (b & avx512) == avx512 && (c >> 11 & 1))
+        found |= SQZ_HAS_AVX512_VNNI;
+    if ((saved & 0x60000) == 0x60000 && (d >> 24 & 1) && (d >> 25 & 1)) found |= SQZ_HAS_AMX;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
         found |= SQZ_HAS_AVX_VNNI;
     return found;
@@ -48,6 +51,13 @@ static const sqz_kernels *const all[] = {
 const sqz_kernels *sqz_kernels_here(unsigned n) {
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]->is_supported() && n-- == 0) return all[i];
+    return NULL;
+}
+
+const sqz_kernels *sqz_kernels_amx(void) {
+#if defined(SQZ_AMX)
+    if (sqz_amx.is_supported()) return &sqz_amx;
+#endif
     return NULL;
 }
 

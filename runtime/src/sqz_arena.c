@@ -44,7 +44,8 @@ static sqz_error measure_tensors(sqz_model *m) {
 }
 
 /* What operations need besides tensors: a block of streamed weights; within a max pool, a ring of
- * rows per thread and all blocks of streamed weights. */
+ * rows per thread and all blocks of streamed weights; for the head, unless streamed, the sums of
+ * all blocks. */
 static sqz_error measure_scratch(sqz_model *m) {
     const sqz_options *options = &m->options;
     for (uint32_t i = 0; i < m->num_steps; i++) {
@@ -52,6 +53,8 @@ static sqz_error measure_scratch(sqz_model *m) {
         uint64_t bytes = 0;
         if (s->op.kind == SQZ_CONVOLUTION && options->streamed && !s->is_fused)
             bytes = sqz_blocks_in(options, s, 1, NULL, NULL) + SQZ_ALIGNMENT;
+        if (s->is_head && !options->streamed)
+            bytes = (uint64_t)s->num_blocks * SQZ_BLOCK * sizeof(int64_t);
         if (s->op.kind == SQZ_MAX_POOL && i > 0 && s[-1].is_fused) {
             const sqz_plan_op *conv = s - 1;
             const sqz_tensor *rows = &m->tensors[conv->op.target];
@@ -130,6 +133,8 @@ static void share_places(sqz_model *m) {
 /* The lowest offset at which a request overlaps none that has been placed. */
 static uint64_t lowest_offset(sqz_model *m, const uint8_t *placed, uint32_t num_requests,
                               const arena_request *request) {
+    /* Kernels are faster on cache lines; where memory is short, they are not filled up. */
+    const size_t alignment = m->options.streamed ? 16 : SQZ_ALIGNMENT;
     arena_request other;
     uint64_t offset = 0;
     for (int moved = 1; moved;) {
@@ -138,7 +143,7 @@ static uint64_t lowest_offset(sqz_model *m, const uint8_t *placed, uint32_t num_
             if (!placed[i] || !request_of(m, i, &other) || other.last < request->first ||
                 other.first > request->last)
                 continue;
-            uint64_t end = *other.offset + sqz_round_up(other.bytes, 16);
+            uint64_t end = *other.offset + sqz_round_up(other.bytes, alignment);
             if (offset < end && *other.offset < offset + request->bytes) {
                 offset = end;
                 moved = 1;

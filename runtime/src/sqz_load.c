@@ -48,6 +48,7 @@ static void allocate_blocks(sqz_plan_op *s, const sqz_options *options, bump_all
 /* Whether kernels are NULL, the fastest, or among those that run here. */
 static int can_run(const sqz_kernels *kernels) {
     const sqz_kernels *each = NULL;
+    if (kernels != NULL && kernels == sqz_kernels_amx()) return 1;
     for (unsigned n = 0; kernels != NULL && each != kernels; n++)
         if ((each = sqz_kernels_here(n)) == NULL) return 0;
     return 1;

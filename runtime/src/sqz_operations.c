@@ -4,6 +4,8 @@
 
 #include "sqz_runtime.h"
 
+#define CHUNK 64 /* positions */
+
 static unsigned num_tasks(const sqz_run_state *r) {
     return r->context->parallel == NULL || !r->m->options.threads ? 1 : r->m->options.threads;
 }
@@ -37,7 +39,7 @@ static uint32_t channel_of(const sqz_plan_op *s, uint32_t block) {
     return group * (s->op.out_channels / s->op.groups) + block % s->blocks_per_group * SQZ_BLOCK;
 }
 
-/* A row of the target, without `out`. */
+/* A row of the target, without where it is written. */
 static sqz_span row_span(const sqz_run_state *r, const sqz_plan_op *s, uint32_t row) {
     int64_t padding = s->op.padding;
     sqz_span span;
@@ -46,22 +48,62 @@ static sqz_span row_span(const sqz_run_state *r, const sqz_plan_op *s, uint32_t 
     span.out = NULL;
     span.out_stride = r->m->places[s->op.target].pixel;
     span.count = r->m->tensors[s->op.target].width;
+    span.num_rows = 1;
+    span.in_row = (size_t)s->op.stride * r->m->places[s->op.source].row;
+    span.out_row = 0;
+    span.is_pair = 0;
     return span;
 }
 
-/* Task i: its share of all rows of all blocks. */
+static void begin_blocks(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *block) {
+    const sqz_span span = row_span(r, s, 0);
+    if (r->m->options.kernels->begin != NULL) r->m->options.kernels->begin(block, &span);
+}
+
+/* Rows of the target that are computed for one block after another: some dozens of positions. What
+ * they read and write stays in the first cache, also where all channels take much more. */
+static uint32_t chunk_rows(const sqz_run_state *r, const sqz_plan_op *s) {
+    uint32_t rows = CHUNK / r->m->tensors[s->op.target].width;
+    return rows ? rows : 1;
+}
+
+/* Whether kernels compute a block together with another: 1 with the one after, -1 with the one
+ * before. `block` is one of `count` that the convolution begins with. */
+static int pair_of(const sqz_run_state *r, const sqz_plan_op *s, uint32_t block, uint32_t count) {
+    if (!r->m->options.kernels->takes_pairs) return 0;
+    if (block % s->blocks_per_group % 2) return -1;
+    return block % s->blocks_per_group + 1 < s->blocks_per_group && block + 1 < count;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Task i: its share of all blocks of all chunks. */
 static void convolve_part(void *argument, unsigned i) {
     const convolution *c = argument;
-    uint64_t units = (uint64_t)c->num_blocks * c->num_rows;
+    const uint32_t rows = chunk_rows(c->r, c->s), num_chunks = (c->num_rows + rows - 1) / rows;
+    const uint64_t units = (uint64_t)c->num_blocks * num_chunks;
     uint64_t unit = units * i / c->num_tasks, end = units * (i + 1) / c->num_tasks;
     const sqz_kernels *kernels = c->r->m->options.kernels;
+    if (unit == end) return;
+    begin_blocks(c->r, c->s, c->blocks);
     for (; unit < end; unit++) {
-        uint32_t block = (uint32_t)(unit / c->num_rows), row = (uint32_t)(unit % c->num_rows);
-        sqz_span span = row_span(c->r, c->s, c->first_row + row);
-        span.out = c->out + (size_t)row * c->out_row + c->s->op.target_start +
-                   channel_of(c->s, c->first_block + block);
-        kernels->convolve(&c->blocks[block], &span);
+        uint32_t block = (uint32_t)(unit % c->num_blocks);
+        uint32_t row = (uint32_t)(unit / c->num_blocks) * rows;
+        uint32_t last = min_u32(row + rows, c->num_rows);
+        uint32_t step = kernels->takes_rows ? rows : 1;
+        int pair = pair_of(c->r, c->s, block, c->num_blocks);
+        if (pair < 0) continue; /* whoever has the one before computes it */
+        uint8_t *out = c->out + c->s->op.target_start + channel_of(c->s, c->first_block + block);
+        for (; row < last; row += step) {
+            sqz_span span = row_span(c->r, c->s, c->first_row + row);
+            span.num_rows = min_u32(step, last - row);
+            span.out = out + (size_t)row * c->out_row;
+            span.out_row = c->out_row;
+            span.is_pair = pair;
+            kernels->convolve(&c->blocks[block], &span);
+        }
     }
+    if (kernels->end != NULL) kernels->end();
 }
 
 static void convolve(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *blocks,
@@ -88,6 +130,7 @@ typedef struct {
     uint32_t first_block, num_blocks;
     unsigned num_tasks;
     int32_t *logits;
+    int64_t (*sums)[SQZ_BLOCK]; /* of each block */
 } head;
 
 /* logit = clamp((S * m + (2^s >> 1)) >> s, -2^31, 2^31 - 1) */
@@ -97,31 +140,67 @@ static int32_t logit_of(int64_t sum, int16_t multiplier, int32_t shift) {
     return (int32_t)(logit < INT32_MIN ? INT32_MIN : logit > INT32_MAX ? INT32_MAX : logit);
 }
 
+/* Task i: its share of the blocks. */
 static void sum_part(void *argument, unsigned i) {
     const head *h = argument;
     const sqz_run_state *r = h->r;
-    uint32_t block = (uint32_t)((uint64_t)h->num_blocks * i / h->num_tasks);
-    uint32_t end = (uint32_t)((uint64_t)h->num_blocks * (i + 1) / h->num_tasks);
-    for (; block < end; block++) {
-        const sqz_block *b = &h->blocks[block];
-        int64_t sums[SQZ_BLOCK] = {0};
-        for (uint32_t row = 0; row < r->m->tensors[h->s->op.target].height; row++) {
-            sqz_span span = row_span(r, h->s, row);
-            r->m->options.kernels->sum(b, &span, (int)h->s->op.relu, sums);
+    const uint32_t first = (uint32_t)((uint64_t)h->num_blocks * i / h->num_tasks);
+    const uint32_t end = (uint32_t)((uint64_t)h->num_blocks * (i + 1) / h->num_tasks);
+    const sqz_kernels *kernels = r->m->options.kernels;
+    const uint32_t rows = chunk_rows(r, h->s), step = kernels->takes_rows ? rows : 1;
+    const uint32_t num_rows = r->m->tensors[h->s->op.target].height;
+    if (first == end) return;
+    begin_blocks(r, h->s, h->blocks);
+    memset(h->sums[first], 0, (end - first) * sizeof *h->sums);
+    for (uint32_t chunk = 0; chunk < num_rows; chunk += rows) {
+        const uint32_t last = min_u32(chunk + rows, num_rows);
+        for (uint32_t block = first, pair; block < end; block += 1 + pair) {
+            pair = kernels->takes_pairs && block + 1 < end &&
+                   block % h->s->blocks_per_group + 1 < h->s->blocks_per_group;
+            for (uint32_t row = chunk; row < last; row += step) {
+                sqz_span span = row_span(r, h->s, row);
+                span.num_rows = min_u32(step, last - row);
+                span.is_pair = (int)pair;
+                kernels->sum(&h->blocks[block], &span, (int)h->s->op.relu, h->sums[block]);
+            }
         }
+    }
+    if (kernels->end != NULL) kernels->end();
+    for (uint32_t block = first; block < end; block++) {
+        const sqz_block *b = &h->blocks[block];
         int32_t *logits = h->logits + channel_of(h->s, h->first_block + block);
         for (uint32_t k = 0; k < b->channels; k++)
-            logits[k] = logit_of(sums[k], b->multiplier[k], b->shift[k]);
+            logits[k] = logit_of(h->sums[block][k], b->multiplier[k], b->shift[k]);
     }
 }
 
 static void sum_logits(const sqz_run_state *r, const sqz_plan_op *s, const sqz_block *blocks,
                        uint32_t first, uint32_t count, int32_t *logits) {
-    head h = {r, s, blocks, first, count, num_tasks(r), logits};
+    int64_t one[1][SQZ_BLOCK]; /* of a streamed model, which has one block at a time */
+    head h = {r, s, blocks, first, count, num_tasks(r), logits, one};
+    if (!r->m->options.streamed) h.sums = (int64_t (*)[SQZ_BLOCK])(void *)(r->arena + s->scratch);
     in_parallel(r, sum_part, &h, h.num_tasks);
 }
 
 /* ---- Max pool ---- */
+
+static uint8_t larger(uint8_t a, uint8_t b) { return a > b ? a : b; }
+
+/* The largest bytes, of 32 channels from `c` on, at the positions of a window of 3x3. Compilers
+ * vectorise it, with all maxima in registers. */
+static void max_of_9(const uint8_t *const window[9], uint32_t c, uint8_t max[32]) {
+    const uint8_t *p0 = window[0] + c, *p1 = window[1] + c, *p2 = window[2] + c;
+    const uint8_t *p3 = window[3] + c, *p4 = window[4] + c, *p5 = window[5] + c;
+    const uint8_t *p6 = window[6] + c, *p7 = window[7] + c, *p8 = window[8] + c;
+    uint8_t all[32];
+    for (unsigned i = 0; i < 32; i++) {
+        uint8_t row0 = larger(larger(p0[i], p1[i]), p2[i]);
+        uint8_t row1 = larger(larger(p3[i], p4[i]), p5[i]);
+        uint8_t row2 = larger(larger(p6[i], p7[i]), p8[i]);
+        all[i] = larger(larger(row0, row1), row2);
+    }
+    memcpy(max, all, sizeof all); /* at the end, since a pool may work in place */
+}
 
 /* "q = the largest q of the window, which is cut off at the edges." For `out_columns` positions of
  * a row, whose windows see `num_rows` rows of the source. */
@@ -129,21 +208,22 @@ static void pool_row(const uint8_t *const *rows, uint32_t num_rows, uint32_t in_
                      uint32_t pixel, uint32_t kernel, uint32_t stride, uint32_t channels,
                      uint8_t *out, uint32_t out_columns) {
     for (uint32_t x = 0; x < out_columns; x++, out += pixel) {
-        uint32_t first = x * stride, end = first + kernel;
+        uint32_t first = x * stride, end = first + kernel, c = 0;
         if (end > in_columns) end = in_columns;
-        for (uint32_t c = 0; c < channels; c += 32) {
+        if (num_rows == 3 && end - first == 3) {
+            const uint8_t *window[9];
+            for (uint32_t i = 0; i < 9; i++)
+                window[i] = rows[i / 3] + (size_t)(first + i % 3) * pixel;
+            for (; c + 32 <= channels; c += 32) max_of_9(window, c, out + c);
+        }
+        for (; c < channels; c += 32) {
             uint8_t max[32];
             uint32_t count = channels - c < 32 ? channels - c : 32;
             memset(max, 0, sizeof max);
             for (uint32_t y = 0; y < num_rows; y++)
                 for (uint32_t k = first; k < end; k++) {
                     const uint8_t *in = rows[y] + (size_t)k * pixel + c;
-                    if (count == 32) { /* compilers vectorise it */
-                        for (unsigned i = 0; i < 32; i++) max[i] = in[i] > max[i] ? in[i] : max[i];
-                    } else {
-                        for (unsigned i = 0; i < count; i++)
-                            max[i] = in[i] > max[i] ? in[i] : max[i];
-                    }
+                    for (unsigned i = 0; i < count; i++) max[i] = larger(max[i], in[i]);
                 }
             memcpy(out + c, max, count);
         }

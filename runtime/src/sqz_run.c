@@ -44,7 +44,10 @@ static void write_row(void *taker, uint32_t y, const uint8_t *row) {
     const sqz_tensor *shape = &w->r->m->tensors[0];
     uint8_t *out = sqz_at(w->r, 0, y, 0);
     const uint32_t *a = w->quant.multiplier;
-    if (shape->channels == 3) { /* written out, compilers vectorise it */
+    const sqz_kernels *kernels = w->r->m->options.kernels;
+    if (shape->channels == 3 && kernels->write_pixels != NULL) {
+        kernels->write_pixels(a, row, shape->width, out);
+    } else if (shape->channels == 3) { /* written out, compilers vectorise it */
         for (uint32_t x = 0; x < shape->width; x++, out += SQZ_GROUP, row += 3) {
             out[0] = (uint8_t)((row[0] * a[0] + 32768) >> 16);
             out[1] = (uint8_t)((row[1] * a[1] + 32768) >> 16);

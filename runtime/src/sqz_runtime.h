@@ -37,18 +37,23 @@ typedef struct {
     uint32_t num_groups;
     uint32_t channels;             /* 16, or fewer in the last block */
     uint8_t zero_point, low;       /* of the target; low is the smallest byte that is written */
+    uint16_t groups_in_line;       /* how many groups of inputs lie one after another, always;
+                                      num_groups is a multiple, but for sums of 16 bits */
     int32_t bias[SQZ_BLOCK];       /* B of spec/INTEGER.md */
     int32_t shift[SQZ_BLOCK];      /* s */
     int16_t multiplier[SQZ_BLOCK]; /* m */
 } sqz_block;
 
-/* Positions in a row of the target that one block is computed for. */
+/* Positions of the target that one block is computed for: of a row, or of several. */
 typedef struct {
     const uint8_t *in; /* the window of the first position */
     size_t in_stride;  /* bytes from the window of one position to that of the next */
     uint8_t *out;
     size_t out_stride;
-    uint32_t count;
+    uint32_t count;         /* positions of a row */
+    uint32_t num_rows;      /* 1, unless the kernels take more */
+    size_t in_row, out_row; /* bytes from one row to the next */
+    int is_pair; /* also for the block after, whose outputs follow; kernels->takes_pairs */
 } sqz_span;
 
 /* Kernels that this compiler can build; SQZ_ONLY_PORTABLE leaves all but one out. Which of them
@@ -61,6 +66,9 @@ typedef struct {
 #endif
 #if (defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11)
 #define SQZ_AVX_VNNI 1
+#endif
+#if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#define SQZ_AMX 1 /* if the process may use it: sqz_kernels_amx */
 #endif
 #elif defined(__aarch64__) && !defined(__AARCH64EB__)
 #define SQZ_NEON 1
@@ -89,11 +97,22 @@ typedef struct {
 struct sqz_kernels {
     const char *name;
     int sums_in_16_bits;               /* whether blocks need groups_per_widening */
+    int takes_rows;                    /* whether spans may have several rows */
+    int takes_pairs;                   /* whether they may be for two blocks with equal offsets */
     int (*is_supported)(void);         /* by this processor */
     void (*prepare)(sqz_block *block); /* changes a block that has been unpacked; may be NULL */
+    /* Write `count` pixels of three channels into the input: spec/INTEGER.md, "Tensors". NULL: the
+     * loop for all processors does it. */
+    void (*write_pixels)(const uint32_t multiplier[3], const uint8_t *in, uint32_t count,
+                         uint8_t *out);
+    /* Come before and after calls of the next two by one thread, for blocks of one convolution and
+     * spans with equal strides and counts of positions in a row. Both may be NULL. */
+    void (*begin)(const sqz_block *block, const sqz_span *span);
+    void (*end)(void);
     /* Accumulate, requantise and write block->channels bytes per position. */
     void (*convolve)(const sqz_block *block, const sqz_span *span);
-    /* The head: add the accumulators of all positions to `sums`; span->out is not used. */
+    /* The head: add the accumulators of all positions to `sums`, of a pair to `sums` of both;
+     * span->out is not used. */
     void (*sum)(const sqz_block *block, const sqz_span *span, int relu, int64_t *sums);
 };
 
@@ -101,6 +120,7 @@ struct sqz_kernels {
 #define SQZ_HAS_AVX2 1u
 #define SQZ_HAS_AVX512_VNNI 2u
 #define SQZ_HAS_AVX_VNNI 4u
+#define SQZ_HAS_AMX 8u
 /* Features of the processor whose registers the system saves. Asked by instructions: the builtins
  * of compilers need a library that Zig and clang-cl do not bring. */
 unsigned sqz_x86_features(void);
@@ -115,6 +135,9 @@ extern const sqz_kernels sqz_vnni;
 #endif
 #if defined(SQZ_AVX_VNNI)
 extern const sqz_kernels sqz_avx_vnni;
+#endif
+#if defined(SQZ_AMX)
+extern const sqz_kernels sqz_amx;
 #endif
 #if defined(SQZ_NEON)
 extern const sqz_kernels sqz_neon;

@@ -42,6 +42,15 @@ static void fill_offsets(const sqz_plan_op *s, const sqz_place *source, uint32_t
                     (int32_t)(y * source->row + x * source->pixel + group * s->op.inputs + c);
 }
 
+/* How many of these offsets lie one after another: the inputs of a position, or of all positions of
+ * a row of the window, if a position has no others. */
+static uint16_t groups_in_line(const sqz_plan_op *s, const sqz_place *source) {
+    uint32_t position = (s->op.inputs + SQZ_GROUP - 1) / SQZ_GROUP;
+    uint32_t row = s->op.kernel_width * position;
+    if (position * SQZ_GROUP == source->pixel && row <= UINT16_MAX) return (uint16_t)row;
+    return position <= UINT16_MAX ? (uint16_t)position : 1;
+}
+
 /* Put the levels of one output channel, in the order input, row, column, into its block. */
 static void pack(const sqz_plan_op *s, const int8_t *levels, int8_t *weights, uint32_t channel) {
     uint32_t kernel = s->op.kernel_height * s->op.kernel_width;
@@ -131,6 +140,7 @@ static sqz_error unpack_block(const sqz_model *m, sqz_decoder *decoder, const sq
     units->first_channel = group * s->op.inputs;
     fill_offsets(s, in, group, b->offsets + first_group);
     b->num_groups = s->num_groups;
+    b->groups_in_line = groups_in_line(s, in);
     b->channels = outputs - start < SQZ_BLOCK ? outputs - start : SQZ_BLOCK;
     b->zero_point = s->is_head ? 0 : out->zero_point;
     b->low = s->op.relu ? b->zero_point : 0;

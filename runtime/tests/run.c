@@ -7,6 +7,11 @@
  * PIXELS holds cropped pictures, one after the other, as sqz_run takes them. Or it is a picture of
  * any size, NAME.ppm (P6). That is cropped, and sqz_classify must rank the classes by its logits.
  * The last line is "all agree" and the exit code 0, or it says what differs. */
+#if defined(__linux__) && defined(__x86_64__)
+#define _GNU_SOURCE /* for syscall */
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +172,22 @@ static pictures pictures_of(const char *name, const sqz_file *file) {
     return p;
 }
 
+/* Whether the system lets this process use AMX. */
+static int may_use_amx(void) {
+#if defined(__linux__) && defined(__x86_64__)
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+#else
+    return 0;
+#endif
+}
+
+/* The n-th of all kernels, the fastest first. */
+static const sqz_kernels *kernels_at(unsigned n) {
+    const sqz_kernels *amx = sqz_kernels_amx();
+    if (amx == NULL || !may_use_amx()) return sqz_kernels_here(n);
+    return n == 0 ? amx : sqz_kernels_here(n - 1);
+}
+
 /* Whether the command line selects the n-th kernels. */
 static int wanted(const sqz_kernels *kernels, unsigned n, const char *name) {
     if (name == NULL) return 1;
@@ -188,7 +209,7 @@ int main(int argc, char **argv) {
     int32_t *expected = NULL;
     int good = 1;
     const sqz_kernels *kernels;
-    for (unsigned n = 0; (kernels = sqz_kernels_here(n)) != NULL; n++) {
+    for (unsigned n = 0; (kernels = kernels_at(n)) != NULL; n++) {
         if (!wanted(kernels, n, only_kernels)) continue;
         for (unsigned mode = 0; mode < 4; mode++) {
             int streamed = mode & 1;

@@ -21,7 +21,7 @@ from PIL import Image
 import squeezenet
 from squeezenet.arch.preprocessing import ChannelOrder, Preprocessing
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import ConvSpec, PoolSpec
+from squeezenet.arch.spec import ConvSpec, FireSpec, PoolSpec
 from squeezenet.client import Classifier, Engine, available_kernels
 from squeezenet.codec.container import Section, decode, encode
 from squeezenet.codec.model_kinds import DEFAULT_MODEL
@@ -81,6 +81,43 @@ def test_the_largest_pool() -> None:
     for kernels in available_kernels():
         found = Classifier(data, kernels=kernels, threads=2).integer_logits(pixels)
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [(11, 15), (14, 33), (11, 72), (30, 9)])
+def test_wide_tensors(size: tuple[int, int]) -> None:
+    """Rows of one tile of positions and of several; numbers of groups of inputs that do and do not
+    divide into tiles; windows of more than 3x3 that the edge cuts to three columns."""
+    old = random_network(0).record
+    spec = dataclasses.replace(
+        old.spec,
+        stem=ConvSpec(out_channels=68, kernel=3, padding=1),
+        fires=(FireSpec(s1x1=36, e1x1=40, e3x3=65), FireSpec(s1x1=68, e1x1=32, e3x3=36)),
+        pools=(
+            PoolSpec(after="conv1", kernel=5, stride=3, ceil_mode=True),
+            PoolSpec(after="fire2", kernel=3, stride=1, ceil_mode=True),
+        ),
+        num_classes=33,
+        input_channels=3,
+        input_size=size,
+    )
+    prep = dataclasses.replace(
+        old.preprocessing,
+        resize=max(size),
+        crop=size,
+        channels="RGB",
+        mean=(120.0, 0.0, 99.5),
+        std=(50.0, 64.0, 90.0),
+    )
+    names = tuple(f"class {k}" for k in range(33))
+    record = dataclasses.replace(old, spec=spec, preprocessing=prep, class_names=names)
+    data = encode(network_of(record, np.random.default_rng(1)))
+    pixels = _pixels(Classifier(data), 2)
+    expected = IntegerInterpreter(decode(data)).integer_logits(pixels)
+    for kernels in available_kernels():
+        for threads, streamed in ((1, False), (3, True)):
+            classifier = Classifier(data, kernels=kernels, threads=threads, streamed=streamed)
+            found = classifier.integer_logits(pixels)
+            np.testing.assert_array_equal(found, expected, f"{kernels} {threads} {streamed}")
 
 
 def test_a_picture_that_would_become_endless_is_refused() -> None:
