@@ -4,9 +4,10 @@
 
 Times SqueezeNet v1.0 (the authors' weights, 227 pixels) and v1.1 (torchvision's, 224 pixels), one
 picture at a time, on one and two threads. Ours runs a ``.sqz``. ONNX Runtime, OpenVINO and ncnn run
-its dequantised weights, each in its fastest setting on this machine. All run in one process, in turns
-A B A B. "error" is the root mean square difference of logits from float32's, in percent of the
-logits' standard deviation. Then it times programs from the start of the process to the first label.
+its dequantised weights, each in its fastest setting on this machine. All run in one process, in
+turns A B A B. "error" is the root mean square difference of logits from float32's, in percent of
+the logits' standard deviation. Then it times programs from the start of the process to the first
+label.
 
 The peers are installed into an environment of their own, WORK/env. A second call resumes. If
 ``WORK/squeezenet1_0.sqz`` exists it is used, else it is compressed.
