@@ -47,8 +47,10 @@ SHARED_MEMORY = [
 ]
 """For the linker: each thread has a stack of its own in the memory that the host makes, which
 ``web/sqz.js`` gives as many pages."""
-FAST = ("kernels/", "sqz_decode.c", "sqz_image.c", "sqz_operations.c")
-"""Sources in which the time goes; the others are compiled for size."""
+UNROLLED = ("sqz_wasm.c", "sqz_wasm_relaxed.c")
+FAST = ("sqz_decode.c", "sqz_image.c", "sqz_operations.c")
+"""Sources of the web runtime in which the time goes: loops of the former are unrolled. The others
+are compiled for size, the portable kernels too where others are at hand."""
 
 
 def native_module() -> Extension:
@@ -111,6 +113,13 @@ class BuildNative(build_ext):
         to.parent.mkdir(parents=True, exist_ok=True)
         self.copy_file(str(made), str(to))
 
+    def _web_level(self, ext: Extension, source: str) -> list[str]:
+        """Return how much a source of the web runtime is optimised."""
+        is_plain = "-msimd128" not in ext.extra_compile_args
+        if source in UNROLLED or (is_plain and source == "sqz_portable.c"):
+            return ["-O3"]
+        return ["-O3", "-fno-unroll-loops"] if source in FAST else ["-Os"]
+
     def _build_for_the_web(self, ext: Extension) -> None:
         """Compile a module, and pack it."""
         if importlib.util.find_spec("ziglang") is None:
@@ -122,9 +131,9 @@ class BuildNative(build_ext):
         options += ["-Iruntime/examples/firmware/include", *ext.extra_compile_args]
         objects = []
         for source in ext.sources:
-            level = "-O3" if any(part in source for part in FAST) else "-Os"
             objects.append(str(temp / f"{Path(source).stem}.o"))
-            self.spawn([*zig, *options, level, "-c", source, "-o", objects[-1]])
+            level = self._web_level(ext, Path(source).name)
+            self.spawn([*zig, *options, *level, "-c", source, "-o", objects[-1]])
         module = temp / "sqz.wasm"
         link = ["-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536"]
         if "-matomics" in ext.extra_compile_args:
