@@ -248,6 +248,30 @@ static double round_row(const layer *l, workspace *w, const double *weights, dou
     return w->frontiers[turn].cost[best];
 }
 
+/* Get `count` buffers, number `written` to write to. Returns how many there are: fewer with a Python
+ * error. */
+static int hold(PyObject **objects, Py_buffer *views, int count, int written) {
+    int held = 0;
+    for (; held < count; held++) {
+        int flags = PyBUF_C_CONTIGUOUS | (held == written ? PyBUF_WRITABLE : 0);
+        if (PyObject_GetBuffer(objects[held], &views[held], flags) < 0) break;
+    }
+    return held;
+}
+
+static void release(Py_buffer *views, int held) {
+    while (held-- > 0) PyBuffer_Release(&views[held]);
+}
+
+/* Whether buffers have these sizes, and all classes are below CLASSES. */
+static int fit(const Py_buffer *views, const size_t *sizes, int num_buffers, int classes_at) {
+    int good = 1;
+    for (int i = 0; i < num_buffers; i++) good &= (size_t)views[i].len == sizes[i];
+    const uint8_t *classes = views[classes_at].buf;
+    for (size_t i = 0; good && i < sizes[classes_at]; i++) good = classes[i] < CLASSES;
+    return good;
+}
+
 enum { WEIGHTS, UPPER, COLUMNS, ZERO, NONZERO, MAGNITUDE, CLASSES_P, CODES, NUM_BUFFERS };
 
 /* Whether all buffers have the sizes that P weights need, and all classes are below CLASSES. */
@@ -261,11 +285,7 @@ static int fit_together(const Py_buffer *views) {
                                     CLASSES * MAGNITUDES * sizeof(double),
                                     count,
                                     count * sizeof(int16_t)};
-    int good = count > 0;
-    for (int i = 0; i < NUM_BUFFERS; i++) good &= (size_t)views[i].len == expected[i];
-    const uint8_t *classes = views[CLASSES_P].buf;
-    for (size_t i = 0; good && i < count; i++) good = classes[i] < CLASSES;
-    return good;
+    return count > 0 && fit(views, expected, NUM_BUFFERS, CLASSES_P);
 }
 
 /* round_output(weight_P, upper_PP, columns_PP, zero, nonzero, magnitude, classes_P, codes_P,
@@ -281,11 +301,7 @@ PyObject *sqz_round_output(PyObject *self, PyObject *args) {
                           &objects[3], &objects[4], &objects[5], &objects[6], &objects[7],
                           &curvature, &scale, &kernel_size, &survivors, &trellis, &lambda))
         return NULL;
-    int held = 0, good = 0;
-    for (; held < NUM_BUFFERS; held++) {
-        int flags = PyBUF_C_CONTIGUOUS | (held == CODES ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(objects[held], &views[held], flags) < 0) break;
-    }
+    int held = hold(objects, views, NUM_BUFFERS, CODES), good = 0;
     if (held == NUM_BUFFERS) {
         if (!fit_together(views) || kernel_size == 0 || survivors == 0 ||
             survivors > MAX_SURVIVORS) {
@@ -315,7 +331,7 @@ PyObject *sqz_round_output(PyObject *self, PyObject *args) {
             free(w);
         }
     }
-    while (held-- > 0) PyBuffer_Release(&views[held]);
+    release(views, held);
     return good ? PyFloat_FromDouble(cost) : NULL;
 }
 
@@ -329,11 +345,8 @@ static int rows_fit_together(const Py_buffer *views, size_t num_weights) {
     size_t expected[NUM_ROWS_BUFFERS] = {
         count * sizeof(double), bits, bits, CLASSES * MAGNITUDES * sizeof(double), count,
         count * sizeof(int16_t)};
-    int good = num_weights > 0 && count % num_weights == 0;
-    for (int i = 0; i < NUM_ROWS_BUFFERS; i++) good &= (size_t)views[i].len == expected[i];
-    const uint8_t *classes = views[ROWS_CLASSES].buf;
-    for (size_t i = 0; good && i < count; i++) good = classes[i] < CLASSES;
-    return good;
+    int whole = num_weights > 0 && count % num_weights == 0;
+    return whole && fit(views, expected, NUM_ROWS_BUFFERS, ROWS_CLASSES);
 }
 
 /* round_levels(weight_OP, zero, nonzero, magnitude, classes_OP, codes_OP, num_weights,
@@ -348,11 +361,7 @@ PyObject *sqz_round_levels(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OOOOOOnIpd", &objects[0], &objects[1], &objects[2], &objects[3],
                           &objects[4], &objects[5], &num_weights, &kernel_size, &trellis, &lambda))
         return NULL;
-    int held = 0, good = 0;
-    for (; held < NUM_ROWS_BUFFERS; held++) {
-        int flags = PyBUF_C_CONTIGUOUS | (held == ROWS_CODES ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(objects[held], &views[held], flags) < 0) break;
-    }
+    int held = hold(objects, views, NUM_ROWS_BUFFERS, ROWS_CODES), good = 0;
     if (held == NUM_ROWS_BUFFERS) {
         size_t size = num_weights > 0 ? (size_t)num_weights : 0;
         if (!rows_fit_together(views, size) || kernel_size == 0) {
@@ -386,7 +395,7 @@ PyObject *sqz_round_levels(PyObject *self, PyObject *args) {
             free(w);
         }
     }
-    while (held-- > 0) PyBuffer_Release(&views[held]);
+    release(views, held);
     if (!good) return NULL;
     Py_RETURN_NONE;
 }

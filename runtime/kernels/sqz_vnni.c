@@ -75,15 +75,17 @@ SQZ_AVX512_INLINE void sum_512(const sqz_block *b, __m512i bias, const uint8_t *
 }
 
 /* Do something with `count` as a constant. */
+#define UP_TO_7(DO)       \
+    case 1: DO(1); break; \
+    case 2: DO(2); break; \
+    case 3: DO(3); break; \
+    case 4: DO(4); break; \
+    case 5: DO(5); break; \
+    case 6: DO(6); break; \
+    case 7: DO(7); break;
 #define EACH_COUNT(DO)      \
     switch (count) {        \
-    case 1: DO(1); break;   \
-    case 2: DO(2); break;   \
-    case 3: DO(3); break;   \
-    case 4: DO(4); break;   \
-    case 5: DO(5); break;   \
-    case 6: DO(6); break;   \
-    case 7: DO(7); break;   \
+        UP_TO_7(DO)         \
     case 8: DO(8); break;   \
     case 9: DO(9); break;   \
     case 10: DO(10); break; \
@@ -92,6 +94,8 @@ SQZ_AVX512_INLINE void sum_512(const sqz_block *b, __m512i bias, const uint8_t *
     case 13: DO(13); break; \
     case 14: DO(14); break; \
     }
+#define EACH_COUNT_OF_PAIR(DO) \
+    switch (count) { UP_TO_7(DO) }
 
 /* The same for a block and the one after it, whose offsets are equal. */
 SQZ_AVX512_INLINE void accumulate_pair(const sqz_block *b, const uint8_t *in, size_t in_stride,
@@ -139,17 +143,6 @@ SQZ_AVX512_INLINE void sum_pair(const sqz_block *b, const uint8_t *in, size_t in
         sqz_add_512(acc[1][i], floor, sums[1]);
     }
 }
-
-#define EACH_COUNT_OF_PAIR(DO) \
-    switch (count) {           \
-    case 1: DO(1); break;      \
-    case 2: DO(2); break;      \
-    case 3: DO(3); break;      \
-    case 4: DO(4); break;      \
-    case 5: DO(5); break;      \
-    case 6: DO(6); break;      \
-    case 7: DO(7); break;      \
-    }
 
 static SQZ_AVX512 void avx512_convolve_pair(const sqz_block *b, const sqz_span *span) {
     const sqz_requantiser_512 q0 = sqz_requantiser_512_of(b, _mm512_setzero_si512());

@@ -79,7 +79,8 @@ def test_folders(image_folder: Callable[..., Path], tmp_path: Path) -> None:
 
 def test_several_folders(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     """A fifth of each is held out."""
-    first, second = image_folder(tmp_path / "first", a=10), image_folder(tmp_path / "second", b=20)
+    first = image_folder(tmp_path / "first", a=10)
+    second = image_folder(tmp_path / "second", size=(9, 9), b=20)  # other pictures
     found = open_images(calib=(str(first), str(second)))
     assert (len(found.retrain), len(found.measure)) == (24, 6)
     assert len(names(found.retrain) | names(found.measure)) == 30
@@ -112,6 +113,14 @@ def test_measured_images_are_not_learned_from(
     assert "images are in --val" in line and "copy" in line
     with pytest.raises(DataError, match="all images are in --val"):
         open_images(calib=(str(val),), val=str(val))
+
+
+def test_copies_of_held_out_images_are_not_learned_from(image_folder: Callable[..., Path]) -> None:
+    root, told = image_folder(a=10), list[str]()
+    found = open_images(calib=(str(root), str(root)), log=told.append)
+    assert len(found.measure) == 4 and told and "the part that is held out" in told[0]
+    assert not names(found.retrain) & names(found.measure)
+    assert len(names(found.retrain) | names(found.measure)) == 10
 
 
 def test_random_subsets_are_drawn_from_all_images() -> None:

@@ -65,7 +65,8 @@ def open_compression_images(
 ) -> CompressionImages:
     """Open the images of the command's options ``--data`` or ``--calib``, and ``--val``.
 
-    What ``calib`` shares with ``val`` is not learned from; ``log`` is told of it.
+    Images of ``calib`` that are measured too, by ``val`` or as a second copy of one that is held
+    out, are not learned from; ``log`` is told of it.
 
     Raises:
         UsageError: neither ``data`` nor ``calib``, or both.
@@ -88,8 +89,9 @@ def open_compression_images(
     if val is not None:
         measure, measure_labelled = open_evaluation_data(val, record, limits=limits), True
         findings += measure.findings
-        if calib:
-            retrain = _without(retrain, measure, f"--calib {' '.join(calib)}", val, log)
+    if calib:
+        where = f"--val {val}" if val is not None else "the part that is held out"
+        retrain = _without(retrain, measure, f"--calib {' '.join(calib)}", where, log)
     return CompressionImages(
         retrain=retrain,
         labelled=data is not None,
@@ -123,7 +125,7 @@ def _without(
     images: ImageSet,
     measured: ImageSet,
     option: str,
-    val: str,
+    where: str,
     log: Callable[[str], None],
 ) -> ImageSet:
     """Return the images whose contents are not among the measured ones, and say what was left out.
@@ -139,9 +141,9 @@ def _without(
         return images
     first = images.name(int(np.argmax(is_measured_N)))
     if num_measured == len(images):
-        raise DataError(f"{option}: all images are in --val {val} too; none is left to learn from")
+        raise DataError(f"{option}: all images are in {where} too; none is left to learn from")
     log(
-        f"{option}: {num_measured:,} of {len(images):,} images are in --val {val} too, first "
+        f"{option}: {num_measured:,} of {len(images):,} images are in {where} too, first "
         f"{first}; they are measured, and not learned from"
     )
     return images.subset(np.flatnonzero(~is_measured_N).tolist())

@@ -1,6 +1,7 @@
 """The page's icon as a PNG for iOS, which takes neither SVG nor the manifest's icons.
 
 Drawn as ``web/icon.svg`` is: three bars with round ends. Corners are square, since iOS cuts them.
+Written out: Pillow's file is 48 bytes larger, and the page of 140,000 bytes has hardly more left.
 """
 
 from __future__ import annotations

@@ -36,11 +36,13 @@ steps, and 0.02 takes the divergence from 0.054 to 0.038 in 800. On ImageNet's v
 0.02 is too much (docs/experiments/rate_distortion_cifar10.md). This is in between, and not
 measured to its end."""
 TEMPERATURE = 2.0
-"""Of the distillation."""
+"""Of the distillation. No other value is on record."""
 WARMUP_STEPS = 50
+"""In which the rate rises: Adam's first steps are as long as any, whatever the gradients. No other
+number is on record."""
 MAX_EPOCHS = {False: 15, True: 30}
 """True: ``MANY_IMAGES`` or more. On 640 photographs 30 epochs were no better than 15, with another
-way of training (docs/experiments)."""
+way of training (docs/experiments); the other two numbers are not measured."""
 MANY_IMAGES = 2000
 MIX = 0.5
 """Share of mixed images without labels: some thousand pictures are soon known, mixtures are many.
