@@ -58,7 +58,7 @@ def test_two_processes_make_the_file_of_one(workplace: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--data", "digits", "--effort", "high"),  # with incremental training
+        ("--data", "digits", "--effort", "high"),  # trains the levels
         ("--data", "digits", "--method", "deep-compression", "--prune-epochs", "2"),
         ("--data", "digits", "--max-drop", "1"),
         ("--data", "digits", "--target-bytes", "4000"),

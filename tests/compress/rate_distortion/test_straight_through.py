@@ -158,6 +158,12 @@ def test_units_of_scales_and_biases(
         np.testing.assert_allclose(found.levels[name].bias_O - layer.bias_O, wanted, rtol=1e-3)
 
 
+def test_ranks_can_send_all_of_it(network: StraightThroughNetwork) -> None:
+    """gloo knows these types, and no integers of 16 bits."""
+    known = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8}
+    assert {value.dtype for value in network.state_dict().values()} <= known
+
+
 def test_a_higher_price_makes_more_zeros(network: StraightThroughNetwork) -> None:
     densities = []
     for price in (0.1, 0.5, 2.0):

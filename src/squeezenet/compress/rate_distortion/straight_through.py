@@ -82,7 +82,8 @@ class StraightThroughNetwork(CompressedNetwork):
             levels_OIHW = torch.from_numpy(layer.levels_OP).float().reshape(conv.weight_shape)
             self.levels[key] = nn.Parameter(levels_OIHW.clone())
             self.register_buffer(f"rounded_{key}", levels_OIHW)
-            self.register_buffer(f"codes_{key}", torch.from_numpy(layer.codes_OP.astype(np.int16)))
+            # 32 bits: gloo sends no 16-bit integers from rank to rank.
+            self.register_buffer(f"codes_{key}", torch.from_numpy(layer.codes_OP.astype(np.int32)))
             self.register_buffer(
                 f"classes_{key}", torch.zeros(layer.codes_OP.shape, dtype=torch.uint8)
             )
