@@ -23,11 +23,16 @@ from squeezenet.codec.numerics import Float32Array, round_biases, round_scales
 from squeezenet.codec.trellis import to_levels
 from squeezenet.codec.types import CompressedLayer, LevelWeights
 from squeezenet.compress.rate_distortion.bit_costs import BitCosts, activity_classes
-from squeezenet.compress.rate_distortion.layer_search import DEAD_ZONE, MAX_CODE, SCALE_FACTOR
+from squeezenet.compress.rate_distortion.layer_search import (
+    DEAD_ZONE,
+    MAX_CODE,
+    SCALE_FACTOR,
+    mean_log_curvature,
+)
 from squeezenet.compress.rate_distortion.trellis_rounding import (
     ErrorCost,
+    InputCost,
     SearchWidth,
-    feedback,
     round_layer,
 )
 from squeezenet.evaluation.metrics import kl_divergence, softmax
@@ -211,11 +216,8 @@ def round_matrix(
     lambda_: float,
 ) -> CompressedLayer:
     """Round one matrix on the trellis, with one scale for all outputs: scales cost bytes."""
-    cost = ErrorCost(
-        inputs_PP=inputs_PP, inputs_feedback_PP=feedback(inputs_PP), outputs_OO=outputs_OO
-    )
-    log_curvature = np.log(cost.output_curvature_O).mean()
-    log_curvature -= 2 * np.log(np.diag(cost.inputs_feedback_PP)).mean()
+    cost = ErrorCost(inputs=InputCost(curvature_PP=inputs_PP), outputs_OO=outputs_OO)
+    log_curvature = np.log(cost.output_curvature_O).mean() + mean_log_curvature(inputs_PP)
     scale = SCALE_FACTOR * math.sqrt(12 * lambda_ / math.log(2) / math.exp(log_curvature))
     scale = max(scale, float(np.abs(w_OP).max()) / 115)
     scales_O = round_scales(np.full(len(w_OP), scale))

@@ -20,6 +20,7 @@ from squeezenet.compress.rate_distortion.trellis_rounding import SearchWidth
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import open_training_data
 from squeezenet.images.batches import EvalBatches
+from squeezenet.images.preprocess import normalise
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.init import initialise
 from squeezenet.model.loaded import LoadedModel
@@ -103,14 +104,25 @@ def graph(folded: LoadedModel) -> Graph:
 
 @pytest.fixture(scope="session")
 def search(folded: LoadedModel, graph: Graph) -> LevelSearch:
-    """The search for its levels, by the curvature of 400 digits."""
+    """The search for its levels, by the curvature of 400 digits; each layer by itself."""
+    return search_of(folded, graph)
+
+
+def search_of(folded: LoadedModel, graph: Graph, num_images: int = 0) -> LevelSearch:
+    """A search whose layers make up for each other by so many digits."""
     state = folded.module.state_dict()
     weights = {
         c.name: (state[f"{c.key}.weight"].numpy(), state[f"{c.key}.bias"].numpy())
         for c in graph.convs
     }
     batches = digit_batches(folded, "train", 400)
-    return LevelSearch(graph, weights, measure_curvature(folded, graph, batches, seed=0))
+    curvatures = measure_curvature(folded, graph, batches, seed=0)
+    preprocessing = folded.record.preprocessing
+    images = [
+        torch.from_numpy(normalise(batch.pixels_NHWC, preprocessing))
+        for batch in digit_batches(folded, "train", num_images)
+    ] if num_images else []  # fmt: skip
+    return LevelSearch(graph, weights, curvatures, images=lambda: images)
 
 
 @pytest.fixture(scope="session")

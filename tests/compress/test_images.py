@@ -13,6 +13,7 @@ from squeezenet.compress.images import open_compression_images, random_subset
 from squeezenet.data.digits import load_digits
 from squeezenet.data.sources import recorded_val_fraction
 from squeezenet.errors import DataError, UsageError
+from squeezenet.images.joined import JoinedImages, joined
 from squeezenet.images.sets import ImageSet
 from tests.compress.conftest import untrained_model
 
@@ -132,6 +133,18 @@ def test_random_subsets_are_drawn_from_all_images() -> None:
     assert found[0] < 20 and found[-1] >= 80
     assert random_subset(images, 20, 0).labels.tolist() == found
     assert random_subset(images, 20, 1).labels.tolist() != found
+
+
+def test_random_subsets_of_joined_sets() -> None:
+    """4 : 1 of the pictures are 2 : 1 of those drawn, as long as there are so many."""
+    digits = load_digits()["train"]
+    large, small = (digits.subset(list(part)) for part in (range(400), range(400, 500)))
+    images = joined([large, small])
+    for count, num_small in ((30, 10), (300, 100), (450, 100)):
+        found = random_subset(images, count, 0)
+        assert isinstance(found, JoinedImages) and len(found) == count
+        assert int((found.part_N == 1).sum()) == num_small
+    assert random_subset(images, 500, 0) is images
 
 
 def test_the_share_that_training_held_out() -> None:

@@ -10,7 +10,9 @@ from squeezenet.compress.deep_compression import sensitivity, weight_sharing
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.rate_distortion import (
     bit_costs,
+    class_fisher,
     curvature,
+    layer_inputs,
     layer_search,
     level_search,
     level_training,
@@ -53,6 +55,10 @@ def test_rounding() -> None:
     assert (layer_search.OUTPUT_SHRINKAGE, layer_search.MIN_CURVATURE) == (0.5, 1e-3)
     assert (level_search.NUM_ROUNDS, curvature.MAX_PATCHES) == (3, 128)
     assert bit_costs.PSEUDO_COUNT == 0.4
+    assert (layer_search.CLASS_MIX, session.CLASS_IMAGES_FACTOR) == (0.3, 3)
+    assert (class_fisher.MAX_RANK, class_fisher.MIN_SHARE) == (1024, 1e-3)
+    assert (layer_inputs.MAX_IMAGES, layer_inputs.DAMPING) == (512, 0.1)
+    assert (layer_inputs.MIN_IMAGES, layer_inputs.MAX_POSITIONS) == (64, 150)
 
 
 def test_search_correction_and_training() -> None:

@@ -21,7 +21,7 @@ from squeezenet.data.sources import (
 )
 from squeezenet.data.split import stratified_split
 from squeezenet.errors import DataError, UsageError
-from squeezenet.images.joined import joined
+from squeezenet.images.joined import JoinedImages, joined
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import ImageSet, with_model_labels
 from squeezenet.images.walk import NOTHING, Findings
@@ -152,9 +152,20 @@ def _without(
 def random_subset(images: ImageSet, max_images: int, seed: int) -> ImageSet:
     """Return at most ``max_images`` of the images, drawn at random, in the order of the set.
 
-    Drawn, not the first ones, since sets are sorted by class.
+    Drawn, not the first ones, since sets are sorted by class. Of joined sets, each gives a share
+    in proportion to the root of its size: a small set that was given beside a large one counts.
+    What one set gains by a larger share, the other loses (docs/experiments/sequential_rounding.md).
     """
     if len(images) <= max_images:
         return images
-    order = images.shuffled(np.random.default_rng(seed))[:max_images]
-    return images.subset(sorted(order.tolist()))
+    rng = np.random.default_rng(seed)
+    order = images.shuffled(rng)
+    if isinstance(images, JoinedImages):
+        part_N = images.part_N[order]
+        counts = np.bincount(part_N)
+        place_N = np.empty(len(order), np.int64)
+        for k, count in enumerate(counts):
+            place_N[part_N == k] = np.arange(count)
+        # The next of a set comes when the others have had as large a share of theirs.
+        order = order[np.argsort((place_N + 0.5) / np.sqrt(counts)[part_N], kind="stable")]
+    return images.subset(sorted(order[:max_images].tolist()))

@@ -16,9 +16,13 @@ from squeezenet.sealed_files import read_sealed_json
 from squeezenet.train.run_folder import RunFolder
 
 CURVATURE, PRUNED_CURVATURE, NETWORK = "curvature.npz", "pruned-curvature.npz", "network.npz"
+CLASS_FISHER, PRUNED_CLASS_FISHER = "classes.npz", "pruned-classes.npz"
 FINER = ("finer1.npz", "finer2.npz", "finer3.npz", "finer4.npz")
 DENSITY, DENSITIES = "density.json", "densities.json"
-FILES = (CURVATURE, PRUNED_CURVATURE, NETWORK, *FINER, DENSITY, DENSITIES)
+FILES = (
+    CURVATURE, PRUNED_CURVATURE, CLASS_FISHER, PRUNED_CLASS_FISHER, NETWORK, *FINER, DENSITY,
+    DENSITIES,
+)  # fmt: skip
 PRUNE, SHARE, LEVELS = "prune", "share", "levels"
 STAGES = (PRUNE, SHARE, LEVELS)
 

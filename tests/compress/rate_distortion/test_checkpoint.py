@@ -21,10 +21,13 @@ from squeezenet.codec.types import ActivationScale
 from squeezenet.compress.rate_distortion.checkpoint import (
     Checkpoint,
     load_checkpoint,
+    load_class_fisher,
     load_curvatures,
     save_checkpoint,
+    save_class_fisher,
     save_curvatures,
 )
+from squeezenet.compress.rate_distortion.class_fisher import max_rank
 from squeezenet.compress.rate_distortion.curvature import Curvature
 from squeezenet.compress.rate_distortion.quantized_network import (
     QuantizedLayer,
@@ -102,6 +105,18 @@ def test_curvatures(tmp_path: Path) -> None:
             np.testing.assert_array_equal(
                 getattr(found[name], field.name), getattr(curvature, field.name)
             )
+
+
+def test_class_fisher(tmp_path: Path) -> None:
+    path, conv = tmp_path / "classes.npz", GRAPH.convs[-1]
+    assert load_class_fisher(path, GRAPH) is None
+    shape = (conv.out_channels, max_rank(conv), conv.num_weights // conv.out_channels)
+    roots_KRP = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    save_class_fisher(path, roots_KRP)
+    np.testing.assert_array_equal(load_class_fisher(path, GRAPH), roots_KRP)
+    for damaged in (roots_KRP[1:], roots_KRP.astype(np.float64), roots_KRP * np.nan):
+        save_class_fisher(path, damaged)
+        assert load_class_fisher(path, GRAPH) is None
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Array]], None], **options: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.rate_distortion import level_search
+from squeezenet.compress.rate_distortion.layer_inputs import MIN_IMAGES
 from squeezenet.compress.rate_distortion.level_search import LevelSearch
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.trellis_rounding import NARROWEST, SearchWidth
@@ -19,7 +20,7 @@ from squeezenet.evaluation.predict import predict
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
-from tests.compress.conftest import digit_batches
+from tests.compress.conftest import digit_batches, search_of
 
 TWO = SearchWidth(survivors=2, scales=3)
 
@@ -70,20 +71,37 @@ def test_predictions_are_sums_over_outputs(
     assert all(len(errors[name]) == len(x.scales_O) for name, x in quantized.levels.items())
 
 
-def test_only_the_last_round_is_wide(search: LevelSearch, monkeypatch: pytest.MonkeyPatch) -> None:
-    widths: list[SearchWidth] = []
-    once = LevelSearch._round_once
+def test_estimates_are_near(search: LevelSearch) -> None:
+    lambda_ = search.lambda_for(0.05)
+    estimate, found = search.estimate(lambda_), search.round(lambda_, TWO)
+    assert estimate.density() == pytest.approx(found.density(), rel=0.05)
+    assert search.predicted_divergence(found) < 1.05 * search.predicted_divergence(estimate)
 
-    def counted(self: LevelSearch, *arguments: object) -> object:
-        widths.append(arguments[-1])  # type: ignore[arg-type]
-        return once(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LevelSearch, "_round_once", counted)
+def test_threads_change_nothing(search: LevelSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     found = search.round(1e-4, TWO)
-    assert widths == [NARROWEST, NARROWEST, TWO]
-    # Threads change nothing.
     threads = torch.get_num_threads()
     monkeypatch.setattr(level_search.torch, "get_num_threads", lambda: threads + 2)
     again = search.round(1e-4, TWO)
     for name, layer in found.levels.items():
         np.testing.assert_array_equal(layer.codes_OP, again.levels[name].codes_OP)
+
+
+def test_layers_make_up_for_those_before_them(
+    folded: LoadedModel, graph: Graph, search: LevelSearch
+) -> None:
+    """At about the same size, the divergence is a quarter lower or more."""
+    lambda_ = search.lambda_for(0.5)
+    alone = search.round(lambda_, TWO)
+    paired = search_of(folded, graph, 400).round(lambda_, TWO)
+    assert paired.density() == pytest.approx(alone.density(), rel=0.05)
+    before, after = (measured_divergence(folded, each) for each in (alone, paired))
+    print(before, after)
+    assert after < 0.75 * before
+
+
+def test_few_images_are_not_enough(folded: LoadedModel, graph: Graph, search: LevelSearch) -> None:
+    few = search_of(folded, graph, MIN_IMAGES - 1).round(1e-4, TWO)
+    alone = search.round(1e-4, TWO)
+    for name, layer in alone.levels.items():
+        np.testing.assert_array_equal(layer.codes_OP, few.levels[name].codes_OP)

@@ -15,9 +15,11 @@ from squeezenet.arch.graph import Graph
 from squeezenet.codec.container import encode
 from squeezenet.codec.types import CompressedModel
 from squeezenet.compress.rate_distortion import level_training
+from squeezenet.compress.rate_distortion.level_search import LevelSearch
 from squeezenet.compress.rate_distortion.level_training import MIX, LevelTraining
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.straight_through import StraightThroughNetwork
+from squeezenet.compress.rate_distortion.trellis_rounding import SearchWidth
 from squeezenet.data.digits import load_digits
 from squeezenet.evaluation.metrics import compare
 from squeezenet.evaluation.predict import LabelledLogits, predict
@@ -75,10 +77,12 @@ def test_recipe(folded: LoadedModel, graph: Graph, tmp_path: Path) -> None:
 def test_predictions_come_nearer_at_the_same_size(
     folded: LoadedModel,
     graph: Graph,
-    quantized: QuantizedNetwork,
+    search: LevelSearch,
     size: Callable[[QuantizedNetwork], int],
     tmp_path: Path,
 ) -> None:
+    # Coarse, so that there is much to win back.
+    quantized = search.round(search.lambda_for(0.3), SearchWidth(survivors=2, scales=3))
     max_bytes = size(quantized)
     training = training_of(folded, graph, tmp_path, max_steps=200, size=size, max_bytes=max_bytes)
     found, points = training.run(quantized)
@@ -108,7 +112,7 @@ def test_predictions_come_nearer_at_the_same_size(
         ).kl
         for network in (quantized, found)
     )
-    assert after < 0.9 * before
+    assert after < 0.75 * before
 
 
 def test_the_price_follows_the_size(

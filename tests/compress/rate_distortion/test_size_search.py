@@ -49,6 +49,9 @@ class Rounding:
     def lambda_for(self, divergence: float) -> float:
         return divergence
 
+    def estimate(self, lambda_: float) -> Any:
+        return self.round(lambda_, NARROWEST)
+
     def round(self, lambda_: float, width: SearchWidth) -> Any:
         self.tried.append((lambda_, width))
         off = math.exp(self.noise * float(self.rng.normal()))

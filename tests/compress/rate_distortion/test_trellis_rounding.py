@@ -21,6 +21,7 @@ from squeezenet.compress.rate_distortion.trellis_rounding import (
     DAMPING,
     MAX_SCALE_CHANGE,
     ErrorCost,
+    InputCost,
     SearchWidth,
     feedback,
     round_layer,
@@ -31,9 +32,7 @@ FOUR = SearchWidth(survivors=4, scales=1)
 
 
 def cost_of(inputs_PP: np.ndarray, outputs_OO: np.ndarray) -> ErrorCost:
-    return ErrorCost(
-        inputs_PP=inputs_PP, inputs_feedback_PP=feedback(inputs_PP), outputs_OO=outputs_OO
-    )
+    return ErrorCost(inputs=InputCost(curvature_PP=inputs_PP), outputs_OO=outputs_OO)
 
 
 def levels_of_codes(codes_OP: np.ndarray) -> np.ndarray:

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from squeezenet.arch.graph import Conv, Graph
 from squeezenet.arch.quantized_tensors import scaled_tensors
-from squeezenet.codec.numerics import SCALE_MANTISSA_BITS, mantissa_bits
+from squeezenet.codec.numerics import SCALE_MANTISSA_BITS, Float32Array, mantissa_bits
 from squeezenet.codec.types import MAX_LEVEL, ActivationScale
+from squeezenet.compress.rate_distortion.class_fisher import max_rank
 from squeezenet.compress.rate_distortion.curvature import Curvature
 from squeezenet.compress.rate_distortion.quantized_network import (
     QuantizedLayer,
@@ -175,6 +176,24 @@ def _curvature(arrays: _Arrays, conv: Conv) -> Curvature:
     }
     _require(all(bool(np.isfinite(array).all()) for array in found.values()))
     return Curvature(**found)
+
+
+def save_class_fisher(path: Path, roots_KRP: Float32Array) -> None:
+    """Write the last layer's ``class_fisher`` atomically."""
+    _write(path, {"roots": roots_KRP})
+
+
+def load_class_fisher(path: Path, graph: Graph) -> Float32Array | None:
+    """Return what ``save_class_fisher`` wrote for the graph; None as for ``load_checkpoint``."""
+    conv = graph.convs[-1]
+    shape = (conv.out_channels, max_rank(conv), conv.num_weights // conv.out_channels)
+
+    def parse(arrays: _Arrays) -> Float32Array:
+        roots_KRP: Float32Array = arrays.take("roots", shape, np.float32)
+        _require(bool(np.isfinite(roots_KRP).all()))
+        return roots_KRP
+
+    return _read(path, parse)
 
 
 def _require(condition: bool) -> None:

@@ -127,6 +127,13 @@ def draw_score(logits_NK: torch.Tensor, generator: torch.Generator) -> torch.Ten
     return root_NK - probability_NK * root_NK.sum(dim=1, keepdim=True)
 
 
+def input_patches(x_NCHW: torch.Tensor, conv: Conv) -> torch.Tensor:
+    """Return what each position of the output is computed from: (N, all inputs, positions)."""
+    if conv.kernel == (1, 1) and conv.stride == 1 and not conv.padding:
+        return x_NCHW.flatten(2)
+    return functional.unfold(x_NCHW, conv.kernel, padding=conv.padding, stride=conv.stride)
+
+
 class _LayerSums:
     """Sums of one layer over the images so far."""
 
@@ -154,12 +161,7 @@ class _LayerSums:
 
     def _add(self, x_NCHW: torch.Tensor, gradient_NOHW: torch.Tensor) -> None:
         conv = self._conv
-        if conv.kernel == (1, 1) and conv.stride == 1 and not conv.padding:
-            patches = x_NCHW.flatten(2)
-        else:
-            patches = functional.unfold(
-                x_NCHW, conv.kernel, padding=conv.padding, stride=conv.stride
-            )
+        patches = input_patches(x_NCHW, conv)
         num, _, positions = patches.shape
         patches_NGPL = patches.reshape(num, conv.groups, -1, positions)
         gradient_NGQL = gradient_NOHW.reshape(num, conv.groups, -1, positions)

@@ -1,8 +1,8 @@
 """Method ``rd``: integer levels that minimise J = KL + λ * bits over the whole network.
 
-1. ``curvature``: how much the KL divergence rises when a weight changes, on some images.
+1. ``curvature`` and ``class_fisher``: how much the KL divergence rises when a weight changes.
 2. ``prune_first``, where labels teach and images are many: prune and retrain.
-3. ``level_search`` and ``size_search``: scales and levels at one λ.
+3. ``level_search`` and ``size_search``: scales and levels at one λ, one layer after another.
 4. ``scale_bias_correction``: the errors that all layers share.
 5. ``level_training``, without step 2: train the levels.
 

@@ -62,6 +62,11 @@ class QuantizedLayer:
         """The weights that levels and scales stand for."""
         return self.levels_OP.astype(np.float64) * self.scales_O[:, None]
 
+    def weight_and_bias(self) -> tuple[Float32Array, Float32Array]:
+        """Return the weight OIHW and the bias O, float32."""
+        weight_OIHW = self.weight_OP.reshape(self.weight_shape)
+        return weight_OIHW.astype(np.float32), self.bias_O.astype(np.float32)
+
     def bias_spacing(self, lambda_: float) -> float:
         """Return the spacing of the biases' grid at λ."""
         return grid_spacing(lambda_, max(self.bias_curvature, TINY))

@@ -110,7 +110,8 @@ def search_network(
         return search.round(search.lambda_for(settings.divergence), width)
 
     def attempt(divergence: float, each: SearchWidth) -> _Try:
-        network = search.round(search.lambda_for(divergence), each)
+        lambda_ = search.lambda_for(divergence)
+        network = search.estimate(lambda_) if each == NARROWEST else search.round(lambda_, each)
         judgement = judge(network)
         progress.log(f"search: {judgement.description}")
         if tried is not None:

@@ -17,10 +17,13 @@ neighbouring scales round quite differently, and the cheapest is kept.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+import numpy.typing as npt
 
 from squeezenet._native import round_output
 from squeezenet.codec.numerics import Float32Array, round_scales, scales_around
@@ -49,23 +52,46 @@ def feedback(hessian_PP: Float64Array) -> Float64Array:
     Row p is how an error at p moves the weights after it. The squared reciprocals of its diagonal
     are what an error at each place costs once later weights have compensated what they can.
     """
-    damped = hessian_PP.copy()
-    diagonal = np.diag(hessian_PP)
-    damped[np.diag_indices_from(damped)] += DAMPING * max(float(diagonal.mean()), 1e-12)
-    upper_PP: Float64Array = np.linalg.cholesky(np.linalg.inv(damped)).T
+    upper_PP: Float64Array = np.linalg.cholesky(np.linalg.inv(damped(hessian_PP))).T
     return upper_PP
+
+
+def damped(hessian_PP: Float64Array) -> Float64Array:
+    """Return the Hessian with a share of its mean diagonal added to the diagonal."""
+    damped_PP = hessian_PP.copy()
+    mean = float(np.diag(hessian_PP).mean())
+    damped_PP[np.diag_indices_from(damped_PP)] += DAMPING * max(mean, 1e-12)
+    return damped_PP
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InputCost:
+    """What errors of the weights of an output cost between inputs: ``curvature_PP``."""
+
+    curvature_PP: Float64Array
+
+    @cached_property
+    def feedback_PP(self) -> Float64Array:
+        """``feedback`` of the curvature, contiguous."""
+        return np.ascontiguousarray(feedback(self.curvature_PP))
+
+    @cached_property
+    def columns_PP(self) -> Float32Array:
+        """Its transpose."""
+        return np.ascontiguousarray(self.feedback_PP.T, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ErrorCost:
     """What errors E (O, P) of the weights cost, in nats: tr(outputs E inputs E^T) / 2.
 
-    ``inputs_feedback_PP`` is ``feedback(inputs_PP)``.
+    ``of_output(o)``: the inputs' cost of one output, if each has its own; then the sum above is
+    for their mean, and compensation between outputs takes them to be alike.
     """
 
-    inputs_PP: Float64Array
-    inputs_feedback_PP: Float64Array
+    inputs: InputCost
     outputs_OO: Float64Array
+    of_output: Callable[[int], InputCost] | None = None
 
     @cached_property
     def outputs_feedback_OO(self) -> Float64Array:
@@ -80,9 +106,8 @@ class ErrorCost:
 
     def of(self, error_OP: Float64Array) -> Float64Array:
         """Return each output's part of the cost, (O,). Parts may be negative, their sum is not."""
-        parts_O: Float64Array = ((self.outputs_OO @ error_OP @ self.inputs_PP) * error_OP).sum(
-            axis=1
-        ) / 2
+        weighted_OP = self.outputs_OO @ error_OP @ self.inputs.curvature_PP
+        parts_O: Float64Array = (weighted_OP * error_OP).sum(axis=1) / 2
         return parts_O
 
 
@@ -113,40 +138,51 @@ def round_layer(
     lambda_: float,
     width: SearchWidth,
     trellis: bool = True,
+    pool: Executor | None = None,
 ) -> tuple[Levels, Float32Array]:
     """Return codes int64 (O, P) and scales float32 (O,): weight = level of the code * scale.
 
     ``scales_O``: the middle ones of the scales that are tried. The returned scale is the cheapest,
     then made unbiased. ``classes_OIK``: activity classes of the coder's contexts, from the round
-    before. ``lambda_``: nats per bit. Without ``trellis``, codes are levels.
+    before. ``lambda_``: nats per bit. Without ``trellis``, codes are levels. ``pool``: threads that
+    try the scales.
     """
     num_out, _, size = classes_OIK.shape
-    upper_PP = np.ascontiguousarray(cost.inputs_feedback_PP)
     between_OO = cost.outputs_feedback_OO
-    assert weight_OP.shape == (num_out, len(upper_PP))
+    assert weight_OP.shape == (num_out, len(cost.inputs.curvature_PP))
     expected_shape = (NUM_KERNEL_SUMS, NUM_PLACES, NUM_ACTIVITY_CLASSES)
     assert bit_costs.zero_SPC.shape == bit_costs.nonzero_SPC.shape == expected_shape
-    columns_PP = np.ascontiguousarray(upper_PP.T, np.float32)
     tables = (
         np.ascontiguousarray(bit_costs.zero_SPC),
         np.ascontiguousarray(bit_costs.nonzero_SPC),
         np.ascontiguousarray(bit_costs.magnitude_CM),
     )
     classes_OP = np.ascontiguousarray(classes_OIK.reshape(num_out, -1), np.uint8)
-    codes_OP, codes_P = np.zeros(weight_OP.shape, np.int16), np.empty(len(upper_PP), np.int16)
+    codes_OP = np.zeros(weight_OP.shape, np.int16)
     found_O = round_scales(scales_O)
-    target_OP = np.array(weight_OP, np.float64)  # weights less the errors fed back so far
+    target_OP = np.array(
+        weight_OP, np.float64, order="C"
+    )  # weights less the errors fed back so far
+
+    def try_scale(o: int, inputs: InputCost, scale: float) -> tuple[float, npt.NDArray[np.int16]]:
+        codes_P = np.empty(weight_OP.shape[1], np.int16)
+        nats = round_output(
+            target_OP[o], inputs.feedback_PP, inputs.columns_PP, *tables, classes_OP[o], codes_P,
+            between_OO[o, o] ** -2.0, scale, size, width.survivors, trellis, lambda_,
+        )  # fmt: skip
+        return nats, codes_P
+
     for start in range(0, num_out, OUTPUT_BLOCK):
         stop = min(start + OUTPUT_BLOCK, num_out)
         errors_BP = np.empty((stop - start, weight_OP.shape[1]))
         for o in range(start, stop):
             target_OP[o] -= between_OO[start:o, o] @ errors_BP[: o - start]
+            inputs = cost.of_output(o) if cost.of_output else cost.inputs
+            _ = inputs.columns_PP  # before threads share it
+            scales = scales_around(float(scales_O[o]), width.scales).tolist()
+            tried = (pool.map if pool else map)(partial(try_scale, o, inputs), scales)
             lowest = math.inf
-            for scale in scales_around(float(scales_O[o]), width.scales).tolist():
-                nats = round_output(
-                    target_OP[o], upper_PP, columns_PP, *tables, classes_OP[o], codes_P,
-                    between_OO[o, o] ** -2.0, scale, size, width.survivors, trellis, lambda_,
-                )  # fmt: skip
+            for scale, (nats, codes_P) in zip(scales, tried, strict=True):
                 if nats < lowest:
                     lowest, found_O[o] = nats, scale
                     codes_OP[o] = codes_P
@@ -154,7 +190,9 @@ def round_layer(
             if trellis:
                 to_levels(levels)
             levels_P = np.array(levels, np.float64)
-            found_O[o] = unbiased_scale(target_OP[o], levels_P, cost.inputs_PP, float(found_O[o]))
+            found_O[o] = unbiased_scale(
+                target_OP[o], levels_P, inputs.curvature_PP, float(found_O[o])
+            )
             error_P = target_OP[o] - levels_P * float(found_O[o])
             errors_BP[o - start] = error_P / between_OO[o, o]
         target_OP[stop:] -= between_OO[start:stop, stop:].T @ errors_BP
