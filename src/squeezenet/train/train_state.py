@@ -59,6 +59,7 @@ class TrainState:
         self._recipe = recipe
         self._hardware = hardware
         self._ranks = ranks
+        self._has_joined = False
 
     @property
     def evaluated(self) -> nn.Module:
@@ -134,6 +135,11 @@ class TrainState:
         """
         micro_batch = self._recipe.micro_batch
         total = torch.zeros((), device=self._hardware.device)
+        if self._ranks.size > 1 and not self._has_joined:
+            # DDP orders the gradients anew after its first pass, and sums of three and more ranks
+            # are rounded by that order. So none counts before, or a restart would change bits.
+            self._join_with_nothing(x_NCHW)
+            self._has_joined = True
         for start in range(0, len(labels), micro_batch):
             part = slice(start, start + micro_batch)
             is_last = start + micro_batch >= len(labels)
