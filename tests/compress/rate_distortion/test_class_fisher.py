@@ -60,6 +60,28 @@ def test_the_heaviest_are_kept(
         assert all(row.tobytes() in rows or not row.any() for row in kept_RP)
 
 
+def test_ranks_keep_what_one_process_keeps(
+    folded: LoadedModel, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_fisher, "MAX_RANK", 5)
+    batches = digit_batches(folded, "train", 60)
+    handled: list[class_fisher._KeptImages] = [
+        class_fisher._KeptImages(graph.convs[-1]) for _ in range(3)
+    ]
+    for i, batch in enumerate(batches):
+        for kept in (handled[0], handled[1 + i % 2]):
+            module = folded.module.get_submodule(graph.convs[-1].key)
+            handle = module.register_forward_hook(kept.hook)
+            x = torch.from_numpy(normalise(batch.pixels_NHWC, folded.record.preprocessing))
+            with torch.no_grad():
+                kept.add(folded.module.eval()(x).softmax(dim=1))
+            handle.remove()
+    whole, first, second = handled
+    first.merge([(each.share_KR, each.roots_KRP) for each in (first, second)])
+    for ours_RP, theirs_RP in zip(first.roots_KRP, whole.roots_KRP, strict=True):
+        torch.testing.assert_close(ours_RP.T @ ours_RP, theirs_RP.T @ theirs_RP)
+
+
 def test_large_or_grouped_layers_have_none() -> None:
     assert max_rank(conv_of(groups=2)) == 0
     assert max_rank(conv_of(groups=1)) > 0

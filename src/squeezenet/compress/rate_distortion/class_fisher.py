@@ -1,15 +1,15 @@
 """The Fisher matrix of the weights of each class: what errors in the last layer cost, by class.
 
 The classes of one layer have little in common: what an error in the weights of "tench" costs is
-decided by pictures that may show a tench. With p the predicted probability of a class and x the
+decided by images that may show a tench. With p the predicted probability of a class and x the
 mean input of its last layer (where its ReLU lets it through, if it has one),
 
     F_k = E[p_k (1 - p_k) x x^T].
 
-``curvature`` has their mean. Few pictures speak for a class, so ``layer_search`` mixes both. As the
-output has hundreds of classes, each keeps the ``max_rank`` pictures that weigh most. That takes
+``curvature`` has their mean. Few images speak for a class, so ``layer_search`` mixes both. As the
+output has hundreds of classes, each keeps the ``max_rank`` images that weigh most. That takes
 no gradients. GuidedQuant (arXiv 2505.07004) has such matrices for groups of outputs.
-Legend: N images, K classes, R pictures of a class, P inputs, L positions.
+Legend: N images, K classes, R images of a class, P inputs, L positions.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from squeezenet.train.distributed.ranks import ONE_RANK, Ranks
 MAX_INPUTS = 1024
 """Of a last layer with such matrices: one takes the time of its inputs' third power."""
 MAX_VALUES, MAX_RANK = 1 << 25, 1024
-"""Numbers that all classes may keep, and pictures that one may."""
+"""Numbers that all classes may keep, and images that one may."""
 MIN_SHARE = 1e-3
 """Smallest p (1 - p) that counts."""
 
 
 def max_rank(conv: Conv) -> int:
-    """Return how many pictures each output of a last layer keeps; 0 for none at all."""
+    """Return how many images each output of a last layer keeps; 0 for none at all."""
     size = conv.num_weights // conv.out_channels
     if conv.groups > 1 or size > MAX_INPUTS:
         return 0
@@ -55,10 +55,10 @@ def measure_class_fisher(
     """Run images forward; return roots (K, R, P): F_k is the sum of root root^T over R.
 
     ``check`` is called after every batch and may raise. ``batches`` are this rank's; all ranks get
-    what one process would get.
+    what one process would get, but for rounding.
     """
     conv = graph.convs[-1]
-    kept = _KeptPictures(conv)
+    kept = _KeptImages(conv)
     module = model.module.eval()
     device = next(module.parameters()).device
     handle = module.get_submodule(conv.key).register_forward_hook(kept.hook)
@@ -86,7 +86,7 @@ def measure_class_fisher(
     return roots_KRP
 
 
-class _KeptPictures:
+class _KeptImages:
     """What weighs most of each class so far."""
 
     def __init__(self, conv: Conv) -> None:
@@ -105,7 +105,7 @@ class _KeptPictures:
         self._active_NKL = active_NKL.cpu()
 
     def add(self, probability_NK: torch.Tensor) -> None:
-        """Count the pictures that were run last."""
+        """Count the images that were run last."""
         share_NK = probability_NK * (1 - probability_NK)
         for patches_PL, active_KL, share_K in zip(
             self._patches_NPL, self._active_NKL, share_NK, strict=True

@@ -81,7 +81,7 @@ def compress_rate_distortion(
     if session.retrains:
         density = session.ranks.on_main(lambda: load_density(session))
         if density is None:
-            search = session.level_search(base, CURVATURE)
+            search = session.level_search(base, CURVATURE, only_estimates=True)
             density = _search(session, search, NARROWEST).density()
             save_density(session, density)
         base, kept = prune_and_retrain(session, density)

@@ -20,24 +20,23 @@ import torch
 from torch.nn import functional
 
 from squeezenet.arch.graph import Add, Conv, Graph, LocalResponseNorm, MaxPool, Operation
-from squeezenet.arch.liveness import lifetimes
+from squeezenet.arch.liveness import lifetimes, live_activation_bytes
 from squeezenet.codec.numerics import Float32Array
 from squeezenet.compress.rate_distortion.arrays import Float64Array
 from squeezenet.compress.rate_distortion.curvature import TINY, input_patches
 
 MAX_IMAGES = 512
-"""Images to run through both networks. Half of a thousand are enough where every position counts:
-an image has 169 in the last layers."""
+"""Images to run through both networks. An image has 169 positions in the last layers, so these give
+more samples than a layer has inputs. It is a choice."""
 MIN_IMAGES = 64
 """With fewer, weights are rounded as they are. It is a choice, not measured."""
 MAX_BYTES = 1 << 31
-"""Bytes that their activations may take. The ImageNet networks take half of it."""
+"""Bytes that their activations may take. The ImageNet networks take less."""
 MAX_POSITIONS = 150
 """Positions of an image that count, about. Neighbours are alike."""
 DAMPING = 0.1
-"""Share of the mean variance that is added to every input, in both matrices. On v1.1 at 243,860
-bytes the held-out divergence is 2% lower than with 0.02 (docs/experiments/sequential_rounding.md).
-"""
+"""Share of the mean variance that is added to every input, in both matrices. On v1.1 the divergence
+is lower than with 0.02 (docs/experiments/sequential_rounding.md)."""
 _MAX_HALF = 65504.0
 """Largest number of 16 bits, in which activations are kept."""
 
@@ -189,17 +188,13 @@ class PairedActivations:
 
 def num_paired_images(graph: Graph) -> int:
     """Return how many images ``PairedActivations`` should be given, by the memory they take."""
-    spans = lifetimes(graph)
+    live = live_activation_bytes(graph, element_bytes=2)
     peak = max(
-        sum(
-            graph.tensors[name].num_elements
-            for name, (first, last) in spans.items()
-            if first <= i <= last
-        )
-        for i, operation in enumerate(graph.operations)
+        num_bytes
+        for operation, num_bytes in zip(graph.operations, live, strict=True)
         if isinstance(operation, Conv) and operation.source != graph.input
     )
-    return max(1, min(MAX_IMAGES, MAX_BYTES // (2 * 2 * peak)))
+    return max(1, min(MAX_IMAGES, MAX_BYTES // (2 * peak)))
 
 
 def _samples(x_NCHW: torch.Tensor, conv: Conv) -> torch.Tensor:

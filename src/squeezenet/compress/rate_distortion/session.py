@@ -6,6 +6,10 @@ that the others produced. Curvature is measured on both, since all candidates co
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
 import numpy as np
 import torch
 
@@ -49,6 +53,8 @@ from squeezenet.train.distributed.evaluation import batches_of_rank, predict_on_
 from squeezenet.train.distributed.ranks import Ranks
 from squeezenet.train.hardware import choose_hardware
 from squeezenet.train.stop import StopSignals
+
+T = TypeVar("T")
 
 HELD_OUT_SHARE, MAX_HELD_OUT = 0.2, 500
 """Share and number of the images that choose between candidates. A KL divergence on some hundred
@@ -141,8 +147,13 @@ class Session:
         sizes = layer_sizes(network.layers())
         return coded_row(sizes, self.file_bytes(network), measured, stage=stage)
 
-    def level_search(self, model: LoadedModel, name: str) -> LevelSearch:
-        """Return the search for levels of a folded model; ``name``: work file of its curvature."""
+    def level_search(
+        self, model: LoadedModel, name: str, *, only_estimates: bool = False
+    ) -> LevelSearch:
+        """Return the search for levels of a folded model; ``name``: work file of its curvature.
+
+        ``only_estimates``: ``round`` will not be called, so what it alone needs is not measured.
+        """
         state = model.module.state_dict()
         weights = {
             conv.name: (
@@ -157,7 +168,7 @@ class Session:
             self._curvatures(model, name),
             self.ranks,
             images=self._paired_images,
-            class_roots_ORP=self._class_fisher(model, _CLASSES[name]),
+            class_roots_ORP=(None if only_estimates else self._class_fisher(model, _CLASSES[name])),
             progress=self.job.progress,
         )
 
@@ -170,56 +181,68 @@ class Session:
         return [torch.from_numpy(normalise(x.pixels_NHWC, preprocessing)) for x in batches]
 
     def _class_fisher(self, model: LoadedModel, name: str) -> Float32Array | None:
-        """Measure it, or read it from the work file ``name``."""
+        """Return the classes' Fisher matrices, from the work file ``name`` if it has them."""
         if not max_rank(self.graph.convs[-1]):
             return None
-        job = self.job
-        cache = job.work / name
-        saved = self.ranks.on_main(
-            lambda: read_whole(
-                cache, lambda file: load_class_fisher(file, self.graph), job.progress
-            )
-        )
-        if saved is not None:
-            return saved
         num_images = CLASS_IMAGES_FACTOR * self.preset.curvature_images
-        images = random_subset(job.images.retrain, num_images, job.seed)
-        with StopSignals() as stop:
-            found = measure_class_fisher(
+        images = random_subset(self.job.images.retrain, num_images, self.job.seed)
+        return self._read_or_measure(
+            name,
+            load_class_fisher,
+            lambda check: measure_class_fisher(
                 copy_model(model),
                 self.graph,
                 self.batches(images),
-                progress=job.progress,
-                check=lambda: self.raise_if_stopped(stop),
+                progress=self.job.progress,
+                check=check,
                 ranks=self.ranks,
-            )
-            self.ranks.on_main(lambda: save_class_fisher(cache, found))
-        return found
-
-    def _curvatures(self, model: LoadedModel, name: str) -> dict[str, Curvature]:
-        job = self.job
-        cache = job.work / name
-        saved = self.ranks.on_main(
-            lambda: read_whole(cache, lambda file: load_curvatures(file, self.graph), job.progress)
+            ),
+            save_class_fisher,
         )
-        if saved is not None:
-            return saved
+
+    def _curvatures(self, model: LoadedModel, name: str) -> Mapping[str, Curvature]:
+        """Return the layers' curvatures, from the work file ``name`` if it has them."""
+        job = self.job
         num_wanted = self.preset.curvature_images
         images = random_subset(job.images.retrain, num_wanted, job.seed)
         # Mirrored images count too if the images are at most half of what the effort asks for.
         mirrored = job.base_recipe.augmentation.flip and 2 * len(images) <= num_wanted
-        with StopSignals() as stop:
-            found = measure_curvature(
+        return self._read_or_measure(
+            name,
+            load_curvatures,
+            lambda check: measure_curvature(
                 copy_model(model),
                 self.graph,
                 self.batches(images),
                 seed=job.seed,
                 mirrored=mirrored,
                 progress=job.progress,
-                check=lambda: self.raise_if_stopped(stop),
+                check=check,
                 ranks=self.ranks,
-            )
-            self.ranks.on_main(lambda: save_curvatures(cache, found))
+            ),
+            save_curvatures,
+        )
+
+    def _read_or_measure(
+        self,
+        name: str,
+        load: Callable[[Path, Graph], T | None],
+        measure: Callable[[Callable[[], None]], T],
+        save: Callable[[Path, T], None],
+    ) -> T:
+        """Return what the work file ``name`` holds, else measure and save it.
+
+        ``measure`` is given what it calls after every batch, which raises once a signal has come.
+        """
+        path = self.job.work / name
+        saved = self.ranks.on_main(
+            lambda: read_whole(path, lambda file: load(file, self.graph), self.job.progress)
+        )
+        if saved is not None:
+            return saved
+        with StopSignals() as stop:
+            found = measure(lambda: self.raise_if_stopped(stop))
+            self.ranks.on_main(lambda: save(path, found))
         return found
 
     def raise_if_stopped(self, stop: StopSignals) -> None:
