@@ -36,7 +36,7 @@ _NETWORKS = {
 }
 """The file in the shared data, and its name in the plot."""
 _DIVERGENCES = (0.008, 0.0165, 0.035, 0.07, 0.11, 0.28, 0.6, 1.0)
-_QPS = (-38, -36, -34, -32, -30, -28, -26)
+_QPS = (-38, -36, -34, -32, -30, -28, -26, -24, -22, -20)
 _DENSITIES = ((0.4, 8), (0.4, 6), (0.33, 5), (0.25, 4))
 _ENVIRONMENT = "nncodec-env"
 
@@ -50,6 +50,9 @@ def main() -> None:
         "--calib", nargs="+", default=["imagenet-train1k"], help="folders of SHARED to learn from"
     )
     parser.add_argument("--effort", default="medium", help="of rd")
+    parser.add_argument(
+        "--divergences", nargs="+", type=float, default=_DIVERGENCES, help="settings of rd"
+    )
     parser.add_argument("--skip", nargs="*", default=[], help="methods to leave out")
     options = parser.parse_args()
     work = options.work
@@ -91,7 +94,7 @@ def _calibration(options: argparse.Namespace) -> list[object]:
 
 def _rd(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
     found = []
-    for divergence in _DIVERGENCES:
+    for divergence in options.divergences:
         out = options.work / f"rd-{options.effort}-{divergence}.sqz"
         if not out.is_file():
             squeezenet(

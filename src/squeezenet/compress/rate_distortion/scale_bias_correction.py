@@ -26,7 +26,12 @@ from torch.nn import functional
 from squeezenet.arch.graph import Graph
 from squeezenet.codec.numerics import round_scales
 from squeezenet.compress.rate_distortion.arrays import Float64Array
-from squeezenet.compress.rate_distortion.curvature import TINY, draw_score, skip_draws
+from squeezenet.compress.rate_distortion.curvature import (
+    TINY,
+    draw_score,
+    skip_draws,
+    without_weight_gradients,
+)
 from squeezenet.compress.rate_distortion.quantized_network import (
     QuantizedLayer,
     QuantizedNetwork,
@@ -124,7 +129,8 @@ def measure_correction(
         return rows_NT, slope_T, total
 
     try:
-        parts = ranks.gather(ranks.together(run))
+        with without_weight_gradients(module):
+            parts = ranks.gather(ranks.together(run))
     finally:
         recorder.close()
     rows_NT = [rows for part_rows, _, _ in parts for rows in part_rows]
@@ -157,13 +163,13 @@ class _GradientRecorder:
     def _hook(self, name: str) -> Callable[..., None]:
         def record(layer: nn.Conv2d, inputs: object, out_NOHW: torch.Tensor) -> None:
             assert layer.bias is not None
-            # The derivative of an output by the ln of its scale is the output less its bias.
-            scaled_NOHW = out_NOHW.detach() - layer.bias.detach()[None, :, None, None]
+            bias_O, kept_NOHW = layer.bias.detach(), out_NOHW.detach()
 
             def back(gradient_NOHW: torch.Tensor) -> None:
-                by_scale_NO = (gradient_NOHW * scaled_NOHW).sum(dim=(2, 3))
-                rows = torch.cat([by_scale_NO, gradient_NOHW.sum(dim=(2, 3))], dim=1)
-                self._rows[name] = rows.detach().cpu().double()
+                by_bias_NO = gradient_NOHW.sum(dim=(2, 3))
+                # The derivative of an output by the ln of its scale is the output less its bias.
+                by_scale_NO = (gradient_NOHW * kept_NOHW).sum(dim=(2, 3)) - bias_O * by_bias_NO
+                self._rows[name] = torch.cat([by_scale_NO, by_bias_NO], dim=1).cpu().double()
 
             out_NOHW.register_hook(back)  # type: ignore[no-untyped-call]
 
