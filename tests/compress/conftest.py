@@ -139,11 +139,15 @@ def levels_of(shape: tuple[int, int, int], spread: float, seed: int = 0) -> np.n
 
 
 class CountedProgress(SilentProgress):
-    """Counts what tasks were announced, and what they advanced by."""
+    """Counts what tasks were announced, and what they advanced by; keeps the lines of the log."""
 
     def __init__(self) -> None:
         self.totals: list[int] = []
         self.advanced: list[int] = []
+        self.lines: list[str] = []
+
+    def log(self, message: str) -> None:
+        self.lines.append(message)
 
     def task(self, title: str, *, total: int, unit: str, done: int = 0) -> Task:
         self.totals.append(total)

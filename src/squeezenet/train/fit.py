@@ -118,9 +118,9 @@ class Fit:
     """One training job; ``run`` does it. Every rank has one, and rank 0's alone writes.
 
     ``module`` ends with the last weights: those of the moving average, if the recipe has one.
-    ``validate`` finds the best weights. ``measure`` is only logged. ``save_weights(path, module)``
-    writes the best and the last ones to their places in ``folder``; ``are_whole(path)`` says
-    whether what is there can be read.
+    ``validate`` finds the best weights. What ``measure`` returns is logged, and ends the training
+    if ``is_hopeless`` says so. ``save_weights(path, module)`` writes the best and the last ones to
+    their places in ``folder``; ``are_whole(path)`` says whether what is there can be read.
     ``after_step(module)`` restores invariants, such as the zeros of pruned weights.
     """
 
@@ -132,6 +132,7 @@ class Fit:
     folder: RunFolder
     validate: Validate | None = None
     measure: Measure | None = None
+    is_hopeless: Callable[[Mapping[str, float]], bool] | None = None
     save_weights: Callable[[Path, nn.Module], None] | None = None
     are_whole: Callable[[Path], bool] = Path.is_file
     seed: int = 0
@@ -171,6 +172,7 @@ class _Loop:
         )
         self.best_top1, self.best_epoch, self.last_top1 = -1.0, 0, -1.0
         self.seconds = 0.0
+        self.is_hopeless = False
 
     def run(self) -> FitResult:
         job, state = self.job, self.state
@@ -182,7 +184,7 @@ class _Loop:
         )
         with StopSignals() as stop, self._metrics() as log, self._task() as task:
             batches = self._batches()
-            while state.step < self.total_steps:
+            while state.step < self.total_steps and not self.is_hopeless:
                 batch, num_images = self._next_batch(batches)
                 loss = self._train_step(batch, num_images)
                 state.step += 1
@@ -324,6 +326,8 @@ class _Loop:
         self.progress.log(f"epoch {self.epochs.number(step)}: {shown}")
         if log is not None:
             log.write("measured", step, {"seconds": round(self.seconds, 1), **values})
+        if self.job.is_hopeless is not None:
+            self.is_hopeless = self.ranks.broadcast(self.job.is_hopeless(values))
 
     def _validate(self, log: MetricsLog | None) -> None:
         if self.job.validate is None:

@@ -27,7 +27,7 @@ from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.load import from_compressed
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.recipe import recipe_named
-from tests.compress.conftest import OPTIONS, digit_batches
+from tests.compress.conftest import OPTIONS, CountedProgress, digit_batches
 
 
 @pytest.fixture
@@ -113,6 +113,23 @@ def test_predictions_come_nearer_at_the_same_size(
         for network in (quantized, found)
     )
     assert after < 0.75 * before
+
+
+def test_hopeless_training_ends_early(
+    folded: LoadedModel, graph: Graph, quantized: QuantizedNetwork, tmp_path: Path
+) -> None:
+    found = iter((0.2, 0.29, 0.31))  # the start, and two epochs of five
+    progress = CountedProgress()
+    training = training_of(
+        folded, graph, tmp_path,
+        max_steps=180,
+        divergence=lambda network: next(found),
+        options=dataclasses.replace(OPTIONS, progress=progress),
+    )  # fmt: skip
+    network, points = training.run(quantized)
+    assert network is quantized
+    assert [point.divergence for point in points] == [0.29, 0.31]
+    assert "after 73 steps the divergence is over 0.3000 nats" in progress.lines[-1]
 
 
 def test_the_price_follows_the_size(
