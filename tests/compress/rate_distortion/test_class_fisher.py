@@ -56,8 +56,10 @@ def test_the_heaviest_are_kept(
     kept_KRP = measure_class_fisher(folded, graph, batches)
     assert kept_KRP.shape[1] == 5
     for every_RP, kept_RP in zip(every_KRP, kept_KRP, strict=True):
-        rows = {row.tobytes() for row in every_RP}
-        assert all(row.tobytes() in rows or not row.any() for row in kept_RP)
+        # Rounded otherwise on some processors: a product's last bits depend on its other rows.
+        for row_P in kept_RP[kept_RP.any(axis=1)]:
+            nearest = np.abs(every_RP - row_P).max(axis=1).min()
+            assert nearest < 1e-5 * np.abs(row_P).max()
 
 
 def test_ranks_keep_what_one_process_keeps(
