@@ -119,7 +119,7 @@ class Fit:
 
     ``module`` ends with the last weights: those of the moving average, if the recipe has one.
     ``validate`` finds the best weights. What ``measure`` returns is logged, and ends the training
-    if ``is_hopeless`` says so. ``save_weights(path, module)`` writes the best and the last ones to
+    if ``stop_early`` says so. ``save_weights(path, module)`` writes the best and the last ones to
     their places in ``folder``; ``are_whole(path)`` says whether what is there can be read.
     ``after_step(module)`` restores invariants, such as the zeros of pruned weights.
     """
@@ -132,7 +132,7 @@ class Fit:
     folder: RunFolder
     validate: Validate | None = None
     measure: Measure | None = None
-    is_hopeless: Callable[[Mapping[str, float]], bool] | None = None
+    stop_early: Callable[[Mapping[str, float]], bool] | None = None
     save_weights: Callable[[Path, nn.Module], None] | None = None
     are_whole: Callable[[Path], bool] = Path.is_file
     seed: int = 0
@@ -172,7 +172,7 @@ class _Loop:
         )
         self.best_top1, self.best_epoch, self.last_top1 = -1.0, 0, -1.0
         self.seconds = 0.0
-        self.is_hopeless = False
+        self.stopped_early = False
 
     def run(self) -> FitResult:
         job, state = self.job, self.state
@@ -184,7 +184,7 @@ class _Loop:
         )
         with StopSignals() as stop, self._metrics() as log, self._task() as task:
             batches = self._batches()
-            while state.step < self.total_steps and not self.is_hopeless:
+            while state.step < self.total_steps and not self.stopped_early:
                 batch, num_images = self._next_batch(batches)
                 loss = self._train_step(batch, num_images)
                 state.step += 1
@@ -326,8 +326,8 @@ class _Loop:
         self.progress.log(f"epoch {self.epochs.number(step)}: {shown}")
         if log is not None:
             log.write("measured", step, {"seconds": round(self.seconds, 1), **values})
-        if self.job.is_hopeless is not None:
-            self.is_hopeless = self.ranks.broadcast(self.job.is_hopeless(values))
+        if self.job.stop_early is not None:
+            self.stopped_early = self.ranks.broadcast(self.job.stop_early(values))
 
     def _validate(self, log: MetricsLog | None) -> None:
         if self.job.validate is None:
@@ -360,6 +360,7 @@ class _Loop:
             "best_epoch": self.best_epoch,
             "last_top1": self.last_top1,
             "seconds": self.seconds,
+            "stopped_early": self.stopped_early,
             "run": self.job.folder.identity,
         }
         save_checkpoint(
@@ -378,6 +379,8 @@ class _Loop:
             self.state.load_state_dict(state)
             self.best_top1, self.best_epoch = float(state["best_top1"]), int(state["best_epoch"])
             self.last_top1, self.seconds = float(state["last_top1"]), float(state["seconds"])
+            # Checkpoints of earlier versions do not have it.
+            self.stopped_early = bool(state.get("stopped_early", False))
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):
             raise CheckpointError(
                 f"{folder.checkpoints}: the newest checkpoint is not of this network and "

@@ -115,10 +115,11 @@ def test_predictions_come_nearer_at_the_same_size(
     assert after < 0.75 * before
 
 
-def test_hopeless_training_ends_early(
+def test_growing_divergence_ends_the_training(
     folded: LoadedModel, graph: Graph, quantized: QuantizedNetwork, tmp_path: Path
 ) -> None:
-    found = iter((0.2, 0.29, 0.31))  # the start, and two epochs of five
+    # The start and two epochs of five; then the start again, where the same call resumes.
+    found = iter((0.2, 0.29, 0.31, 0.2))
     progress = CountedProgress()
     training = training_of(
         folded, graph, tmp_path,
@@ -130,6 +131,8 @@ def test_hopeless_training_ends_early(
     assert network is quantized
     assert [point.divergence for point in points] == [0.29, 0.31]
     assert "after 73 steps the divergence is over 0.3000 nats" in progress.lines[-1]
+    again, same_points = training.run(quantized)
+    assert again is quantized and same_points == points
 
 
 def test_the_price_follows_the_size(

@@ -39,7 +39,7 @@ from squeezenet.compress.rate_distortion.prune_first import (
 )
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.scale_bias_correction import DAMPINGS, measure_correction
-from squeezenet.compress.rate_distortion.session import GRADIENT_BATCH, Session
+from squeezenet.compress.rate_distortion.session import Session
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.rate_distortion.size_search import (
     Judgement,
@@ -238,7 +238,7 @@ def _corrections(
             student,
             base,
             session.graph,
-            session.batches(session.learn.subset(chosen), GRADIENT_BATCH),
+            session.gradient_batches(session.learn.subset(chosen)),
             seed=job.seed + i,
             progress=job.progress,
             title=f"correct {i + 1}/{preset.correction_passes}",

@@ -88,8 +88,8 @@ class LevelTraining:
     def run(self, start: QuantizedNetwork) -> tuple[QuantizedNetwork, list[TrainingPoint]]:
         """Return ``start`` after training, and the network after each epoch.
 
-        Its file has at most ``max_bytes`` if that can be. Where training is hopeless, ``start``
-        itself comes back.
+        Its file has at most ``max_bytes`` if that can be. ``start`` itself comes
+        back where the divergence grew beyond ``MAX_GROWTH``.
 
         Raises:
             InterruptedRunError: a signal came; the same call resumes from the checkpoints.
@@ -106,7 +106,7 @@ class LevelTraining:
         )
         limit = MAX_GROWTH * self.divergence(start)
 
-        def is_hopeless(measured: Mapping[str, float]) -> bool:
+        def stop_early(measured: Mapping[str, float]) -> bool:
             return measured["divergence"] > limit
 
         fitted = Fit(
@@ -119,15 +119,15 @@ class LevelTraining:
             seed=self.seed,
             after_step=self._after_step,
             measure=self._measure,
-            is_hopeless=is_hopeless,
+            stop_early=stop_early,
             options=self.options,
         ).run()
         points = _points(folder)
         assert recipe.max_steps is not None
         if fitted.steps < recipe.max_steps:
             progress.log(
-                f"after {fitted.steps:,} steps the divergence is over {limit:.4f} nats: too few "
-                "images to train the levels with, which stay as they were"
+                f"after {fitted.steps:,} steps the divergence is over {limit:.4f} nats: training "
+                "ends, and the levels stay as they were before it"
             )
             return start, points
         network.cpu()

@@ -112,6 +112,10 @@ class Session:
             ranks=options.ranks,
         )
 
+    def gradient_batches(self, images: ImageSet) -> EvalBatches:
+        """Return images in batches to compute gradients with."""
+        return self.batches(images, GRADIENT_BATCH)
+
     def predict(self, network: LogitsFn, images: ImageSet) -> LabelledLogits:
         """Return a network's logits on images that all ranks share."""
         return predict_on_ranks(network, self.original.record, self.batches(images), self.ranks)
@@ -217,7 +221,7 @@ class Session:
             lambda check: measure_curvature(
                 copy_model(model),
                 self.graph,
-                self.batches(images, GRADIENT_BATCH),
+                self.gradient_batches(images),
                 seed=job.seed,
                 mirrored=mirrored,
                 progress=job.progress,
