@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from squeezenet.api.compress import compress
+    from squeezenet.api.explore import StudyResult, explore
     from squeezenet.api.open_model import OpenModel, open_model
     from squeezenet.api.shard import ShardResult, index_shards, shard
     from squeezenet.api.train import TrainResult, train
@@ -40,9 +41,11 @@ __all__ = [
     "Prediction",
     "ShardResult",
     "SqueezeNetError",
+    "StudyResult",
     "TrainResult",
     "__version__",
     "compress",
+    "explore",
     "index_shards",
     "open_model",
     "shard",
@@ -56,12 +59,13 @@ _MODULES = {
     "Prediction": "client",
     "ShardResult": "api.shard",
     "SqueezeNetError": "errors",
+    "StudyResult": "api.explore",
     "TrainResult": "api.train",
     "index_shards": "api.shard",
     "open_model": "api.open_model",
     "shard": "api.shard",
 }
-"""Public name -> the module that it is loaded from; ``train`` and ``compress`` see ``_Package``.
+"""Public name -> the module that it is loaded from; for functions see ``_Package``.
 ``CompressionReport`` is not in ``__all__``, since loading it needs torch."""
 
 
@@ -102,6 +106,7 @@ class _FunctionWithFolder:
 class _Package(ModuleType):
     train = _FunctionWithFolder()
     compress = _FunctionWithFolder()
+    explore = _FunctionWithFolder()
 
 
 sys.modules[__name__].__class__ = _Package

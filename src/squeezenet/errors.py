@@ -67,6 +67,14 @@ class CheckpointError(SqueezeNetError):
     """A run folder cannot be written, or not resumed with these settings."""
 
 
+class FolderInUseError(CheckpointError):
+    """Another process works in the folder."""
+
+
+class StudyError(SqueezeNetError):
+    """A study's folder or database cannot be used, or holds a study with other settings."""
+
+
 class DistributedError(SqueezeNetError):
     """Processes that train together lost each other, or one of them met an error.
 

@@ -9,6 +9,7 @@ from squeezenet.errors import MissingExtraError
 EXTRA_MODULES = {
     "train": ("torch", "safetensors", "sklearn", "tensorboard", "webdataset"),
     "report": ("matplotlib",),
+    "explore": ("optuna", "matplotlib"),
     "onnx": ("onnx",),
 }
 """Extra of pyproject.toml -> the modules that it brings."""

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from squeezenet.errors import CheckpointError
+from squeezenet.errors import CheckpointError, FolderInUseError
 
 LOCK = ".squeezenet.lock"
 _MAX_OWNER_BYTES = 200
@@ -29,7 +29,8 @@ class FolderLock:
     folder goes with the lock, if it is empty.
 
     Raises:
-        CheckpointError: another process has it, or the folder cannot be written.
+        FolderInUseError: another process has it.
+        CheckpointError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +45,7 @@ class FolderLock:
             if not _try_lock(self._descriptor):
                 owner = self._owner()
                 self._close()
-                raise CheckpointError(
+                raise FolderInUseError(
                     f"{self._folder}: another process ({owner}) is working in this folder; wait "
                     "for it, or choose another --out"
                 )

@@ -94,6 +94,7 @@ def train(
     input_channels: int | None = None,
     batch_norm: bool | None = None,
     flip: bool | None = None,
+    train_images: int | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
     device: str = "auto",
@@ -116,12 +117,13 @@ def train(
     """Train or fine-tune a network; resumes where it was stopped.
 
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
-    form, shards of either (``shard``) in a folder or at a URL, or the word ``digits``. ``arch``
-    names the network to train from scratch; ``from_`` is the model to fine-tune: a path,
-    ``default``, or the name of published weights; ``classes`` names its outputs if its file does
-    not, as in ``open_model``. Without both, the data decide. ``out`` is the run folder, by default
-    ``runs/`` and the data's name. The same call resumes an interrupted run and returns the result
-    of a finished one; with more ``epochs`` it trains a run longer.
+    form, shards of either (``shard``) in a folder or at a URL, or the word ``digits``. ``arch`` is
+    the network to train from scratch: a name, or the path of a JSON file that describes one.
+    ``from_`` is the model to fine-tune: a path, ``default``, or the name of published weights;
+    ``classes`` names its outputs if its file does not, as in ``open_model``. Without both, the data
+    decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
+    resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
+    trains a run longer. ``train_images`` trains on so many images, the same ones every time.
     Options are those of ``squeezenet train``; messages name them as a command line does:
     ``--val-fraction`` is ``val_fraction``.
 
@@ -179,6 +181,7 @@ def train(
         input_channels=input_channels,
         batch_norm=batch_norm,
         flip=flip,
+        train_images=train_images,
         val_fraction=val_fraction,
         seed=seed,
     )

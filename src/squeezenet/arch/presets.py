@@ -180,10 +180,7 @@ def preset(
     input_size: tuple[int, int] | None = None,
     batch_norm: bool | None = None,
 ) -> NetworkSpec:
-    """Return the spec of this name, changed where an argument is given.
-
-    For a SqueezeNet made for larger images, an ``input_size`` (height, width in pixels) of at
-    most 32x32 gives its small-input form (``small_input``).
+    """Return the spec of this name, changed where an argument is given: see ``adapted``.
 
     Raises:
         UnknownNameError: no preset has that name.
@@ -193,7 +190,31 @@ def preset(
         raise UnknownNameError(
             f"unknown architecture {name!r}; expected one of {', '.join(PRESETS)}"
         )
-    spec = PRESETS[name]()
+    return adapted(
+        PRESETS[name](),
+        num_classes=num_classes,
+        input_channels=input_channels,
+        input_size=input_size,
+        batch_norm=batch_norm,
+    )
+
+
+def adapted(
+    spec: NetworkSpec,
+    *,
+    num_classes: int | None = None,
+    input_channels: int | None = None,
+    input_size: tuple[int, int] | None = None,
+    batch_norm: bool | None = None,
+) -> NetworkSpec:
+    """Return a spec for other classes or images, changed where an argument is given.
+
+    For a SqueezeNet made for larger images, an ``input_size`` (height, width in pixels) of at
+    most 32x32 gives its small-input form (``small_input``).
+
+    Raises:
+        SpecError: the changed spec is not a valid network.
+    """
     if num_classes is not None:
         spec = dataclasses.replace(spec, num_classes=num_classes)
     if input_channels is not None:

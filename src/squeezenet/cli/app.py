@@ -80,6 +80,11 @@ COMMANDS = {
         "Write labelled images as tar shards, for sets of any size.",
         "squeezenet shard imagenet imagenet-shards",
     ),
+    "explore": Command(
+        "explore",
+        "Compare networks that differ in one metaparameter of the family.",
+        "squeezenet explore sr photos --out study",
+    ),
     "fetch": Command(
         "fetch",
         "List published weights; download and verify them by name.",

@@ -57,36 +57,54 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 
 class TerminalProgress:
-    """Live bars; implements ``squeezenet.progress.Progress``."""
+    """Live bars, a line for each task; implements ``squeezenet.progress.Progress``."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._bars: Progress | None = None
 
     def task(self, title: str, *, total: int, unit: str, done: int = 0) -> _BarTask:
-        return _BarTask(self._console, title, total, unit, done)
+        return _BarTask(self, title, total, unit, done)
 
     def log(self, message: str) -> None:
         self._console.print(Text(one_line(message)))
 
+    def open(self) -> Progress:
+        """Return the bars, of which one terminal can have but one set."""
+        if self._bars is None:
+            self._bars = Progress(
+                *_columns(self._console.width),
+                console=self._console,
+                transient=True,
+                speed_estimate_period=60,
+            )
+            self._bars.start()
+        return self._bars
+
+    def close(self, task: TaskID) -> None:
+        """Remove a bar, and all of them with the last one."""
+        assert self._bars is not None
+        self._bars.remove_task(task)
+        if not self._bars.tasks:
+            self._bars.stop()
+            self._bars = None
+
 
 class _BarTask:
-    def __init__(self, console: Console, title: str, total: int, unit: str, done: int) -> None:
-        self._progress = Progress(
-            *_columns(console.width),
-            console=console,
-            transient=True,
-            speed_estimate_period=60,
-        )
-        self._id: TaskID = self._progress.add_task(
-            title, total=total, completed=done, unit=unit, note=""
-        )
+    def __init__(
+        self, progress: TerminalProgress, title: str, total: int, unit: str, done: int
+    ) -> None:
+        self._progress = progress
+        self._fields = {"total": total, "completed": done, "unit": unit, "note": ""}
+        self._title = title
 
     def __enter__(self) -> _BarTask:
-        self._progress.start()
+        self._bars = self._progress.open()
+        self._id: TaskID = self._bars.add_task(self._title, **self._fields)  # type: ignore[arg-type]
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
+        self._progress.close(self._id)
 
     def advance(self, num_items: int, note: str = "") -> None:
-        self._progress.update(self._id, advance=num_items, note=note)
+        self._bars.update(self._id, advance=num_items, note=note)

@@ -15,6 +15,7 @@ from squeezenet.api.open_model import open_model
 from squeezenet.arch.counts import NetworkCounts, count
 from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.arch.liveness import peak_activation_bytes
+from squeezenet.arch.network_file import NETWORK_SUFFIX, find_network
 from squeezenet.arch.presets import PRESETS
 from squeezenet.arch.record import ModelRecord
 from squeezenet.cli.options import ArchOption, ClassesOption, JsonOption
@@ -63,7 +64,8 @@ def info(
     arch_or_model: Annotated[
         str,
         Parameter(
-            help=f"Model file or run folder, the word {DEFAULT}, or one of {', '.join(PRESETS)}."
+            help=f"Model file or run folder, the word {DEFAULT}, a JSON file that describes a "
+            f"network (as --json prints), or one of {', '.join(PRESETS)}."
         ),
     ],
     /,
@@ -78,10 +80,10 @@ def info(
     file_bytes: int | None = None
     stored: dict[str, dict[str, Any]] = {}
     client: _ClientNeeds | None = None
-    if arch_or_model in PRESETS:
+    if arch_or_model in PRESETS or arch_or_model.endswith(NETWORK_SUFFIX):
         if classes is not None:
             raise UsageError(f"--classes is for a model file; {arch_or_model} is an architecture")
-        spec = PRESETS[arch_or_model]()
+        spec = find_network(arch_or_model)
     elif not path.exists():
         raise UsageError(
             f"{arch_or_model!r} is neither a file or folder nor an architecture; expected one of "

@@ -52,8 +52,9 @@ OutOption: TypeAlias = Annotated[
 ArchOption: TypeAlias = Annotated[
     str | None,
     Parameter(
-        help="Architecture to train from scratch, see squeezenet info. Without --arch and --from, "
-        "the data decides: few photographs fine-tune squeezenet1_1."
+        help="Architecture to train from scratch: a name (see squeezenet info), or a JSON file "
+        "that describes a network, such as squeezenet info --json prints. Without --arch and "
+        "--from, the data decides: few photographs fine-tune squeezenet1_1."
     ),
 ]
 FromOption: TypeAlias = Annotated[
@@ -126,6 +127,13 @@ FlipOption: TypeAlias = Annotated[
         "digits and letters."
     ),
 ]
+TrainImagesOption: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help="Train on so many images, the same ones every time, each class with its share "
+        "(default: all)."
+    ),
+]
 ValFractionOption: TypeAlias = Annotated[
     float, Parameter(help="Fraction of each class to hold out if there is no val/.")
 ]
@@ -184,6 +192,7 @@ def train(
     input_channels: InputChannelsOption = None,
     batch_norm: BatchNormOption = None,
     flip: FlipOption = None,
+    train_images: TrainImagesOption = None,
     val_fraction: ValFractionOption = 0.1,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -222,6 +231,7 @@ def train(
         input_channels=input_channels,
         batch_norm=batch_norm,
         flip=flip,
+        train_images=train_images,
         val_fraction=val_fraction,
         seed=seed,
         device=device,

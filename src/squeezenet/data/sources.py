@@ -16,7 +16,7 @@ from squeezenet.data.digits import DIGITS
 from squeezenet.data.fingerprint import Fingerprint, fingerprint
 from squeezenet.data.locations import locate
 from squeezenet.data.split import stratified_split
-from squeezenet.errors import DataError
+from squeezenet.errors import DataError, UsageError
 from squeezenet.images.folders import choose_split
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import ImageSet, with_model_labels
@@ -46,6 +46,7 @@ VAL_FRACTION = 0.1
 """Default fraction of each class that is held out, where there is no ``val/``."""
 _SPLIT_SEED = 0
 """One split for every command: images that one command holds out, no other trains on."""
+_SUBSET_SEED = 1
 
 
 def open_training_data(
@@ -88,6 +89,28 @@ def open_training_data(
         )
     return TrainingData(
         train=train.subset(first.tolist()), val=train.subset(second.tolist()), findings=findings
+    )
+
+
+def with_fewer_images(data: TrainingData, num_images: int) -> TrainingData:
+    """Return the data with about ``num_images`` images to train on, the same ones every time.
+
+    Each class keeps its share. Images of a smaller number are a subset of those of a larger one.
+    ``val`` stays as it is.
+
+    Raises:
+        UsageError: there are fewer, or there would be classes without images.
+    """
+    total, num_classes = len(data.train), len(data.class_names)
+    if not num_classes <= num_images <= total:
+        raise UsageError(
+            f"--train-images {num_images:,}, expected {num_classes:,} (one per class) to {total:,}"
+        )
+    if num_images == total:
+        return data
+    _, kept = stratified_split(data.train.labels, num_images / total, _SUBSET_SEED)
+    return TrainingData(
+        train=data.train.subset(kept.tolist()), val=data.val, findings=data.findings
     )
 
 

@@ -197,10 +197,11 @@ def init_worker_process() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
+    """Wait until the parent process has ended, then end this one; the target of a thread."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

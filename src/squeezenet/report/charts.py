@@ -23,7 +23,8 @@ class Series:
     """Points (x, y) to draw, in order.
 
     ``style``: a class of the style sheet, such as "c1". ``line`` connects them, ``dots`` marks
-    each; ``labels``, one per point, are shown when one points at a mark.
+    each; ``labels``, one per point, are shown when one points at a mark. ``texts`` stand beside
+    the points, ``errors`` are drawn above and below them.
     """
 
     points: Sequence[tuple[float, float]]
@@ -31,6 +32,8 @@ class Series:
     line: bool = True
     dots: bool = False
     labels: Sequence[str] = ()
+    texts: Sequence[str] = ()
+    errors: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,16 @@ def chart(
         if each.line and len(places) > 1:
             path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
             parts.append(f'<polyline class="line {each.style}" points="{path}"/>')
+        for (x_value, y_value), error in zip(each.points, each.errors, strict=False):
+            at, top, end = place_x(x_value), place_y(y_value + error), place_y(y_value - error)
+            parts.append(
+                f'<path class="line {each.style}" d="M{at - 3:.1f},{top:.1f}h6M{at:.1f},{top:.1f}'
+                f'V{end:.1f}M{at - 3:.1f},{end:.1f}h6"/>'
+            )
+        parts += [
+            f'<text x="{a + 6:.1f}" y="{b - 6:.1f}">{text(words)}</text>'
+            for (a, b), words in zip(places, each.texts, strict=False)
+        ]
         if each.dots or len(places) == 1:
             labels = list(each.labels) or [""] * len(places)
             parts += [

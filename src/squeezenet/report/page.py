@@ -14,16 +14,13 @@ from squeezenet.arch.liveness import peak_activation_bytes
 from squeezenet.evaluation.metrics import score
 from squeezenet.images.sets import ImageSet
 from squeezenet.report.card import Measured
-from squeezenet.report.markup import facts, section, text
+from squeezenet.report.document import document
+from squeezenet.report.markup import facts, section
 from squeezenet.report.mistakes import wilson_interval
 from squeezenet.report.page_calibration import calibration_section
 from squeezenet.report.page_confusions import confusion_section, mistakes_section
 from squeezenet.report.page_layers import layers_section, rate_distortion_section
 from squeezenet.report.page_training import provenance_section, training_section
-from squeezenet.report.style import STYLE
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""What the page may load: nothing but what is in it."""
 
 
 def html_page(measured: Measured, images: ImageSet, metrics: Sequence[dict[str, Any]]) -> str:
@@ -40,21 +37,12 @@ def html_page(measured: Measured, images: ImageSet, metrics: Sequence[dict[str, 
         *([rate_distortion_section(measured)] if measured.history else []),
         provenance_section(measured),
     ]
-    links = "".join(f'<li><a href="#{each[0]}">{text(each[1])}</a></li>' for each in sections)
-    body = "\n".join(each[2] for each in sections)
-    name = text(record.spec.name)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{name}: report</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
-        f"<header><h1>{name}</h1>\n"
-        f'<p class="quiet">{len(record.class_names):,} classes, {measured.file_bytes:,} bytes, '
-        f"measured on {len(measured.predicted.labels):,} images {text(measured.data)}</p>\n"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
-        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+    return document(
+        title=f"{record.spec.name}: report",
+        heading=record.spec.name,
+        about=f"{len(record.class_names):,} classes, {measured.file_bytes:,} bytes, "
+        f"measured on {len(measured.predicted.labels):,} images {measured.data}",
+        sections=sections,
     )
 
 

@@ -59,6 +59,11 @@ tfoot th, tfoot td { font-weight: 600; }
 .matrix td { min-width: 1.9rem; background: rgba(var(--heat), calc(.42 * var(--p, 0))); }
 .wide table { table-layout: fixed; width: 100%; } .wide thead th:first-child { width: 38%; }
 .wide th, .wide td { overflow-wrap: anywhere; }
+th button { all: unset; cursor: pointer; font: inherit; }
+th button:focus-visible { outline: 2px solid var(--c1); outline-offset: 2px; }
+th button::after { content: " \\2195"; color: var(--quiet); }
+th[aria-sort="ascending"] button::after { content: " \\2191"; }
+th[aria-sort="descending"] button::after { content: " \\2193"; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr));
   gap: .8rem; padding: 0; list-style: none; }
 .pictures li { font-size: .8125rem; line-height: 1.35; }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context, rcdefaults, rcParams
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from squeezenet.arch.record import ModelRecord
@@ -27,15 +25,15 @@ from squeezenet.report.fonts import fonts_for
 from squeezenet.report.mistakes import Confusions, Mistake, confusions, worst_mistakes
 from squeezenet.report.page import html_page
 from squeezenet.report.page_confusions import mistakes_csv
+from squeezenet.report.render import FIGURE_SUFFIXES, rendered, reproducible_figures
 from squeezenet.sealed_files import read_sealed_lines
 
 CARD = "MODEL_CARD.md"
 PAGE = "report.html"
 MISTAKES_LIST = "mistakes.csv"
 _CURVES, _CONFUSION, _MISTAKES = "curves", "confusion", "mistakes"
-_SUFFIXES = (".png", ".svg")
 REPORT_FILES = (
-    *(f"{name}{suffix}" for name in (_CURVES, _CONFUSION, _MISTAKES) for suffix in _SUFFIXES),
+    *(f"{name}{suffix}" for name in (_CURVES, _CONFUSION, _MISTAKES) for suffix in FIGURE_SUFFIXES),
     MISTAKES_LIST,
     PAGE,
     CARD,
@@ -43,7 +41,6 @@ REPORT_FILES = (
 """The names of all files that a report may have."""
 _MAX_MISTAKES = 24
 """Four rows of six pictures."""
-_DPI = 120
 _METRICS = {
     "train": {"epoch", "loss", "learning_rate"},
     "val": {"epoch", "top1", "top5"},
@@ -72,11 +69,7 @@ def write_report(
     Raises:
         UsageError, CheckpointError: see ``OutputFolder.write``.
     """
-    with rc_context():
-        rcdefaults()  # independent of the user's own style
-        rcParams["svg.hashsalt"] = "squeezenet"
-        rcParams["svg.fonttype"] = "none"
-        rcParams["text.parse_math"] = False  # names may have dollar signs
+    with reproducible_figures():
         files = _rendered_files(measured, images, metrics, progress or SilentProgress())
     *paths, card = OutputFolder(folder, is_ours=is_ours).write(files)
     return [card, *paths]
@@ -100,9 +93,9 @@ def _rendered_files(
     title = "the most confident mistakes" if mistakes else "no mistakes"
     figures[_MISTAKES] = mistakes_figure(mistakes, images, names, f"{spec.name}: {title}")
     files = {
-        f"{name}{suffix}": _rendered(figure, suffix[1:])
+        f"{name}{suffix}": rendered(figure, suffix[1:])
         for name, figure in figures.items()
-        for suffix in _SUFFIXES
+        for suffix in FIGURE_SUFFIXES
     }
     files[MISTAKES_LIST] = mistakes_csv(measured, images)
     files[PAGE] = html_page(measured, images, metrics).encode()
@@ -144,14 +137,3 @@ def _can_be_drawn(line: dict[str, Any]) -> bool:
         return False
     values = [line.get(key) for key in keys]
     return all(isinstance(v, (int, float)) and abs(v) < _MAX_DRAWN for v in values)
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    """Render a figure without date and random ids, so that equal figures give equal bytes."""
-    file = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with warnings.catch_warnings():
-        # Names that no font has are drawn as boxes after a number; the card has them in text.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
-    return file.getvalue()

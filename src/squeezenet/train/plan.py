@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from squeezenet.arch.class_labels import ClassLabels
+from squeezenet.arch.network_file import find_network
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import MAX_INPUT_SIZE
+from squeezenet.arch.spec import MAX_INPUT_SIZE, NetworkSpec
 from squeezenet.data.locations import data_name
-from squeezenet.data.sources import VAL_FRACTION, TrainingData, open_training_data
+from squeezenet.data.sources import (
+    VAL_FRACTION,
+    TrainingData,
+    open_training_data,
+    with_fewer_images,
+)
 from squeezenet.errors import FetchError, SpecError, UsageError
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import require_readable_classes
@@ -43,6 +49,8 @@ _NAMES_SHOWN = 3
 class TrainOptions:
     """The options of a training; None leaves the choice to the data and the recipe.
 
+    ``arch``: a network, the name of a preset, or the path of a network's JSON file.
+    ``train_images``: train on so many images, the same ones every time.
     ``start``: the model to fine-tune, as a path or a name of ``PUBLISHED``. A name wins over a file
     of that name; a ``Path`` or ``./NAME`` is always a file or folder.
     ``classes``: the outputs of that model, if its file does not name them.
@@ -53,7 +61,7 @@ class TrainOptions:
         UsageError: a value is out of its range, or two options exclude each other.
     """
 
-    arch: str | None = None
+    arch: str | NetworkSpec | None = None
     start: Path | str | None = None
     classes: ClassLabels | None = None
     new_head: bool = False
@@ -67,6 +75,7 @@ class TrainOptions:
     input_channels: int | None = None
     batch_norm: bool | None = None
     flip: bool | None = None
+    train_images: int | None = None
     val_fraction: float = VAL_FRACTION
     seed: int = 0
 
@@ -79,6 +88,8 @@ class TrainOptions:
             raise UsageError(
                 f"--input-channels {self.input_channels}, expected 1 (grey) or 3 (colour)"
             )
+        if self.train_images is not None and self.train_images < 1:
+            raise UsageError(f"--train-images {self.train_images}, expected at least 1")
         if self.epochs is not None and self.max_steps is not None:
             raise UsageError("give --epochs or --max-steps, not both")
         if self.new_head and self.start is None and self.arch is not None:
@@ -152,6 +163,8 @@ def plan_training(
     progress = progress or SilentProgress()
     data = open_training_data(source, val_fraction=options.val_fraction, limits=limits)
     log_findings(data.findings, progress)
+    if options.train_images is not None:
+        data = with_fewer_images(data, options.train_images)
     require_readable_classes(data.train)
     if options.arch is None and options.start is None:
         options = _with_default_start(source, data, options, progress)
@@ -203,13 +216,14 @@ def _from_scratch(
     source: str, data: TrainingData, options: TrainOptions
 ) -> tuple[LoadedModel, Recipe]:
     assert options.arch is not None
+    network = find_network(options.arch)
     choice = NetworkChoice(
-        arch=options.arch,
-        input_size=options.input_size or suggest_input_size(options.arch, data.train),
+        arch=network,
+        input_size=options.input_size or suggest_input_size(network, data.train),
         input_channels=options.input_channels,
         batch_norm=options.batch_norm,
     )
-    recipe = _recipe(source, data, options, input_size=choice.size)
+    recipe = recipe_for(source, data, options, choice.size)
     return new_model(choice, recipe, data.class_names, options.seed), recipe
 
 
@@ -218,7 +232,8 @@ def _fine_tuned(
 ) -> tuple[LoadedModel, Recipe, bool]:
     assert options.start is not None
     path = _start_path(options.start, progress)
-    pretrained = open_pretrained(path, options.arch, labels=options.classes, progress=progress)
+    arch = options.arch if isinstance(options.arch, str | None) else options.arch.name
+    pretrained = open_pretrained(path, arch, labels=options.classes, progress=progress)
     new_head = needs_new_head(pretrained, data.class_names)
     if new_head and not options.new_head:
         progress.log(
@@ -228,7 +243,7 @@ def _fine_tuned(
     new_head = new_head or options.new_head
     model = start_from(pretrained, data.class_names, new_head=new_head, seed=options.seed)
     size = model.record.spec.input_size
-    recipe = _recipe(source, data, options, input_size=size, start=model.record)
+    recipe = recipe_for(source, data, options, size, model.record)
     return model, recipe, new_head
 
 
@@ -244,15 +259,18 @@ def _classes(names: tuple[str, ...]) -> str:
     return f"{len(names):,} classes ({', '.join(names[:_NAMES_SHOWN])}{dots})"
 
 
-def _recipe(
+def recipe_for(
     source: str,
     data: TrainingData,
     options: TrainOptions,
-    *,
     input_size: tuple[int, int],
     start: ModelRecord | None = None,
 ) -> Recipe:
-    """Return the named or default recipe, with the options' changes."""
+    """Return the named or default recipe for data and a network's input, with the options' changes.
+
+    Raises:
+        UsageError, UnknownNameError: there is no such recipe.
+    """
     if options.recipe is not None:
         recipe = recipe_named(options.recipe)
     else:

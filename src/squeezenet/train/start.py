@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squeezenet.arch.class_labels import ClassLabels
+from squeezenet.arch.network_file import find_network
 from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
-from squeezenet.arch.presets import preset
+from squeezenet.arch.presets import adapted
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import TrainingData
 from squeezenet.errors import ImageError, WeightsError
@@ -42,12 +43,13 @@ _SAMPLES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkChoice:
-    """A network to train from scratch; None means the preset's or the recipe's own choice.
+    """A network to train from scratch; None means the network's or the recipe's own choice.
 
-    ``input_size`` is the side of a square input in pixels.
+    ``arch`` is the network, its name or its JSON file. ``input_size`` is the side of a square input
+    in pixels.
     """
 
-    arch: str
+    arch: str | NetworkSpec
     input_size: int | None = None
     input_channels: int | None = None
     batch_norm: bool | None = None
@@ -56,7 +58,7 @@ class NetworkChoice:
     def size(self) -> tuple[int, int]:
         """(height, width) of the input in pixels."""
         if self.input_size is None:
-            return preset(self.arch).input_size
+            return find_network(self.arch).input_size
         return (self.input_size, self.input_size)
 
 
@@ -103,12 +105,12 @@ def default_start(source: str, data: TrainingData) -> DefaultStart:
     )
 
 
-def suggest_input_size(arch: str, images: ImageSet) -> int | None:
+def suggest_input_size(arch: str | NetworkSpec, images: ImageSet) -> int | None:
     """Return the images' own size if they have at most 32 pixels and the network expects more.
 
     Otherwise None, for the network's own input size.
     """
-    if max(preset(arch).input_size) <= SMALL_INPUT:
+    if max(find_network(arch).input_size) <= SMALL_INPUT:
         return None
     side = largest_short_side(images)
     return side if side is not None and side <= SMALL_INPUT else None
@@ -172,11 +174,12 @@ def new_model(
     Raises:
         UnknownNameError, SpecError: the choice is not a valid network.
     """
+    network = find_network(choice.arch)
     batch_norm = choice.batch_norm
-    if batch_norm is None and isinstance(preset(choice.arch), SqueezeNetSpec):
+    if batch_norm is None and isinstance(network, SqueezeNetSpec):
         batch_norm = recipe.batch_norm
-    spec = preset(
-        choice.arch,
+    spec = adapted(
+        network,
         num_classes=len(class_names),
         input_channels=choice.input_channels,
         input_size=choice.size if choice.input_size else None,
@@ -185,7 +188,7 @@ def new_model(
     preprocessing = None
     if recipe.caffe and isinstance(spec, SqueezeNetSpec):
         # v1.1 was released later, with an unpadded conv10.
-        padding = int(choice.arch.startswith("squeezenet1_0"))
+        padding = int(spec.name.startswith("squeezenet1_0"))
         head = dataclasses.replace(spec.head, last_relu=True, padding=padding)
         spec = dataclasses.replace(spec, head=head)
         if choice.input_size is None and spec.input_size == (224, 224):

@@ -1,0 +1,11 @@
+"""Exploration of the design space: from data and a question to a study folder.
+
+In:  labelled images, and a sweep of the family's metaparameters (``sweeps``), in seeds and one
+     shared recipe.
+Out: a study folder (``study_folder``): a run folder per trial, Optuna's database, tables, figures
+     and one HTML page.
+
+``sweeps`` says which networks a study compares. ``study`` keeps its trials in Optuna's storage
+(``storage``), from which ``worker`` processes take them one by one; ``trial`` trains and measures
+one. ``pool`` starts the workers of one machine and shows their progress, ``run`` is the whole.
+"""

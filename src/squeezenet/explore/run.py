@@ -1,0 +1,162 @@
+"""A whole study: from data and a sweep to a study folder with its report.
+
+The process that starts a study queues its trials and owns its folder; others join. Each runs its
+own workers. The owner ends when all trials are over, wherever they ran; who joins, when nothing is
+left for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from squeezenet.errors import InterruptedRunError
+from squeezenet.explore.plan import TrialPlan
+from squeezenet.explore.pool import WorkerPool
+from squeezenet.explore.presence import is_gone
+from squeezenet.explore.study import Counts, Study
+from squeezenet.explore.study_folder import StudyFolder
+from squeezenet.explore.trial import TrialJob
+from squeezenet.explore.worker import WorkerTask
+from squeezenet.files import make_folder
+from squeezenet.folder_lock import FolderLock
+from squeezenet.launch import num_cores
+from squeezenet.progress import Progress, Task
+from squeezenet.report.study.results import TrialRow
+from squeezenet.train.stop import StopSignals
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How trials run here: ``jobs`` side by side, each with ``threads``; of ``gpus``, one each."""
+
+    jobs: int
+    threads: int
+    gpus: int
+
+
+def this_machine(jobs: int | None, device: str) -> Machine:
+    """Choose how many trials run side by side: one per GPU, else one per core."""
+    import torch
+
+    cores = num_cores()
+    gpus = torch.cuda.device_count() if device == "auto" and torch.cuda.is_available() else 0
+    if jobs is None:
+        jobs = gpus or cores
+    return Machine(jobs=jobs, threads=max(1, cores // jobs), gpus=gpus)
+
+
+def run_study(
+    folder: StudyFolder,
+    settings: dict[str, Any],
+    plans: Sequence[TrialPlan],
+    job: TrialJob,
+    machine: Machine,
+    *,
+    storage: str | None,
+    join: bool,
+    progress: Progress,
+) -> list[TrialRow]:
+    """Run the trials that are not done yet, and return all trials.
+
+    Raises:
+        StudyError: the folder or the database has a study with other settings, or cannot be used.
+        UsageError, CheckpointError: the folder holds something else, or is in use.
+        InterruptedRunError: a signal came; trials have checkpoints, and are in the queue again.
+    """
+    url = storage or folder.database
+    folder.require_own()
+    with _opened(folder, url, settings, plans, join=join) as study:
+        counts = study.counts()
+        if not counts.is_over:
+            task = WorkerTask(
+                url=url, study=folder.name, folder=folder.path, job=job, threads=machine.threads
+            )
+            _work(study, folder, task, machine, counts, progress, owns=not join)
+        return study.rows()
+
+
+@contextlib.contextmanager
+def _opened(
+    folder: StudyFolder,
+    url: str,
+    settings: dict[str, Any],
+    plans: Sequence[TrialPlan],
+    *,
+    join: bool,
+) -> Iterator[Study]:
+    """Open the study; the owner holds the folder's lock, and queues what is missing."""
+    if join:
+        yield Study.load(url, folder.name, settings)
+        return
+    make_folder(folder.path)
+    with FolderLock(folder.path):
+        known = folder.open(settings)
+        study = Study.create(url, folder.name, settings, known=known)
+        study.recover(partial(is_gone, folder=folder.path))
+        study.enqueue(plans)
+        yield study
+
+
+def _work(
+    study: Study,
+    folder: StudyFolder,
+    task: WorkerTask,
+    machine: Machine,
+    counts: Counts,
+    progress: Progress,
+    *,
+    owns: bool,
+) -> None:
+    total = counts.done + counts.running + counts.waiting
+    open_trials = counts.running + counts.waiting
+    jobs = min(machine.jobs, open_trials)
+    progress.log(
+        f"{counts.done} of {total} trials are done; {jobs} run side by side, "
+        f"{machine.threads} thread{'s' * (machine.threads > 1)} each"
+    )
+    gone = partial(is_gone, folder=folder.path)
+    with (
+        StopSignals() as stop,
+        progress.task("trials", total=total, unit="trial", done=counts.done) as shown,
+        WorkerPool(task, jobs, machine.gpus, progress) as pool,
+    ):
+        done = _Done(counts.done, shown)
+        while True:
+            pool.show(_SECONDS_BETWEEN_LOOKS)
+            if stop.received is not None:
+                break
+            died = pool.replace_dead()
+            if owns or died:
+                study.recover(gone, died=died)
+            counts = study.counts()
+            if done.update(counts):
+                pool.forget_failures()
+            if counts.is_over or (pool.is_idle and not owns):
+                return
+    counts = study.counts()
+    raise InterruptedRunError(
+        f"stopped with {counts.done} of {total} trials done; the others have checkpoints in "
+        f"{folder.trials}; give the same command again to go on",
+        stop.received,
+    )
+
+
+class _Done:
+    """The number of finished trials, as a task shows it."""
+
+    def __init__(self, done: int, task: Task) -> None:
+        self._done, self._task = done, task
+
+    def update(self, counts: Counts) -> bool:
+        """Show the number, and return whether it has grown."""
+        more = counts.done - self._done
+        failed = f"{counts.failed} failed" if counts.failed else ""
+        self._task.advance(max(0, more), failed)
+        self._done = counts.done
+        return more > 0

@@ -1,0 +1,335 @@
+"""A study in Optuna's storage: its trials are queued, taken, finished and taken up again.
+
+Every trial is one of the queue (``Study.enqueue``), so no two workers have the same one. A trial
+whose worker has gone is queued again (``Study.recover``): at once where its machine can tell, after
+``storage.GRACE_SECONDS`` without a heartbeat elsewhere. What is asked of a trial, its worker and
+what was measured are attributes of Optuna's trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from squeezenet.arch.serialization import from_plain, to_plain
+from squeezenet.errors import (
+    FolderInUseError,
+    InterruptedRunError,
+    SqueezeNetError,
+    StudyError,
+    one_line,
+)
+from squeezenet.explore.plan import TrialPlan
+from squeezenet.explore.presence import Worker
+from squeezenet.explore.storage import (
+    GRACE_SECONDS,
+    open_storage,
+    quiet_optuna,
+    shown_url,
+    storage_errors,
+)
+from squeezenet.report.study.results import TrialMeasures, TrialRow, TrialState
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial
+
+_SETTINGS, _PLAN, _WORKER, _MEASURES, _ERROR, _DEATHS = (
+    "settings", "plan", "worker", "measures", "error", "deaths",
+)  # fmt: skip
+MAX_DEATHS = 3
+"""A trial whose worker has been killed so often, while others lived, has failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials are in each state."""
+
+    done: int
+    failed: int
+    running: int
+    waiting: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do or to wait for."""
+        return not self.running and not self.waiting
+
+
+class Study:
+    """A study of a storage. Use ``create`` or ``load``."""
+
+    def __init__(self, url: str, study: optuna.Study) -> None:
+        self.url = url
+        self._study = study
+
+    @staticmethod
+    def create(url: str, name: str, settings: dict[str, Any], *, known: bool) -> Study:
+        """Make the study, or load it if it is ``known`` to be ours.
+
+        Raises:
+            StudyError: the database has it already and it is not ``known``, has other settings, or
+                cannot be used.
+        """
+        import optuna
+
+        with storage_errors(url):
+            storage = open_storage(url, _requeue_stale)
+            try:
+                study = optuna.create_study(
+                    storage=storage, study_name=name, direction="maximize", load_if_exists=known
+                )
+            except optuna.exceptions.DuplicatedStudyError:
+                raise StudyError(
+                    f"{shown_url(url)}: has a study {name!r} already; add --join to work on it, or "
+                    "choose another --out"
+                ) from None
+            found = study.user_attrs.get(_SETTINGS)
+            if found is None:
+                study.set_user_attr(_SETTINGS, settings)
+            elif found != settings:
+                raise _other_settings(url, name, found, settings)
+        return Study(url, study)
+
+    @staticmethod
+    def load(url: str, name: str, settings: dict[str, Any] | None = None) -> Study:
+        """Load a study that another process has made, with these settings if they are given.
+
+        Raises:
+            StudyError: there is none, it has other settings, or the database cannot be used.
+        """
+        import optuna
+
+        with storage_errors(url):
+            storage = open_storage(url, _requeue_stale)
+            try:
+                study = optuna.load_study(study_name=name, storage=storage)
+            except KeyError:
+                raise StudyError(
+                    f"{shown_url(url)}: has no study {name!r}; the first process starts it without "
+                    "--join, and the name is that of --out"
+                ) from None
+            found = study.user_attrs.get(_SETTINGS)
+        if settings is not None and found != settings:
+            raise _other_settings(url, name, found, settings)
+        return Study(url, study)
+
+    def enqueue(self, wanted: Sequence[TrialPlan]) -> int:
+        """Queue the trials that are neither done nor queued nor running; return their number.
+
+        Those that failed are tried again. Only the process that owns the study may do this.
+        """
+        with storage_errors(self.url):
+            known = {
+                _plan_name(trial)
+                for trial in self._study.get_trials(deepcopy=False)
+                if trial.state.name in ("COMPLETE", "RUNNING", "WAITING")
+            }
+            missing = [plan for plan in wanted if plan.name not in known]
+            for plan in missing:
+                self._study.enqueue_trial({}, user_attrs={_PLAN: plan.to_plain()})
+        return len(missing)
+
+    def run_next(self, worker: Worker, run: Callable[[TrialPlan], TrialMeasures]) -> bool:
+        """Take a trial of the queue and run it; return False if there is none.
+
+        An error of ``run`` is the trial's failure.
+
+        Raises:
+            InterruptedRunError: ``run`` was stopped; the trial is in the queue again.
+            FolderInUseError: a worker that was thought to be gone still has it; likewise.
+            StudyError: the database cannot be used.
+        """
+        import optuna
+
+        with storage_errors(self.url):
+            if not self._trials_in("WAITING"):
+                return False
+        given_back: list[tuple[dict[str, Any], SqueezeNetError]] = []
+
+        def objective(trial: Trial) -> float:
+            plan = trial.user_attrs.get(_PLAN)
+            if plan is None:  # another worker was faster, and Optuna made a new trial
+                raise optuna.TrialPruned
+            trial.set_user_attr(_WORKER, to_plain(worker))
+            try:
+                measures = run(TrialPlan.from_plain(plan))
+            except (InterruptedRunError, FolderInUseError) as error:
+                given_back.append((dict(trial.user_attrs), error))
+                raise
+            except Exception as error:
+                known = isinstance(error, SqueezeNetError)
+                text = str(error) if known else f"{type(error).__name__}: {error}"
+                trial.set_user_attr(_ERROR, one_line(text))
+                raise
+            trial.set_user_attr(_MEASURES, to_plain(measures))
+            return measures.top1
+
+        with storage_errors(self.url), quiet_optuna():
+            # A trial that had no heartbeat for too long is in the queue again.
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                self._study.optimize(objective, n_trials=1, catch=(Exception,))
+            for attributes, _ in given_back:
+                _requeue(self._study, attributes)
+        for _, error in given_back:
+            raise error
+        return True
+
+    def recover(self, is_gone: Callable[[Worker], bool], *, died: bool = False) -> None:
+        """Queue trials again whose worker has gone.
+
+        ``is_gone`` says so of workers of this machine. ``died``: they ended by themselves, as by
+        the system's lack of memory; after ``MAX_DEATHS`` such ends the trial has failed.
+        """
+        import optuna
+
+        with storage_errors(self.url), quiet_optuna():
+            optuna.storages.fail_stale_trials(self._study)
+            for trial in self._trials_in("RUNNING"):
+                worker = _worker(trial)
+                if worker is None:
+                    # Killed between taking it and saying so: milliseconds.
+                    started = trial.datetime_start or datetime.datetime.now()
+                    age = (datetime.datetime.now() - started).total_seconds()
+                    lost = age > GRACE_SECONDS
+                else:
+                    lost = is_gone(worker)
+                if lost and self._fail(trial) and trial.user_attrs.get(_PLAN) is not None:
+                    self._take_up_again(trial, died=died and worker is not None)
+
+    def _take_up_again(self, trial: FrozenTrial, *, died: bool) -> None:
+        attributes = dict(trial.user_attrs)
+        deaths = attributes.get(_DEATHS, 0) + died
+        if deaths < MAX_DEATHS:
+            _requeue(self._study, attributes | {_DEATHS: deaths})
+            return
+        self._study.add_trial(
+            _trial(
+                "FAIL",
+                {
+                    _PLAN: attributes[_PLAN],
+                    _ERROR: f"its process was killed {deaths} times; it may need more memory than "
+                    "there is: fewer --jobs leave more",
+                },
+            )
+        )
+
+    def counts(self) -> Counts:
+        """Count the trials that were asked for, each once, by state."""
+        rows = self.rows()
+        states: list[TrialState] = [row.state for row in rows]
+        return Counts(
+            done=states.count("done"),
+            failed=states.count("failed"),
+            running=states.count("running"),
+            waiting=states.count("waiting"),
+        )
+
+    def rows(self) -> list[TrialRow]:
+        """Return the trials that were asked for, each once, by seed and in the sweep's order."""
+        with storage_errors(self.url):
+            trials = self._study.get_trials(deepcopy=False)
+        found: dict[str, TrialRow] = {}
+        for trial in trials:
+            if _PLAN not in trial.user_attrs:
+                continue
+            row = _row(trial)
+            known = found.get(row.name)
+            if known is None or _ORDER.index(row.state) <= _ORDER.index(known.state):
+                found[row.name] = row
+        return list(found.values())
+
+    def _trials_in(self, state: str) -> list[FrozenTrial]:
+        from optuna.trial import TrialState as State
+
+        return self._study.get_trials(deepcopy=False, states=(State[state],))
+
+    def _fail(self, trial: FrozenTrial) -> bool:
+        """Mark a running trial as failed; return whether it was still running."""
+        from optuna.trial import TrialState as State
+
+        try:
+            self._study.tell(trial.number, state=State.FAIL)
+        except ValueError:  # another process was faster
+            return False
+        return True
+
+
+_ORDER: tuple[TrialState, ...] = ("done", "running", "waiting", "failed")
+"""Of several trials for one plan, the row shows the first of these."""
+
+
+def _row(trial: FrozenTrial) -> TrialRow:
+    plan = TrialPlan.from_plain(trial.user_attrs[_PLAN])
+    error = trial.user_attrs.get(_ERROR, "")
+    states: dict[str, TrialState] = {
+        "COMPLETE": "done",
+        "RUNNING": "running",
+        "WAITING": "waiting",
+        # Without an error it was given back, and waits to be queued again.
+        "FAIL": "failed" if error else "waiting",
+    }
+    measures = trial.user_attrs.get(_MEASURES)
+    state = states.get(trial.state.name, "waiting")
+    return TrialRow(
+        name=plan.name,
+        variant=plan.variant.name,
+        label=plan.variant.label,
+        x=plan.variant.x,
+        seed=plan.seed,
+        state=state,
+        measures=from_plain(TrialMeasures, measures, plan.name) if state == "done" else None,
+        error=error if state == "failed" else "",
+    )
+
+
+def _requeue_stale(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue a trial again whose heartbeat has stopped."""
+    if _PLAN in trial.user_attrs:
+        _requeue(study, trial.user_attrs)
+
+
+def _requeue(study: optuna.Study, attributes: dict[str, Any]) -> None:
+    kept = {key: attributes[key] for key in (_PLAN, _DEATHS) if key in attributes}
+    study.enqueue_trial({}, user_attrs=kept)
+
+
+def _trial(state: str, attributes: dict[str, Any]) -> FrozenTrial:
+    import optuna
+
+    return optuna.trial.create_trial(state=optuna.trial.TrialState[state], user_attrs=attributes)
+
+
+def _plan_name(trial: FrozenTrial) -> str | None:
+    plan = trial.user_attrs.get(_PLAN)
+    return None if plan is None else TrialPlan.from_plain(plan).name
+
+
+def _worker(trial: FrozenTrial) -> Worker | None:
+    found = trial.user_attrs.get(_WORKER)
+    return None if found is None else from_plain(Worker, found, "worker")
+
+
+def _other_settings(
+    url: str, name: str, found: dict[str, Any] | None, wanted: dict[str, Any]
+) -> StudyError:
+    return StudyError(
+        f"{shown_url(url)}: study {name!r} has {settings_difference(found or {}, wanted)}; give "
+        "the same command, or choose another --out"
+    )
+
+
+def settings_difference(found: dict[str, Any], wanted: dict[str, Any], path: str = "") -> str:
+    """Return the first difference of two settings, as ``training.epochs 8, this one has 12``."""
+    for key in dict.fromkeys([*wanted, *found]):
+        a, b = found.get(key), wanted.get(key)
+        if a == b:
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            return settings_difference(a, b, f"{path}{key}.")
+        shown = [one_line(str(value), 60) for value in (a, b)]
+        return f"{path}{key} {shown[0]}, this one has {shown[1]}"
+    raise AssertionError("equal settings differ")

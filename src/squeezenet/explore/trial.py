@@ -1,0 +1,105 @@
+"""One trial: a network is trained into a run folder, and measured.
+
+What is measured are the run's weights as ``squeezenet eval`` sees them: those of the best epoch, on
+the data's part ``test``. Data without that part is measured on the images held out from training.
+The best epoch was chosen on these, so there the last weights are measured, which nothing was chosen
+for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from squeezenet.arch.counts import count
+from squeezenet.arch.graph import build_graph
+from squeezenet.data.locations import data_name, locate
+from squeezenet.data.sources import TrainingData, open_evaluation_data
+from squeezenet.evaluation.predict import evaluate
+from squeezenet.explore.plan import TrialPlan
+from squeezenet.images.batches import EvalBatches
+from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
+from squeezenet.images.preprocess import from_pixels
+from squeezenet.model.safetensors_file import load_safetensors
+from squeezenet.progress import Progress
+from squeezenet.report.study.results import TrialMeasures
+from squeezenet.train.fit import FitOptions
+from squeezenet.train.hardware import choose_hardware
+from squeezenet.train.plan import TrainOptions, plan_training
+from squeezenet.train.run_folder import RunFolder
+
+_TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """What all trials of a study have in common on this machine.
+
+    ``source``: the DATA argument. ``training``: the shared recipe; a trial adds network and seed.
+    ``folder``: where the run folders are made.
+    """
+
+    source: str
+    training: TrainOptions
+    folder: Path
+    device: str = "auto"
+    workers: int | None = None
+    checkpoint_seconds: float = 60.0
+    limits: ImageLimits = DEFAULT_LIMITS
+
+
+def run_trial(plan: TrialPlan, job: TrialJob, progress: Progress) -> TrialMeasures:
+    """Train and measure; a run that was interrupted goes on where it was.
+
+    Raises:
+        InterruptedRunError: a signal came; a checkpoint was written.
+        SqueezeNetError: the network cannot be trained.
+    """
+    spec = plan.variant.spec
+    options = dataclasses.replace(
+        job.training, arch=spec, seed=plan.seed, input_size=spec.input_size[0]
+    )
+    training = plan_training(job.source, options, progress, job.limits)
+    run = RunFolder(job.folder / plan.name)
+    fit_options = FitOptions(
+        hardware=choose_hardware(job.device),
+        workers=job.workers,
+        checkpoint_seconds=job.checkpoint_seconds,
+        progress=progress,
+    )
+    result = training.run(run.path, fit_options)
+    has_test = measures_on_test(job.source, job.limits)
+    model = load_safetensors(run.best if has_test else run.last)
+    images = training.data.val
+    if has_test:
+        images = open_evaluation_data(job.source, model.record, _TEST, limits=job.limits)
+    measured = evaluate(
+        from_pixels(model.logits, model.record.preprocessing),
+        model.record,
+        EvalBatches(images, model.record.preprocessing, workers=job.workers),
+        progress=progress,
+    )
+    counts = count(build_graph(model.record.spec))
+    return TrialMeasures(
+        top1=measured.top1,
+        top5=measured.top5,
+        images=measured.images,
+        parameters=counts.parameters,
+        macs=counts.macs,
+        weight_bytes=counts.weight_bytes,
+        epochs=result["epochs"],
+        seconds=result["seconds"],
+    )
+
+
+def measures_on_test(source: str, limits: ImageLimits = DEFAULT_LIMITS) -> bool:
+    """Whether the data has a part ``test`` to measure on."""
+    return _TEST in locate(source, limits).parts
+
+
+def measured_on(source: str, data: TrainingData, limits: ImageLimits = DEFAULT_LIMITS) -> str:
+    """Return in words what the accuracy of a study is measured on."""
+    if measures_on_test(source, limits):
+        return f"{data_name(source)}, its part test/"
+    return f"{len(data.val):,} images of {data_name(source)} that are held out from training"

@@ -1,0 +1,130 @@
+"""What a study's report shows: its trials, and their means over seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+TrialState = Literal["done", "failed", "running", "waiting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialMeasures:
+    """What was measured of a trained network.
+
+    ``top1`` and ``top5`` are percent of ``images`` images. ``macs`` are per image, ``weight_bytes``
+    of float32. ``seconds`` is the time of the training.
+    """
+
+    top1: float
+    top5: float
+    images: int
+    parameters: int
+    macs: int
+    weight_bytes: int
+    epochs: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """A trial of a study: a network (``variant``) with a seed.
+
+    ``x`` is the value on the study's axis, None if that is no number. ``measures`` is None until
+    the trial is done. ``error`` says why it failed. ``folder`` is its run folder, in the study's.
+    """
+
+    name: str
+    variant: str
+    label: str
+    x: float | None
+    seed: int
+    state: TrialState
+    measures: TrialMeasures | None = None
+    error: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over seeds. ``error`` is its standard error, None for one seed."""
+
+    mean: float
+    error: float | None
+    count: int
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return f"{self.mean:.2f}"
+        return f"{self.mean:.2f} ± {self.error:.2f}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean of at least one value, with its standard error."""
+    error = None
+    if len(values) > 1:
+        error = statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(mean=statistics.fmean(values), error=error, count=len(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantRow:
+    """The finished trials of one network: its costs, and its accuracy over seeds."""
+
+    name: str
+    label: str
+    x: float | None
+    top1: Estimate
+    top5: Estimate
+    seconds: float
+    measures: TrialMeasures
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResults:
+    """A study.
+
+    ``title`` and ``axis`` name the metaparameter in sentences and on plots. ``data`` says in words
+    what the accuracy was measured on. ``settings`` are pairs of a name and a value for the reader.
+    ``command`` makes the study again.
+    """
+
+    name: str
+    title: str
+    axis: str
+    data: str
+    settings: tuple[tuple[str, str], ...]
+    command: str
+    trials: tuple[TrialRow, ...]
+
+    def variants(self) -> list[VariantRow]:
+        """Return the networks that have a finished trial, in the order of their first trial."""
+        rows = []
+        for name in dict.fromkeys(trial.variant for trial in self.trials):
+            trials = [trial for trial in self.trials if trial.variant == name]
+            done = [trial.measures for trial in trials if trial.measures is not None]
+            if done:
+                rows.append(
+                    VariantRow(
+                        name=name,
+                        label=trials[0].label,
+                        x=trials[0].x,
+                        top1=estimate([m.top1 for m in done]),
+                        top5=estimate([m.top5 for m in done]),
+                        seconds=statistics.fmean(m.seconds for m in done),
+                        measures=done[0],
+                    )
+                )
+        return rows
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether top-5 says anything: with five classes or fewer it is always 100%."""
+        return any(row.top5.mean < 100 for row in self.variants())
+
+    def count(self, state: TrialState) -> int:
+        """Return the number of trials in this state."""
+        return sum(trial.state == state for trial in self.trials)
