@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from squeezenet.images.walk import Findings
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SHARE_BETWEEN_LINES = 1 / 20
+"""Of the time that a task has taken: a log of hours has a hundred lines, not thousands."""
 
 
 def print_json(value: object, *, indent: int | None = 1) -> None:
@@ -95,7 +97,8 @@ class _LineTask:
     def advance(self, num_items: int, note: str = "") -> None:
         self._done += num_items
         now = time.monotonic()
-        if now - self._said < _SECONDS_BETWEEN_LINES:
+        interval = max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._started))
+        if now - self._said < interval:
             return
         self._said = now
         rate = (self._done - self._first) / (now - self._started)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from squeezenet.errors import InterruptedRunError
 from squeezenet.progress import Progress, Task
 
 _SECONDS_BETWEEN = 0.5
@@ -53,11 +56,13 @@ Report = Opened | Advanced | Closed | Logged
 class SentProgress:
     """Sends reports through a pipe; implements ``squeezenet.progress.Progress``.
 
-    ``title`` stands before the title of each task, and before each message.
+    ``title`` stands before the title of each task, and before each message. Work that reports here
+    ends with InterruptedRunError once ``stops`` returns True.
     """
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, stops: Callable[[], bool]) -> None:
         self._pipe = pipe
+        self.stops = stops
         self._numbers = itertools.count()
         self.title = ""
 
@@ -90,6 +95,8 @@ class _SentTask:
         self._progress.send(Closed(number=self._number))
 
     def advance(self, num_items: int, note: str = "") -> None:
+        if self._progress.stops():
+            raise InterruptedRunError("stopped", signal.SIGTERM)
         self._items += num_items
         self._note = note
         if time.monotonic() - self._sent_at >= _SECONDS_BETWEEN:

@@ -156,7 +156,8 @@ class _Done:
     def update(self, counts: Counts) -> bool:
         """Show the number, and return whether it has grown."""
         more = counts.done - self._done
-        failed = f"{counts.failed} failed" if counts.failed else ""
-        self._task.advance(max(0, more), failed)
+        if more:
+            failed = f"{counts.failed} failed" if counts.failed else ""
+            self._task.advance(max(0, more), failed)
         self._done = counts.done
         return more > 0

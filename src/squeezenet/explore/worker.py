@@ -58,7 +58,7 @@ def work(task: WorkerTask, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = _Stop()
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    progress = SentProgress(pipe)
+    progress = SentProgress(pipe, lambda: stop.received)
     threading.excepthook = lambda args: None  # a heartbeat without its database
     import torch
 

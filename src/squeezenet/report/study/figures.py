@@ -29,7 +29,7 @@ def study_figures(results: StudyResults) -> dict[str, Figure]:
 def _by_size(results: StudyResults, rows: Sequence[VariantRow]) -> Figure:
     figure, axes = _axes(results)
     sizes = [row.measures.weight_bytes / _MEGABYTE for row in rows]
-    _points(axes, sizes, rows, line=_is_ordered(sizes))
+    _points(axes, sizes, rows, line=_is_curve(sizes, rows))
     for size, row in zip(sizes, rows, strict=True):
         axes.annotate(row.label, (size, row.top1.mean), xytext=(6, -12), textcoords="offset points")
     axes.set_xlabel(f"float32 weights, MB (beside the points: {results.axis})")
@@ -41,7 +41,7 @@ def _by_value(results: StudyResults, rows: Sequence[VariantRow]) -> Figure:
     figure, axes = _axes(results)
     values = [row.x for row in rows if row.x is not None]
     if len(values) == len(rows):
-        _points(axes, values, rows, line=_is_ordered(values))
+        _points(axes, values, rows, line=_is_curve(values, rows))
     else:
         _points(axes, range(len(rows)), rows, line=False)
         axes.set_xticks(range(len(rows)), [row.label for row in rows])
@@ -71,5 +71,6 @@ def _points(axes: Axes, x: Sequence[float], rows: Sequence[VariantRow], *, line:
     )
 
 
-def _is_ordered(values: Sequence[float]) -> bool:
-    return sorted(values) == list(values)
+def _is_curve(x: Sequence[float], rows: Sequence[VariantRow]) -> bool:
+    """Whether a line through the points says something: they are in the metaparameter's order."""
+    return all(row.x is not None for row in rows) and sorted(x) == list(x)

@@ -80,7 +80,7 @@ def _chart(
     means = [row.top1.mean for row in rows]
     errors = [row.top1.error or 0.0 for row in rows]
     ends = [m + sign * e for m, e in zip(means, errors, strict=True) for sign in (1, -1)]
-    ordered = sorted(x) == list(x)
+    ordered = all(row.x is not None for row in rows) and sorted(x) == list(x)
     labels = [f"{row.label}: top-1 {row.top1}%" for row in rows]
     series = Series(
         points=list(zip(x, means, strict=True)),
