@@ -27,6 +27,7 @@ from squeezenet.images.walk import log_findings
 from squeezenet.progress import Progress
 from squeezenet.report.study.results import StudyResults, TrialRow
 from squeezenet.train.plan import TrainOptions, recipe_for
+from squeezenet.train.recipe import Recipe
 from squeezenet.train.start import suggest_input_size
 
 MAX_SEEDS = 1000
@@ -91,8 +92,9 @@ class SweepOptions:
 class StudyDefinition:
     """A study with every choice made.
 
-    ``settings`` are what it must have in common with the study that it goes on with: all but the
-    values and seeds, of which there may be more.
+    ``training`` is what the user said of the recipe, ``recipe`` what follows from it. ``settings``
+    are what it must have in common with the study that it goes on with: all but the values and
+    seeds, of which there may be more.
     """
 
     source: str
@@ -100,6 +102,7 @@ class StudyDefinition:
     base: Metaparameters
     plans: tuple[TrialPlan, ...]
     training: TrainOptions
+    recipe: Recipe
     settings: dict[str, Any]
     data: TrainingData
     measured_on: str
@@ -118,8 +121,7 @@ class StudyDefinition:
         )
 
     def _shown(self) -> list[tuple[str, str]]:
-        recipe = recipe_for(self.source, self.data, self.training, self.base.arch.input_size)
-        batch_norm = self.training.batch_norm
+        recipe, batch_norm = self.recipe, self.training.batch_norm
         shown = [
             ("data", data_name(self.source)),
             ("training images", f"{len(self.data.train):,}"),
@@ -165,6 +167,7 @@ def define_sweep(
         base=base,
         plans=tuple(plans(variants(sweep, base, texts), options.seeds)),
         training=training,
+        recipe=recipe_for(source, data, training, base.arch.input_size),
         settings={
             "sweep": sweep.name,
             "metaparameters": to_plain(base),

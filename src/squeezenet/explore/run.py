@@ -92,15 +92,18 @@ def _opened(
 ) -> Iterator[Study]:
     """Open the study; the owner holds the folder's lock, and queues what is missing."""
     if join:
-        yield Study.load(url, folder.name, settings)
+        if url == folder.database:
+            folder.require_study()
+        with Study.load(url, folder.name, settings) as study:
+            yield study
         return
     make_folder(folder.path)
     with FolderLock(folder.path):
         known = folder.open(settings)
-        study = Study.create(url, folder.name, settings, known=known)
-        study.recover(partial(is_gone, folder=folder.path))
-        study.enqueue(plans)
-        yield study
+        with Study.create(url, folder.name, settings, known=known) as study:
+            study.recover(partial(is_gone, folder=folder.path))
+            study.enqueue(plans)
+            yield study
 
 
 def _work(

@@ -35,6 +35,7 @@ from squeezenet.report.study.results import TrialMeasures, TrialRow, TrialState
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial
 
 _SETTINGS, _PLAN, _WORKER, _MEASURES, _ERROR, _DEATHS = (
@@ -60,11 +61,20 @@ class Counts:
 
 
 class Study:
-    """A study of a storage. Use ``create`` or ``load``."""
+    """A study of a storage: ``create`` or ``load`` it, and use it as a context manager."""
 
-    def __init__(self, url: str, study: optuna.Study) -> None:
+    def __init__(self, url: str, storage: RDBStorage, study: optuna.Study) -> None:
         self.url = url
+        self._storage = storage
         self._study = study
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the connections to the database."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
 
     @staticmethod
     def create(url: str, name: str, settings: dict[str, Any], *, known: bool) -> Study:
@@ -76,8 +86,9 @@ class Study:
         """
         import optuna
 
-        with storage_errors(url):
+        with storage_errors(url), contextlib.ExitStack() as failed:
             storage = open_storage(url, _requeue_stale)
+            failed.callback(storage.engine.dispose)
             try:
                 study = optuna.create_study(
                     storage=storage, study_name=name, direction="maximize", load_if_exists=known
@@ -87,12 +98,11 @@ class Study:
                     f"{shown_url(url)}: has a study {name!r} already; add --join to work on it, or "
                     "choose another --out"
                 ) from None
-            found = study.user_attrs.get(_SETTINGS)
-            if found is None:
+            if _SETTINGS not in study.user_attrs:
                 study.set_user_attr(_SETTINGS, settings)
-            elif found != settings:
-                raise _other_settings(url, name, found, settings)
-        return Study(url, study)
+            _require_settings(url, name, study.user_attrs[_SETTINGS], settings)
+            failed.pop_all()
+        return Study(url, storage, study)
 
     @staticmethod
     def load(url: str, name: str, settings: dict[str, Any] | None = None) -> Study:
@@ -103,8 +113,9 @@ class Study:
         """
         import optuna
 
-        with storage_errors(url):
+        with storage_errors(url), contextlib.ExitStack() as failed:
             storage = open_storage(url, _requeue_stale)
+            failed.callback(storage.engine.dispose)
             try:
                 study = optuna.load_study(study_name=name, storage=storage)
             except KeyError:
@@ -112,10 +123,10 @@ class Study:
                     f"{shown_url(url)}: has no study {name!r}; the first process starts it without "
                     "--join, and the name is that of --out"
                 ) from None
-            found = study.user_attrs.get(_SETTINGS)
-        if settings is not None and found != settings:
-            raise _other_settings(url, name, found, settings)
-        return Study(url, study)
+            if settings is not None:
+                _require_settings(url, name, study.user_attrs.get(_SETTINGS, {}), settings)
+            failed.pop_all()
+        return Study(url, storage, study)
 
     def enqueue(self, wanted: Sequence[TrialPlan]) -> int:
         """Queue the trials that are neither done nor queued nor running; return their number.
@@ -233,13 +244,13 @@ class Study:
         with storage_errors(self.url):
             trials = self._study.get_trials(deepcopy=False)
         found: dict[str, TrialRow] = {}
+        ranks: dict[str, int] = {}
         for trial in trials:
             if _PLAN not in trial.user_attrs:
                 continue
-            row = _row(trial)
-            known = found.get(row.name)
-            if known is None or _ORDER.index(row.state) <= _ORDER.index(known.state):
-                found[row.name] = row
+            row, rank = _row(trial), _rank(trial)
+            if rank <= ranks.get(row.name, rank):
+                found[row.name], ranks[row.name] = row, rank
         return list(found.values())
 
     def _trials_in(self, state: str) -> list[FrozenTrial]:
@@ -258,8 +269,12 @@ class Study:
         return True
 
 
-_ORDER: tuple[TrialState, ...] = ("done", "running", "waiting", "failed")
-"""Of several trials for one plan, the row shows the first of these."""
+def _rank(trial: FrozenTrial) -> int:
+    """Of several of Optuna's trials for one plan, the row shows the lowest, and the latest such."""
+    state = trial.state.name
+    if state == "FAIL" and _ERROR not in trial.user_attrs:
+        return 4  # it was given back, or its worker has gone
+    return ("COMPLETE", "RUNNING", "WAITING", "FAIL").index(state)
 
 
 def _row(trial: FrozenTrial) -> TrialRow:
@@ -313,13 +328,12 @@ def _worker(trial: FrozenTrial) -> Worker | None:
     return None if found is None else from_plain(Worker, found, "worker")
 
 
-def _other_settings(
-    url: str, name: str, found: dict[str, Any] | None, wanted: dict[str, Any]
-) -> StudyError:
-    return StudyError(
-        f"{shown_url(url)}: study {name!r} has {settings_difference(found or {}, wanted)}; give "
-        "the same command, or choose another --out"
-    )
+def _require_settings(url: str, name: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    if found != wanted:
+        raise StudyError(
+            f"{shown_url(url)}: study {name!r} has {settings_difference(found, wanted)}; give the "
+            "same command, or choose another --out"
+        )
 
 
 def settings_difference(found: dict[str, Any], wanted: dict[str, Any], path: str = "") -> str:

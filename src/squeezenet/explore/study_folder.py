@@ -63,6 +63,17 @@ class StudyFolder:
         if others:
             raise UsageError(f"{path}: is not empty and holds no study; choose another --out")
 
+    def require_study(self) -> None:
+        """Refuse to join where nobody has started a study.
+
+        Raises:
+            StudyError: the folder has none.
+        """
+        if not (self.path / _SETTINGS).is_file():
+            raise StudyError(
+                f"{self.path}: has no study to join; the first process starts it without --join"
+            )
+
     def open(self, settings: dict[str, Any]) -> bool:
         """Write the settings of a new study, or check those of the one that is there.
 

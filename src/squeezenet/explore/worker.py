@@ -64,8 +64,7 @@ def work(task: WorkerTask, pipe: Connection) -> None:
 
     torch.set_num_threads(task.threads)
     try:
-        with present(task.folder) as worker:
-            study = Study.load(task.url, task.study)
+        with present(task.folder) as worker, Study.load(task.url, task.study) as study:
 
             def run(plan: TrialPlan) -> TrialMeasures:
                 progress.title = plan.name
