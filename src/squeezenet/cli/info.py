@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from cyclopts import Parameter
 
 from squeezenet.api.open_model import open_model
@@ -22,6 +19,7 @@ from squeezenet.cli.options import ArchOption, ClassesOption, JsonOption
 from squeezenet.cli.output import make_progress, plain, print_json
 from squeezenet.cli.table import Column, print_facts, print_table
 from squeezenet.client import STACK_BYTES, Classifier
+from squeezenet.client.latency import latency_ms
 from squeezenet.codec.model_kinds import DEFAULT, find_model, model_path, read_compressed
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.errors import UsageError
@@ -93,7 +91,7 @@ def info(
         model = open_model(path, arch, classes=classes, progress=make_progress())
         record, file_bytes, spec = model.record, model.file_bytes, model.record.spec
         if model.classifier is not None:
-            client = _client_needs(path, _latency_ms(model.classifier))
+            client = _client_needs(path, latency_ms(model.classifier))
         del model  # and its unpacked weights, before they are unpacked once more
         stored = _stored_layers(path)
     graph = build_graph(spec)
@@ -156,18 +154,6 @@ def _client_needs(path: Path, latency_ms: float) -> _ClientNeeds:
 def _client_memory(path: Path, *, streamed: bool) -> tuple[int, int]:
     client = Classifier(path, kernels="portable", streamed=streamed)
     return client.arena_bytes, client.memory_bytes
-
-
-def _latency_ms(classifier: Classifier) -> float:
-    """Median time of a run on one thread, of up to 5 runs in half a second, after a warm-up."""
-    pixels_NHWC = np.zeros((1, *classifier.crop_shape), np.uint8)
-    classifier.integer_logits(pixels_NHWC)
-    times: list[float] = []
-    while len(times) < 5 and sum(times) < 0.5:
-        started = time.perf_counter()
-        classifier.integer_logits(pixels_NHWC)
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
 
 
 def _about(record: ModelRecord) -> dict[str, Any]:

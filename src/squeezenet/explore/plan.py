@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,11 @@ class TrialPlan:
     def name(self) -> str:
         """The trial's name, and that of its run folder."""
         return f"{self.variant.name}-seed{self.seed}"
+
+    def has_network_of(self, other: TrialPlan) -> bool:
+        """Whether both train the same network with the same seed, whatever its name."""
+        a, b = (dataclasses.replace(plan.variant.spec, name="same") for plan in (self, other))
+        return a == b and self.seed == other.seed
 
     def to_plain(self) -> dict[str, Any]:
         """Return the plan as JSON values."""

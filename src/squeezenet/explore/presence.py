@@ -52,7 +52,17 @@ def is_gone(worker: Worker, folder: Path) -> bool:
     """Whether a worker of this machine and folder has ended; False for those of others."""
     if (worker.host, worker.folder) != (socket.gethostname(), str(folder.absolute())):
         return False
-    place = folder / _WORKERS / worker.name
+    return _has_ended(folder / _WORKERS / worker.name)
+
+
+def remove_gone(folder: Path) -> None:
+    """Remove what workers of this folder have left that were killed."""
+    for place in (folder / _WORKERS).glob("*"):
+        _has_ended(place)
+
+
+def _has_ended(place: Path) -> bool:
+    """Whether the worker of this place has ended; what it left is removed."""
     if not place.is_dir():
         return True
     try:

@@ -16,7 +16,7 @@ from typing import Any
 from squeezenet.errors import InterruptedRunError
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.explore.pool import WorkerPool
-from squeezenet.explore.presence import is_gone
+from squeezenet.explore.presence import is_gone, remove_gone
 from squeezenet.explore.study import Counts, Study
 from squeezenet.explore.study_folder import StudyFolder
 from squeezenet.explore.trial import TrialJob
@@ -102,6 +102,7 @@ def _opened(
         known = folder.open(settings)
         with Study.create(url, folder.name, settings, known=known) as study:
             study.recover(partial(is_gone, folder=folder.path))
+            remove_gone(folder.path)
             study.enqueue(plans)
             yield study
 

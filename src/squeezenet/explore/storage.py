@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezenet.errors import MissingExtraError, StudyError
+from squeezenet.errors import MissingExtraError, SqueezeNetError, StudyError
 
 if TYPE_CHECKING:
     import optuna
@@ -57,6 +57,8 @@ def open_storage(
                 grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=when_stale,
             )
+        except RuntimeError as error:  # another version of Optuna wrote it
+            raise StudyError(f"{shown_url(url)}: {error}") from None
         except ImportError as error:
             driver = "psycopg[binary]" if url.startswith("postgresql") else "its driver"
             raise MissingExtraError(
@@ -87,23 +89,37 @@ def _lock_at_begin(storage: RDBStorage) -> None:
 def storage_errors(url: str) -> Iterator[None]:
     """Turn what a database raises into one line.
 
+    Optuna may raise another error while it handles one of the database.
+
     Raises:
         StudyError: for any error of the database.
     """
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        cause = getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error
-        reason = " ".join(str(cause).split())[:200]
+    except SqueezeNetError:
+        raise
+    except Exception as error:
+        cause = _database_error(error)
+        if cause is None:
+            raise
+        reason = " ".join(str(getattr(cause, "orig", None) or cause).split())[:200]
         raise StudyError(
             f"{shown_url(url)}: the study's database cannot be used ({reason}); finished trials "
             "are kept: give the same command again when it is back"
         ) from None
-    except RuntimeError as error:  # another version of Optuna wrote it
-        raise StudyError(f"{shown_url(url)}: {error}") from None
+
+
+def _database_error(error: BaseException | None) -> BaseException | None:
+    """The error of the database behind an error, the first in time."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    found = None
+    while error is not None:
+        if isinstance(error, StorageInternalError | SQLAlchemyError):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found
 
 
 @contextlib.contextmanager

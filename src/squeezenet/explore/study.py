@@ -12,7 +12,7 @@ import contextlib
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from squeezenet.arch.serialization import from_plain, to_plain
 from squeezenet.errors import (
@@ -41,13 +41,14 @@ if TYPE_CHECKING:
 _SETTINGS, _PLAN, _WORKER, _MEASURES, _ERROR, _DEATHS = (
     "settings", "plan", "worker", "measures", "error", "deaths",
 )  # fmt: skip
+Direction = Literal["maximize", "minimize"]
 MAX_DEATHS = 3
 """A trial whose worker has been killed so often, while others lived, has failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many trials are in each state."""
+    """How many trials are in each state; those that a search gave up are done."""
 
     done: int
     failed: int
@@ -58,6 +59,30 @@ class Counts:
     def is_over(self) -> bool:
         """Whether there is nothing left to do or to wait for."""
         return not self.running and not self.waiting
+
+
+class Proposer(Protocol):
+    """Chooses the networks of a search, of which there are ``num_trials``."""
+
+    num_trials: int
+
+    def propose(self, trial: Trial, number: int) -> TrialPlan:
+        """Return the plan of trial ``number``, with values that Optuna's trial suggests.
+
+        Raises:
+            RefusedError: the network is not worth a training.
+        """
+
+    def values(self, measures: TrialMeasures) -> tuple[float, ...]:
+        """Return the values that the search compares networks by."""
+
+
+class RefusedError(Exception):
+    """A network that is not trained; ``constraints`` that are above 0 say why."""
+
+    def __init__(self, constraints: dict[str, float]) -> None:
+        super().__init__(", ".join(constraints))
+        self.constraints = constraints
 
 
 class Study:
@@ -72,13 +97,25 @@ class Study:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Close the connections to the database."""
-        self._storage.remove_session()
+        """Close the connections to the database, which may be gone."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        with contextlib.suppress(SQLAlchemyError):
+            self._storage.remove_session()
         self._storage.engine.dispose()
 
     @staticmethod
-    def create(url: str, name: str, settings: dict[str, Any], *, known: bool) -> Study:
+    def create(
+        url: str,
+        name: str,
+        settings: dict[str, Any],
+        *,
+        known: bool,
+        directions: Sequence[Direction] = ("maximize",),
+    ) -> Study:
         """Make the study, or load it if it is ``known`` to be ours.
+
+        ``directions``: of the values that trials are compared by.
 
         Raises:
             StudyError: the database has it already and it is not ``known``, has other settings, or
@@ -91,7 +128,10 @@ class Study:
             failed.callback(storage.engine.dispose)
             try:
                 study = optuna.create_study(
-                    storage=storage, study_name=name, direction="maximize", load_if_exists=known
+                    storage=storage,
+                    study_name=name,
+                    directions=list(directions),
+                    load_if_exists=known,
                 )
             except optuna.exceptions.DuplicatedStudyError:
                 raise StudyError(
@@ -105,8 +145,15 @@ class Study:
         return Study(url, storage, study)
 
     @staticmethod
-    def load(url: str, name: str, settings: dict[str, Any] | None = None) -> Study:
+    def load(
+        url: str,
+        name: str,
+        settings: dict[str, Any] | None = None,
+        sampler: optuna.samplers.BaseSampler | None = None,
+    ) -> Study:
         """Load a study that another process has made, with these settings if they are given.
+
+        ``sampler`` proposes the networks of a search.
 
         Raises:
             StudyError: there is none, it has other settings, or the database cannot be used.
@@ -117,7 +164,7 @@ class Study:
             storage = open_storage(url, _requeue_stale)
             failed.callback(storage.engine.dispose)
             try:
-                study = optuna.load_study(study_name=name, storage=storage)
+                study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
             except KeyError:
                 raise StudyError(
                     f"{shown_url(url)}: has no study {name!r}; the first process starts it without "
@@ -144,10 +191,16 @@ class Study:
                 self._study.enqueue_trial({}, user_attrs={_PLAN: plan.to_plain()})
         return len(missing)
 
-    def run_next(self, worker: Worker, run: Callable[[TrialPlan], TrialMeasures]) -> bool:
-        """Take a trial of the queue and run it; return False if there is none.
+    def run_next(
+        self,
+        worker: Worker,
+        run: Callable[[TrialPlan], TrialMeasures],
+        proposer: Proposer | None = None,
+    ) -> bool:
+        """Take a trial of the queue and run it; return False if there is none to take.
 
-        An error of ``run`` is the trial's failure.
+        With a ``proposer`` the queue has only what was given back; otherwise a new trial is
+        proposed, until there are as many as it wants. An error of ``run`` is the trial's failure.
 
         Raises:
             InterruptedRunError: ``run`` was stopped; the trial is in the queue again.
@@ -157,19 +210,20 @@ class Study:
         import optuna
 
         with storage_errors(self.url):
-            if not self._trials_in("WAITING"):
+            wants_more = proposer is not None and self._num_asked() < proposer.num_trials
+            if not self._trials_in("WAITING") and not wants_more:
                 return False
-        given_back: list[tuple[dict[str, Any], SqueezeNetError]] = []
+        given_back: list[tuple[FrozenTrial, SqueezeNetError]] = []
 
-        def objective(trial: Trial) -> float:
-            plan = trial.user_attrs.get(_PLAN)
-            if plan is None:  # another worker was faster, and Optuna made a new trial
+        def objective(trial: Trial) -> float | tuple[float, ...]:
+            plan = self._plan(trial, proposer)
+            if plan is None:
                 raise optuna.TrialPruned
             trial.set_user_attr(_WORKER, to_plain(worker))
             try:
-                measures = run(TrialPlan.from_plain(plan))
+                measures = run(plan)
             except (InterruptedRunError, FolderInUseError) as error:
-                given_back.append((dict(trial.user_attrs), error))
+                given_back.append((self._study.get_trials(deepcopy=False)[trial.number], error))
                 raise
             except Exception as error:
                 known = isinstance(error, SqueezeNetError)
@@ -177,17 +231,54 @@ class Study:
                 trial.set_user_attr(_ERROR, one_line(text))
                 raise
             trial.set_user_attr(_MEASURES, to_plain(measures))
-            return measures.top1
+            return measures.top1 if proposer is None else proposer.values(measures)
 
         with storage_errors(self.url), quiet_optuna():
             # A trial that had no heartbeat for too long is in the queue again.
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 self._study.optimize(objective, n_trials=1, catch=(Exception,))
-            for attributes, _ in given_back:
-                _requeue(self._study, attributes)
+            for trial, _ in given_back:
+                _requeue(self._study, trial)
         for _, error in given_back:
             raise error
         return True
+
+    def _plan(self, trial: Trial, proposer: Proposer | None) -> TrialPlan | None:
+        """The plan of a trial of the queue, or of a new one; None if the trial is not needed."""
+        plan = trial.user_attrs.get(_PLAN)
+        if proposer is None:
+            # Without a plan another worker was faster, and Optuna made a new trial.
+            return None if plan is None else TrialPlan.from_plain(plan)
+        if plan is not None:
+            known = TrialPlan.from_plain(plan)
+            with contextlib.suppress(RefusedError):
+                proposer.propose(trial, trial.number)  # gives the trial its parameters again
+            return known
+        try:
+            proposed = proposer.propose(trial, trial.number)
+        except RefusedError as refused:
+            for name, value in refused.constraints.items():
+                trial.set_constraint(name, value)
+            return None
+        if self._is_known(proposed) or self._num_asked() >= proposer.num_trials:
+            return None
+        trial.set_user_attr(_PLAN, proposed.to_plain())
+        # Two workers that propose the same network at the same time both see it here.
+        return None if self._is_known(proposed, but=trial.number) else proposed
+
+    def _is_known(self, plan: TrialPlan, *, but: int | None = None) -> bool:
+        """Whether another trial has the same network."""
+        return any(
+            trial.number != but
+            and _PLAN in trial.user_attrs
+            and TrialPlan.from_plain(trial.user_attrs[_PLAN]).has_network_of(plan)
+            for trial in self._study.get_trials(deepcopy=False)
+        )
+
+    def _num_asked(self) -> int:
+        """The number of trials that were asked for, each once."""
+        trials = self._study.get_trials(deepcopy=False)
+        return len({_plan_name(t) for t in trials if _PLAN in t.user_attrs and not _is_unused(t)})
 
     def recover(self, is_gone: Callable[[Worker], bool], *, died: bool = False) -> None:
         """Queue trials again whose worker has gone.
@@ -212,10 +303,10 @@ class Study:
                     self._take_up_again(trial, died=died and worker is not None)
 
     def _take_up_again(self, trial: FrozenTrial, *, died: bool) -> None:
-        attributes = dict(trial.user_attrs)
+        attributes = trial.user_attrs
         deaths = attributes.get(_DEATHS, 0) + died
         if deaths < MAX_DEATHS:
-            _requeue(self._study, attributes | {_DEATHS: deaths})
+            _requeue(self._study, trial, {_DEATHS: deaths})
             return
         self._study.add_trial(
             _trial(
@@ -233,7 +324,7 @@ class Study:
         rows = self.rows()
         states: list[TrialState] = [row.state for row in rows]
         return Counts(
-            done=states.count("done"),
+            done=states.count("done") + states.count("stopped"),
             failed=states.count("failed"),
             running=states.count("running"),
             waiting=states.count("waiting"),
@@ -246,7 +337,7 @@ class Study:
         found: dict[str, TrialRow] = {}
         ranks: dict[str, int] = {}
         for trial in trials:
-            if _PLAN not in trial.user_attrs:
+            if _PLAN not in trial.user_attrs or _is_unused(trial):
                 continue
             row, rank = _row(trial), _rank(trial)
             if rank <= ranks.get(row.name, rank):
@@ -269,6 +360,11 @@ class Study:
         return True
 
 
+def _is_unused(trial: FrozenTrial) -> bool:
+    """Whether a trial was found to be that of another worker before it began."""
+    return trial.state.name == "PRUNED"
+
+
 def _rank(trial: FrozenTrial) -> int:
     """Of several of Optuna's trials for one plan, the row shows the lowest, and the latest such."""
     state = trial.state.name
@@ -287,8 +383,11 @@ def _row(trial: FrozenTrial) -> TrialRow:
         # Without an error it was given back, and waits to be queued again.
         "FAIL": "failed" if error else "waiting",
     }
-    measures = trial.user_attrs.get(_MEASURES)
     state = states.get(trial.state.name, "waiting")
+    measures = None
+    if state == "done":
+        measures = from_plain(TrialMeasures, trial.user_attrs.get(_MEASURES), plan.name)
+        state = "stopped" if measures.stopped else state
     return TrialRow(
         name=plan.name,
         variant=plan.variant.name,
@@ -296,7 +395,7 @@ def _row(trial: FrozenTrial) -> TrialRow:
         x=plan.variant.x,
         seed=plan.seed,
         state=state,
-        measures=from_plain(TrialMeasures, measures, plan.name) if state == "done" else None,
+        measures=measures,
         error=error if state == "failed" else "",
     )
 
@@ -304,12 +403,17 @@ def _row(trial: FrozenTrial) -> TrialRow:
 def _requeue_stale(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queue a trial again whose heartbeat has stopped."""
     if _PLAN in trial.user_attrs:
-        _requeue(study, trial.user_attrs)
+        _requeue(study, trial)
 
 
-def _requeue(study: optuna.Study, attributes: dict[str, Any]) -> None:
+def _requeue(
+    study: optuna.Study, trial: FrozenTrial, changes: dict[str, Any] | None = None
+) -> None:
+    """Queue a trial again, with the parameters and the plan that it had."""
+    attributes = trial.user_attrs | (changes or {})
     kept = {key: attributes[key] for key in (_PLAN, _DEATHS) if key in attributes}
-    study.enqueue_trial({}, user_attrs=kept)
+    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    study.enqueue_trial(params, user_attrs=kept)
 
 
 def _trial(state: str, attributes: dict[str, Any]) -> FrozenTrial:

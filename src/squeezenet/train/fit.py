@@ -73,6 +73,12 @@ class Validate(Protocol):
     def __call__(self, module: nn.Module) -> Evaluation: ...
 
 
+class AfterEpoch(Protocol):
+    """Is told of the validation of each epoch (from 1); returns whether to end the training."""
+
+    def __call__(self, epoch: int, validation: Evaluation) -> bool: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
     """Options that do not change the result but by rounding: hardware, processes, checkpoints.
@@ -119,8 +125,9 @@ class Fit:
 
     ``module`` ends with the last weights: those of the moving average, if the recipe has one.
     ``validate`` finds the best weights. What ``measure`` returns is logged, and ends the training
-    if ``stop_early`` says so. ``save_weights(path, module)`` writes the best and the last ones to
-    their places in ``folder``; ``are_whole(path)`` says whether what is there can be read.
+    if ``stop_early`` says so; so does ``after_epoch``, which is given each epoch's validation.
+    ``save_weights(path, module)`` writes the best and the last ones to their places in ``folder``;
+    ``are_whole(path)`` says whether what is there can be read.
     ``after_step(module)`` restores invariants, such as the zeros of pruned weights.
     """
 
@@ -133,6 +140,7 @@ class Fit:
     validate: Validate | None = None
     measure: Measure | None = None
     stop_early: Callable[[Mapping[str, float]], bool] | None = None
+    after_epoch: AfterEpoch | None = None
     save_weights: Callable[[Path, nn.Module], None] | None = None
     are_whole: Callable[[Path], bool] = Path.is_file
     seed: int = 0
@@ -343,6 +351,8 @@ class _Loop:
         if result.top1 >= self.best_top1:
             self.best_top1, self.best_epoch = result.top1, epoch
             self._save_weights(self.job.folder.best, module)
+        if self.job.after_epoch is not None:
+            self.stopped_early = self.ranks.broadcast(self.job.after_epoch(epoch, result))
 
     def _save_weights(self, path: Path, module: nn.Module) -> None:
         save = self.job.save_weights

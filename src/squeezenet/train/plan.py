@@ -29,7 +29,7 @@ from squeezenet.images.walk import log_findings
 from squeezenet.model.loaded import LoadedModel, needs_new_head
 from squeezenet.model.published import PUBLISHED, published_file
 from squeezenet.progress import Progress, SilentProgress
-from squeezenet.train.fit import FitOptions
+from squeezenet.train.fit import AfterEpoch, FitOptions
 from squeezenet.train.recipe import Recipe, default_recipe, recipe_named
 from squeezenet.train.run import train_run
 from squeezenet.train.start import (
@@ -126,8 +126,15 @@ class TrainingPlan:
     seed: int
     val_fraction: float
 
-    def run(self, folder: Path, options: FitOptions | None = None) -> dict[str, Any]:
+    def run(
+        self,
+        folder: Path,
+        options: FitOptions | None = None,
+        after_epoch: AfterEpoch | None = None,
+    ) -> dict[str, Any]:
         """Train into ``folder``; return ``result.json``, with the keys "from" and "new_head".
+
+        ``after_epoch`` may end the training, see ``Fit``.
 
         Raises:
             CheckpointError, InterruptedRunError, DataError, ImageError: see ``train_run``.
@@ -140,6 +147,7 @@ class TrainingPlan:
             seed=self.seed,
             val_fraction=self.val_fraction,
             new_head=self.new_head,
+            after_epoch=after_epoch,
             options=options,
         )
         return result | {"from": self.start, "new_head": self.new_head}

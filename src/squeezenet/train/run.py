@@ -29,7 +29,7 @@ from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
 from squeezenet.train.distributed.evaluation import batches_of_rank, evaluate_on_ranks
 from squeezenet.train.distributed.ranks import Ranks
-from squeezenet.train.fit import Fit, FitOptions, FitResult, Loss, Validate
+from squeezenet.train.fit import AfterEpoch, Fit, FitOptions, FitResult, Loss, Validate
 from squeezenet.train.head import fit_head
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
@@ -46,12 +46,14 @@ def train_run(
     seed: int = 0,
     val_fraction: float = VAL_FRACTION,
     new_head: bool = False,
+    after_epoch: AfterEpoch | None = None,
     options: FitOptions | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` on ``data`` into ``folder``; return the contents of ``result.json``.
 
     ``val_fraction`` is the fraction that ``data`` was split by; the record keeps it. ``new_head``:
-    fit the last layer by logistic regression first, see ``head``.
+    fit the last layer by logistic regression first, see ``head``. ``after_epoch`` may end the
+    training, see ``Fit``; the run is then finished.
 
     An unfinished run in the folder is resumed. A finished run is returned as it is. Either may be
     given another length (``recipe.epochs``, ``recipe.max_steps``) of at least the steps done. It
@@ -88,7 +90,9 @@ def train_run(
     with contextlib.ExitStack() as lock:
         # Another process may have finished it by now.
         finished = ranks.on_main(lambda: _open(run, lock, settings, images, total_steps, progress))
-        return finished or _train(model, data, recipe, run, seed, val_fraction, new_head, options)
+        return finished or _train(
+            model, data, recipe, run, seed, val_fraction, new_head, after_epoch, options
+        )
 
 
 def require_same_images(summary: dict[str, str], ranks: Ranks) -> None:
@@ -154,6 +158,7 @@ def _train(
     seed: int,
     val_fraction: float,
     new_head: bool,
+    after_epoch: AfterEpoch | None,
     options: FitOptions,
 ) -> dict[str, Any]:
     """Train into the folder, which is open and locked, and mark it as finished."""
@@ -176,6 +181,7 @@ def _train(
         validate=validator(model.record, data, options),
         save_weights=lambda path, module: save_safetensors(path, record, module.state_dict()),
         are_whole=_are_whole,
+        after_epoch=after_epoch,
         folder=run,
         seed=seed,
         options=options,

@@ -110,6 +110,21 @@ def compress_rate_distortion(
     return session.compressed(network), rows
 
 
+def estimate_file_bytes(job: CompressionJob, settings: RateDistortionSettings) -> int:
+    """Return about how many bytes the file will have, in a fraction of the time.
+
+    The levels are searched by estimates alone, with the narrowest search, and nothing is corrected
+    or trained.
+
+    Raises:
+        InterruptedRunError: see ``compress_rate_distortion``.
+    """
+    session = Session(job, settings)
+    base = session.with_temperature(session.original, 1.0)
+    search = session.level_search(base, CURVATURE, only_estimates=True)
+    return session.file_bytes(_search(session, search, NARROWEST))
+
+
 def _rounded_and_corrected(
     session: Session,
     base: LoadedModel,

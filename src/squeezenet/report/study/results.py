@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-TrialState = Literal["done", "failed", "running", "waiting"]
+TrialState = Literal["done", "stopped", "failed", "running", "waiting"]
+"""``stopped``: a search saw early that others are better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,10 @@ class TrialMeasures:
 
     ``top1`` and ``top5`` are percent of ``images`` images. ``macs`` are per image, ``weight_bytes``
     of float32. ``seconds`` is the time of the training.
+
+    In a search also: ``file_bytes``, the estimated size of the compressed file; ``arena_bytes`` and
+    ``latency_ms`` of the client (see ``explore.costs``); ``curve``, the top-1 on the validation
+    images after each epoch; and ``stopped``, whether the training was given up before its end.
     """
 
     top1: float
@@ -27,6 +32,11 @@ class TrialMeasures:
     weight_bytes: int
     epochs: float
     seconds: float
+    file_bytes: int | None = None
+    arena_bytes: int | None = None
+    latency_ms: float | None = None
+    curve: tuple[float, ...] = ()
+    stopped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,146 @@
+"""The space that a search looks through: networks of the Fire family, stage by stage.
+
+A stage is a row of Fire modules at one resolution, and a pool stands between two stages, as in the
+presets. Each stage has its own number of modules, width, share of 3x3 filters and squeeze ratio.
+Widths are multiples of 8, which the clients' kernels work in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from squeezenet.arch.spec import (
+    ConvSpec,
+    FireSpec,
+    HeadSpec,
+    NetworkBypass,
+    PoolSpec,
+    SqueezeNetSpec,
+    with_bypass,
+)
+
+_SMALL_INPUT = 64
+"""Images of at most so many pixels keep their resolution in the stem."""
+_STEP = 8
+NUM_STAGES = 3
+
+
+class Chooser(Protocol):
+    """What chooses the value of a dimension: Optuna's trial, or a fixed choice."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None
+    ) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRange:
+    """The choices of a stage: numbers of Fire modules, and expand filters of each.
+
+    A first stage of no modules lets the pool follow the stem.
+    """
+
+    modules: tuple[int, int]
+    expand: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Networks for images of ``input_sizes`` pixels (sides to choose from)."""
+
+    input_sizes: tuple[int, ...]
+    input_channels: int
+    num_classes: int
+    stem: tuple[int, int] = (16, 64)
+    stages: tuple[StageRange, ...] = (
+        StageRange(modules=(0, 2), expand=(16, 96)),
+        StageRange(modules=(1, 4), expand=(32, 192)),
+        StageRange(modules=(1, 4), expand=(48, 384)),
+    )
+
+    def choose(self, chooser: Chooser, name: str) -> SqueezeNetSpec:
+        """Return the network of this name that ``chooser`` chooses.
+
+        Raises:
+            SpecError: its choices make no network for the input.
+        """
+        size = self.input_sizes[0]
+        if len(self.input_sizes) > 1:
+            sizes = [str(each) for each in self.input_sizes]
+            size = int(chooser.suggest_categorical("input_size", sizes))
+        is_small = size <= _SMALL_INPUT
+        low, high = self.stem
+        stem = ConvSpec(
+            out_channels=chooser.suggest_int("stem", low, high, step=_STEP),
+            kernel=3,
+            stride=1 if is_small else 2,
+            padding=1 if is_small else 0,
+        )
+        fires: list[FireSpec] = []
+        places = [] if is_small else ["conv1"]
+        for k, stage in enumerate(self.stages, 1):
+            fires += _stage(chooser, k, stage)
+            place = f"fire{len(fires) + 1}" if fires else "conv1"
+            if k < len(self.stages) and place not in places:
+                places.append(place)
+        forms: dict[str, NetworkBypass] = {"none": "none", "simple": "simple", "complex": "complex"}
+        bypass = forms[chooser.suggest_categorical("bypass", list(forms))]
+        spec = SqueezeNetSpec(
+            name=name,
+            stem=stem,
+            fires=tuple(fires),
+            pools=tuple(PoolSpec(after=place) for place in places),
+            head=HeadSpec(dropout=0.0),
+            num_classes=self.num_classes,
+            input_channels=self.input_channels,
+            input_size=(size, size),
+            batch_norm=True,
+        )
+        return with_bypass(spec, bypass)
+
+    def smallest(self) -> SqueezeNetSpec:
+        """Return the network with the least of everything."""
+        return self.choose(_Smallest(), "smallest")
+
+
+def _stage(chooser: Chooser, k: int, stage: StageRange) -> list[FireSpec]:
+    modules = chooser.suggest_int(f"modules{k}", *stage.modules)
+    low, high = stage.expand
+    expand = chooser.suggest_int(f"expand{k}", low, high, step=_STEP)
+    share = chooser.suggest_float(f"pct3x3_{k}", 0.25, 0.875, step=0.125)
+    ratio = chooser.suggest_float(f"squeeze_ratio{k}", 0.125, 0.75, step=0.125)
+    e3x3 = min(_multiple(share * expand), expand - _STEP)
+    fire = FireSpec(s1x1=_multiple(ratio * expand), e1x1=expand - e3x3, e3x3=e3x3)
+    return [fire] * modules
+
+
+def _multiple(value: float) -> int:
+    """The nearest multiple of 8, at least 8."""
+    return max(_STEP, _STEP * int(value / _STEP + 0.5))
+
+
+class _Smallest:
+    """Chooses the least; of categories, which differ little in cost, the first."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return low
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        if name == "input_size":
+            return min(choices, key=int)
+        return choices[0]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None
+    ) -> float:
+        return low
