@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from squeezenet.api.compress import compress
-    from squeezenet.api.explore import StudyResult, explore
+    from squeezenet.api.explore import StudyResult, explore, search
     from squeezenet.api.open_model import OpenModel, open_model
     from squeezenet.api.shard import ShardResult, index_shards, shard
     from squeezenet.api.train import TrainResult, train
@@ -48,6 +48,7 @@ __all__ = [
     "explore",
     "index_shards",
     "open_model",
+    "search",
     "shard",
     "train",
 ]
@@ -63,6 +64,7 @@ _MODULES = {
     "TrainResult": "api.train",
     "index_shards": "api.shard",
     "open_model": "api.open_model",
+    "search": "api.explore",
     "shard": "api.shard",
 }
 """Public name -> the module that it is loaded from; for functions see ``_Package``.

@@ -86,7 +86,7 @@ def test_another_study_in_the_folder_is_refused(study: Path, capsys: Capture) ->
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["srr", "digits"], 2, "unknown sweep 'srr'; expected one of sr, pct3x3, bypass"),
+        (["srr", "digits"], 2, "unknown study 'srr'; expected one of sr, pct3x3, bypass"),
         (["sr", "digits", "--squeeze-ratio", "0.5"], 2, "is what the sweep sr changes"),
         (["sr", "digits", "--seeds", "0"], 2, "--seeds 0, expected 1 to 1000"),
         (["sr", "digits", "--jobs", "0"], 2, "--jobs 0, expected 1 to 256"),
@@ -142,7 +142,7 @@ def test_trials_that_fail_are_told_at_the_end(tmp_path: Path, capsys: Capture) -
 
 
 def test_from_python(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown sweep"):
+    with pytest.raises(UnknownNameError, match="unknown study"):
         squeezenet.explore("srr", "digits", out=tmp_path / "study")
     with pytest.raises(UsageError, match="'3.5' is no value of freq"):
         squeezenet.explore("freq", "digits", out=tmp_path / "study", values=[3.5])

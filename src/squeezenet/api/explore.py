@@ -1,4 +1,4 @@
-"""``squeezenet.explore``: a sweep over the family's metaparameters, in a study folder."""
+"""``squeezenet.explore`` and ``squeezenet.search``: networks compared, in a study folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_l
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
+    from squeezenet.explore.definition import StudyDefinition
+    from squeezenet.images.limits import ImageLimits
     from squeezenet.report.study.results import StudyResults
 
 MAX_JOBS = 256
@@ -99,24 +101,16 @@ def explore(
         InterruptedRunError: SIGINT or SIGTERM came; every trial has a checkpoint.
         DataError, ImageError, CheckpointError: see ``train``.
     """
-    require_extra("train", "exploring")
-    require_extra("explore", "exploring")
-    require_workers(workers)
-    require_checkpoint_every(checkpoint_every)
-    limits = parse_limits(max_pixels, max_memory)
-    if jobs is not None and not 1 <= jobs <= MAX_JOBS:
-        raise UsageError(f"--jobs {jobs}, expected 1 to {MAX_JOBS}")
-    from squeezenet.explore.definition import SweepOptions, define_sweep
-    from squeezenet.explore.run import run_study, this_machine
-    from squeezenet.explore.study_folder import StudyFolder
-    from squeezenet.explore.trial import TrialJob
-    from squeezenet.report.study.write import write_study
+    options = StudyOptions(
+        out=Path(out), jobs=jobs, storage=storage, join=join, device=device,
+        checkpoint_every=checkpoint_every, workers=workers, max_pixels=max_pixels,
+        max_memory=max_memory, progress=progress or SilentProgress(),
+    )  # fmt: skip
+    options.check()
+    from squeezenet.explore.sweep_options import SweepOptions, define_sweep
     from squeezenet.train.plan import TrainOptions
 
-    progress = progress or SilentProgress()
-    folder = StudyFolder(Path(out))
-    folder.require_own()
-    options = SweepOptions(
+    asked = SweepOptions(
         sweep=sweep,
         values=None if values is None else tuple(map(str, values)),
         seeds=seeds,
@@ -138,26 +132,152 @@ def explore(
             val_fraction=val_fraction,
         ),
     )
-    definition = define_sweep(str(data), str(out), options, progress, limits)
-    job = TrialJob(
-        source=str(data),
-        training=definition.training,
-        folder=folder.trials,
-        device=device,
-        workers=workers,
-        checkpoint_seconds=checkpoint_every,
-        limits=limits,
+    definition = define_sweep(str(data), str(out), asked, options.progress, options.limits)
+    return options.run(definition)
+
+
+def search(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    max_file_bytes: int | None = None,
+    max_macs: int | None = None,
+    max_arena_bytes: int | None = None,
+    max_latency_ms: float | None = None,
+    trials: int = 50,
+    divergence: float = 0.07,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    input_size: int | None = None,
+    flip: bool | None = None,
+    train_images: int | None = None,
+    val_fraction: float = 0.1,
+    jobs: int | None = None,
+    storage: str | None = None,
+    join: bool = False,
+    device: str = "auto",
+    checkpoint_every: float = 60.0,
+    workers: int | None = None,
+    max_pixels: int = DEFAULT_LIMITS.max_pixels,
+    max_memory: str = DEFAULT_MAX_MEMORY,
+    progress: Progress | None = None,
+) -> StudyResult:
+    """Search the Fire family for the most accurate network within budgets; resumes.
+
+    ``trials`` networks are trained for a short time and compared by accuracy on the images held out
+    from training, bytes of the compressed file and multiply-accumulates. Networks over a budget
+    are not trained: ``max_file_bytes`` of the compressed file, ``max_macs`` per image,
+    ``max_arena_bytes`` of the client's memory, ``max_latency_ms`` per image on this machine. Bytes
+    are those at which ``compress`` loses ``divergence`` nats: estimated for all, measured for the
+    finalists. Other arguments are those of ``explore``.
+
+    Raises:
+        UsageError: a budget is below what the smallest network needs, or another option is out of
+            range.
+        MissingExtraError, StudyError, InterruptedRunError, DataError, ImageError, CheckpointError:
+            see ``explore``.
+    """
+    options = StudyOptions(
+        out=Path(out), jobs=jobs, storage=storage, join=join, device=device,
+        checkpoint_every=checkpoint_every, workers=workers, max_pixels=max_pixels,
+        max_memory=max_memory, progress=progress or SilentProgress(),
+    )  # fmt: skip
+    options.check()
+    from squeezenet.explore.search_options import SearchOptions, define_search
+    from squeezenet.train.plan import TrainOptions
+
+    asked = SearchOptions(
+        max_file_bytes=max_file_bytes,
+        max_macs=max_macs,
+        max_arena_bytes=max_arena_bytes,
+        max_latency_ms=max_latency_ms,
+        trials=trials,
+        divergence=divergence,
+        training=TrainOptions(
+            recipe=recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            input_size=input_size,
+            flip=flip,
+            train_images=train_images,
+            val_fraction=val_fraction,
+        ),
     )
-    trials = run_study(
-        folder,
-        definition.settings,
-        definition.plans,
-        job,
-        this_machine(jobs, device),
-        storage=storage,
-        join=join,
-        progress=progress,
-    )
-    results = definition.results(folder.name, trials)
-    page = write_study(folder.report, results)
-    return StudyResult(out=folder.path, results=results, page=page)
+    definition = define_search(str(data), str(out), asked, options.progress, options.limits)
+    return options.run(definition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """How a study runs here, whatever it compares; names are those of ``explore``."""
+
+    out: Path
+    jobs: int | None
+    storage: str | None
+    join: bool
+    device: str
+    checkpoint_every: float
+    workers: int | None
+    max_pixels: int
+    max_memory: str
+    progress: Progress
+
+    @property
+    def limits(self) -> ImageLimits:
+        """The largest images that are read."""
+        return parse_limits(self.max_pixels, self.max_memory)
+
+    def check(self) -> None:
+        """Refuse what can be refused before anything is loaded.
+
+        Raises:
+            MissingExtraError: a package of the extra ``explore`` is not installed.
+            UsageError: an option is out of range, or ``out`` holds something else.
+        """
+        require_extra("train", "exploring")
+        require_extra("explore", "exploring")
+        require_workers(self.workers)
+        require_checkpoint_every(self.checkpoint_every)
+        if self.jobs is not None and not 1 <= self.jobs <= MAX_JOBS:
+            raise UsageError(f"--jobs {self.jobs}, expected 1 to {MAX_JOBS}")
+        from squeezenet.explore.study_folder import StudyFolder
+
+        StudyFolder(self.out).require_own()
+
+    def run(self, definition: StudyDefinition) -> StudyResult:
+        """Run the trials that are not done yet, and write the report."""
+        from squeezenet.explore.run import run_study, search_results, this_machine
+        from squeezenet.explore.study_folder import StudyFolder
+        from squeezenet.explore.trial import TrialJob
+        from squeezenet.report.study.write import write_study
+
+        folder = StudyFolder(self.out)
+        job = TrialJob(
+            source=definition.source,
+            training=definition.training,
+            folder=folder.trials,
+            device=self.device,
+            workers=self.workers,
+            checkpoint_seconds=self.checkpoint_every,
+            limits=self.limits,
+        )
+        machine = this_machine(self.jobs, self.device)
+        trials = run_study(
+            folder,
+            definition,
+            job,
+            machine,
+            storage=self.storage,
+            join=self.join,
+            progress=self.progress,
+        )
+        found = None
+        if definition.search is not None and not self.join:
+            url = self.storage or folder.database
+            found = search_results(folder, definition, job, url, self.progress)
+        results = definition.results(folder.name, trials, found)
+        page = write_study(folder.report, results)
+        return StudyResult(out=folder.path, results=results, page=page)

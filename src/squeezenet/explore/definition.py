@@ -1,218 +1,102 @@
-"""What a user asked for, and the study that follows from it and from the data.
-
-In:  a DATA argument and ``SweepOptions``.
-Out: a ``StudyDefinition``: the trials, and what they have in common.
-"""
+"""A study with every choice made: what follows from a user's options and from the data."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from squeezenet.arch.network_file import find_network
-from squeezenet.arch.presets import adapted
-from squeezenet.arch.serialization import to_plain
-from squeezenet.arch.spec import SqueezeNetSpec
 from squeezenet.data.locations import data_name
-from squeezenet.data.sources import TrainingData, open_training_data, with_fewer_images
-from squeezenet.errors import SpecError, UnknownNameError, UsageError
-from squeezenet.explore.plan import TrialPlan, plans
-from squeezenet.explore.sweeps import SWEEPS, Metaparameters, Sweep, variants
-from squeezenet.explore.trial import measured_on
-from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
-from squeezenet.images.walk import log_findings
-from squeezenet.progress import Progress
-from squeezenet.report.study.results import StudyResults, TrialRow
-from squeezenet.train.plan import TrainOptions, recipe_for
+from squeezenet.data.sources import TrainingData
+from squeezenet.explore.plan import TrialPlan
+from squeezenet.explore.search import Search
+from squeezenet.report.study.results import SearchResults, StudyResults, TrialRow
+from squeezenet.train.plan import TrainOptions
 from squeezenet.train.recipe import Recipe
-from squeezenet.train.start import suggest_input_size
-
-MAX_SEEDS = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """The options of a sweep; None leaves the choice to the sweep or the paper.
-
-    ``sweep``: a name of ``SWEEPS``. ``values``: those of its metaparameter, as texts. ``arch``: a
-    preset or a network's JSON file. ``training``: the shared recipe.
-
-    Raises:
-        UsageError: a value is out of range, or two options exclude each other.
-        UnknownNameError: there is no such sweep.
-    """
-
-    sweep: str
-    values: tuple[str, ...] | None = None
-    seeds: int = 3
-    arch: str = "squeezenet1_0"
-    base_e: int | None = None
-    incr_e: int | None = None
-    freq: int | None = None
-    pct3x3: float | None = None
-    squeeze_ratio: float | None = None
-    training: TrainOptions = field(default_factory=TrainOptions)
-
-    def __post_init__(self) -> None:
-        if self.sweep not in SWEEPS:
-            raise UnknownNameError(
-                f"unknown sweep {self.sweep!r}; expected one of {', '.join(SWEEPS)}"
-            )
-        if not 1 <= self.seeds <= MAX_SEEDS:
-            raise UsageError(f"--seeds {self.seeds}, expected 1 to {MAX_SEEDS}")
-        changed = SWEEPS[self.sweep].changes
-        if changed is not None and getattr(self, changed) is not None:
-            raise UsageError(
-                f"--{changed.replace('_', '-')} is what the sweep {self.sweep} changes; give its "
-                "values by --values"
-            )
-
-    def command(self, source: str, out: str) -> str:
-        """Return the command that makes the study."""
-        words = ["squeezenet", "explore", self.sweep, source, "--out", out]
-        for options in (self, self.training):
-            for each in dataclasses.fields(options):
-                value = getattr(options, each.name)
-                default = each.default
-                if each.name in ("sweep", "training") or value == default:
-                    continue
-                name = each.name.replace("_", "-")
-                if isinstance(value, bool):
-                    words.append(f"--{name}" if value else f"--no-{name}")
-                else:
-                    shown = ",".join(value) if isinstance(value, tuple) else str(value)
-                    words += [f"--{name}", shown]
-        return shlex.join(words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyDefinition:
-    """A study with every choice made.
+    """A sweep, or a search.
 
-    ``training`` is what the user said of the recipe, ``recipe`` what follows from it. ``settings``
-    are what it must have in common with the study that it goes on with: all but the values and
-    seeds, of which there may be more.
+    ``kind`` is the word of the command; ``title`` and ``axis`` are for the report. ``plans`` are
+    the trials of a sweep; a search has a ``search`` instead. ``training`` is what the user said of
+    the recipe, ``recipe`` what follows from it. ``settings`` are what the study must have in common
+    with the one that it goes on with: all but the number of its trials. ``shown`` is what the
+    report says besides data and recipe.
     """
 
+    kind: str
+    title: str
+    axis: str
     source: str
-    sweep: Sweep
-    base: Metaparameters
-    plans: tuple[TrialPlan, ...]
+    data: TrainingData
     training: TrainOptions
     recipe: Recipe
     settings: dict[str, Any]
-    data: TrainingData
     measured_on: str
     command: str
+    plans: tuple[TrialPlan, ...] = ()
+    search: Search | None = None
+    shown: tuple[tuple[str, str], ...] = ()
 
-    def results(self, name: str, trials: Sequence[TrialRow]) -> StudyResults:
+    def results(
+        self, name: str, trials: Sequence[TrialRow], search: SearchResults | None = None
+    ) -> StudyResults:
         """Return the study for its report."""
         return StudyResults(
             name=name,
-            title=self.sweep.title,
-            axis=self.sweep.axis,
+            title=self.title,
+            axis=self.axis,
             data=self.measured_on,
-            settings=tuple(self._shown()),
+            settings=(*self._recipe_shown(), *self.shown),
             command=self.command,
             trials=tuple(trials),
+            search=search,
         )
 
-    def _shown(self) -> list[tuple[str, str]]:
+    def _recipe_shown(self) -> list[tuple[str, str]]:
         recipe, batch_norm = self.recipe, self.training.batch_norm
-        shown = [
+        unit = "epochs" if recipe.max_steps is None else "steps"
+        return [
             ("data", data_name(self.source)),
             ("training images", f"{len(self.data.train):,}"),
             ("validation images", f"{len(self.data.val):,}"),
             ("classes", str(len(self.data.class_names))),
-            ("stem, pools and depth of", self.base.arch.name),
             ("recipe", recipe.name),
-            ("length", f"{recipe.max_steps or recipe.epochs} {_unit(recipe.max_steps)}"),
+            ("length", f"{recipe.max_steps or recipe.epochs} {unit}"),
             ("batch size", str(recipe.batch_size)),
             ("peak learning rate", f"{recipe.learning_rate:g}"),
             ("batch normalisation", str(recipe.batch_norm if batch_norm is None else batch_norm)),
         ]
-        for each in dataclasses.fields(self.base):
-            if each.name not in ("arch", self.sweep.changes):
-                shown.append((each.name, f"{getattr(self.base, each.name):g}"))
-        return shown
 
 
-def define_sweep(
-    source: str,
-    out: str,
-    options: SweepOptions,
-    progress: Progress,
-    limits: ImageLimits = DEFAULT_LIMITS,
-) -> StudyDefinition:
-    """Open the data, and make every choice that ``options`` leave open.
-
-    Raises:
-        UsageError, UnknownNameError, SpecError: the options do not make networks for the data.
-        DataError: see ``open_training_data``.
-    """
-    training = options.training
-    data = open_training_data(source, val_fraction=training.val_fraction, limits=limits)
-    log_findings(data.findings, progress)
-    if training.train_images is not None:
-        data = with_fewer_images(data, training.train_images)
-    sweep = SWEEPS[options.sweep]
-    base = _metaparameters(sweep, options, data)
-    texts = options.values if options.values is not None else sweep.values
-    return StudyDefinition(
-        source=source,
-        sweep=sweep,
-        base=base,
-        plans=tuple(plans(variants(sweep, base, texts), options.seeds)),
-        training=training,
-        recipe=recipe_for(source, data, training, base.arch.input_size),
-        settings={
-            "sweep": sweep.name,
-            "metaparameters": to_plain(base),
-            "training": _given(training),
-            "data": {"classes": len(data.class_names), **data.fingerprint().summary},
-        },
-        data=data,
-        measured_on=measured_on(source, data, limits),
-        command=options.command(source, out),
-    )
+def data_settings(data: TrainingData) -> dict[str, Any]:
+    """Return what tells one data set from another."""
+    return {"classes": len(data.class_names), **data.fingerprint().summary}
 
 
-def _metaparameters(sweep: Sweep, options: SweepOptions, data: TrainingData) -> Metaparameters:
-    """The paper's metaparameters, then the sweep's, then those that were given."""
-    arch = find_network(options.arch)
-    if not isinstance(arch, SqueezeNetSpec):
-        raise UsageError(f"--arch {options.arch}: is no SqueezeNet; sweeps are of that family")
-    size = options.training.input_size or suggest_input_size(arch, data.train)
-    arch = adapted(
-        arch,
-        num_classes=len(data.class_names),
-        input_size=None if size is None else (size, size),
-        input_channels=options.training.input_channels,
-    )
-    assert isinstance(arch, SqueezeNetSpec)
-    names = [each.name for each in dataclasses.fields(Metaparameters) if each.name != "arch"]
-    given = {name: getattr(options, name) for name in names}
-    values = dict(sweep.defaults) | {k: v for k, v in given.items() if v is not None}
-    base = Metaparameters(arch=arch, **values)
-    try:
-        base.network()
-    except SpecError as error:
-        raise UsageError(str(error)) from None
-    return base
+def given(options: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults."""
+    found = {}
+    for each in dataclasses.fields(options):
+        value = getattr(options, each.name)
+        if each.default is not dataclasses.MISSING and value != each.default:
+            found[each.name] = value
+    return found
 
 
-def _given(training: TrainOptions) -> dict[str, Any]:
-    """The options of the recipe that were given."""
-    default = TrainOptions()
-    return {
-        each.name: getattr(training, each.name)
-        for each in dataclasses.fields(training)
-        if getattr(training, each.name) != getattr(default, each.name)
-    }
-
-
-def _unit(max_steps: int | None) -> str:
-    return "epochs" if max_steps is None else "steps"
+def command_line(kind: str, source: str, out: str, *options: dict[str, Any]) -> str:
+    """Return the command that makes a study, from options that are no defaults."""
+    words = ["squeezenet", "explore", kind, source, "--out", out]
+    for each in options:
+        for key, value in each.items():
+            name = f"--{key.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(name if value else name.replace("--", "--no-", 1))
+            else:
+                shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                words += [name, shown]
+    return shlex.join(words)

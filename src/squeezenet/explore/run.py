@@ -8,24 +8,27 @@ left for it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+from squeezenet.arch.network_file import network_json
 from squeezenet.errors import InterruptedRunError
-from squeezenet.explore.plan import TrialPlan
+from squeezenet.explore.definition import StudyDefinition
+from squeezenet.explore.finalists import choose_finalists, measure_finalist
 from squeezenet.explore.pool import WorkerPool
 from squeezenet.explore.presence import is_gone, remove_gone
-from squeezenet.explore.study import Counts, Study
+from squeezenet.explore.search import DIRECTIONS, Search, front
+from squeezenet.explore.study import Counts, Direction, Study
 from squeezenet.explore.study_folder import StudyFolder
 from squeezenet.explore.trial import TrialJob
 from squeezenet.explore.worker import WorkerTask
-from squeezenet.files import make_folder
+from squeezenet.files import make_folder, write_bytes_atomically
 from squeezenet.folder_lock import FolderLock
 from squeezenet.launch import num_cores
 from squeezenet.progress import Progress, Task
-from squeezenet.report.study.results import TrialRow
+from squeezenet.report.study.results import SearchResults, TrialRow
 from squeezenet.train.stop import StopSignals
 
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -53,8 +56,7 @@ def this_machine(jobs: int | None, device: str) -> Machine:
 
 def run_study(
     folder: StudyFolder,
-    settings: dict[str, Any],
-    plans: Sequence[TrialPlan],
+    definition: StudyDefinition,
     job: TrialJob,
     machine: Machine,
     *,
@@ -71,26 +73,29 @@ def run_study(
     """
     url = storage or folder.database
     folder.require_own()
-    with _opened(folder, url, settings, plans, join=join) as study:
+    search = definition.search
+    with _opened(folder, url, definition, join=join) as study:
         counts = study.counts()
-        if not counts.is_over:
+        total = len(definition.plans) if search is None else search.num_trials
+        if not _is_over(counts, search):
             task = WorkerTask(
-                url=url, study=folder.name, folder=folder.path, job=job, threads=machine.threads
+                url=url,
+                study=folder.name,
+                folder=folder.path,
+                job=job,
+                threads=machine.threads,
+                search=search,
             )
-            _work(study, folder, task, machine, counts, progress, owns=not join)
+            _work(study, folder, task, machine, total, progress, owns=not join)
         return study.rows()
 
 
 @contextlib.contextmanager
 def _opened(
-    folder: StudyFolder,
-    url: str,
-    settings: dict[str, Any],
-    plans: Sequence[TrialPlan],
-    *,
-    join: bool,
+    folder: StudyFolder, url: str, definition: StudyDefinition, *, join: bool
 ) -> Iterator[Study]:
     """Open the study; the owner holds the folder's lock, and queues what is missing."""
+    settings = definition.settings
     if join:
         if url == folder.database:
             folder.require_study()
@@ -100,10 +105,13 @@ def _opened(
     make_folder(folder.path)
     with FolderLock(folder.path):
         known = folder.open(settings)
-        with Study.create(url, folder.name, settings, known=known) as study:
+        directions: tuple[Direction, ...] = ("maximize",)
+        if definition.search is not None:
+            directions = DIRECTIONS
+        with Study.create(url, folder.name, settings, known=known, directions=directions) as study:
             study.recover(partial(is_gone, folder=folder.path))
             remove_gone(folder.path)
-            study.enqueue(plans)
+            study.enqueue(definition.plans)
             yield study
 
 
@@ -112,14 +120,13 @@ def _work(
     folder: StudyFolder,
     task: WorkerTask,
     machine: Machine,
-    counts: Counts,
+    total: int,
     progress: Progress,
     *,
     owns: bool,
 ) -> None:
-    total = counts.done + counts.running + counts.waiting
-    open_trials = counts.running + counts.waiting
-    jobs = min(machine.jobs, open_trials)
+    counts = study.counts()
+    jobs = min(machine.jobs, max(1, total - counts.done))
     progress.log(
         f"{counts.done} of {total} trials are done; {jobs} run side by side, "
         f"{machine.threads} thread{'s' * (machine.threads > 1)} each"
@@ -141,7 +148,7 @@ def _work(
             counts = study.counts()
             if done.update(counts):
                 pool.forget_failures()
-            if counts.is_over or (pool.is_idle and not owns):
+            if _is_over(counts, task.search) or (pool.is_idle and not owns):
                 return
     counts = study.counts()
     raise InterruptedRunError(
@@ -149,6 +156,58 @@ def _work(
         f"{folder.trials}; give the same command again to go on",
         stop.received,
     )
+
+
+def search_results(
+    folder: StudyFolder,
+    definition: StudyDefinition,
+    job: TrialJob,
+    url: str,
+    progress: Progress,
+) -> SearchResults:
+    """Compress the finalists of a search, write the front's networks, and say which is best.
+
+    Raises:
+        InterruptedRunError: a signal came; the same call goes on.
+    """
+    search = definition.search
+    assert search is not None
+    with Study.load(url, folder.name) as study:
+        trials, importances = study.rows(), study.importances()
+    chosen = choose_finalists(trials, search)
+    finalists = [measure_finalist(row, search, job, folder.finalists, progress) for row in chosen]
+    on_front = front(trials)
+    make_folder(folder.networks)
+    for row in on_front:
+        file = folder.networks / f"{row.name}.json"
+        write_bytes_atomically(file, network_json(row.spec).encode())
+    best = chosen[0].name if chosen else None
+    return SearchResults(
+        front=tuple(row.name for row in on_front),
+        finalists=tuple(finalists),
+        best=best,
+        train_best="" if best is None else train_command(definition, folder, best),
+        importances=importances,
+    )
+
+
+def train_command(definition: StudyDefinition, folder: StudyFolder, name: str) -> str:
+    """Return the command that trains a network of a search in full: the recipe's own length."""
+    training = definition.training
+    words = [
+        "squeezenet", "train", definition.source,
+        "--arch", str(folder.networks / f"{name}.json"), "--out", name,
+    ]  # fmt: skip
+    if training.recipe is not None:
+        words += ["--recipe", training.recipe]
+    return shlex.join(words)
+
+
+def _is_over(counts: Counts, search: Search | None) -> bool:
+    """Whether no trial is left, nor to be proposed."""
+    if search is not None and counts.done + counts.failed < search.num_trials:
+        return False
+    return counts.is_over
 
 
 class _Done:

@@ -42,6 +42,8 @@ _SETTINGS, _PLAN, _WORKER, _MEASURES, _ERROR, _DEATHS = (
     "settings", "plan", "worker", "measures", "error", "deaths",
 )  # fmt: skip
 Direction = Literal["maximize", "minimize"]
+_MIN_IMPORTANCE = 16
+"""Trials below which shares of importance are chance."""
 MAX_DEATHS = 3
 """A trial whose worker has been killed so often, while others lived, has failed."""
 
@@ -301,6 +303,25 @@ class Study:
                     lost = is_gone(worker)
                 if lost and self._fail(trial) and trial.user_attrs.get(_PLAN) is not None:
                     self._take_up_again(trial, died=died and worker is not None)
+            for trial in self._given_back():
+                _requeue(self._study, trial)
+
+    def _given_back(self) -> list[FrozenTrial]:
+        """Trials that whoever gave them back could not queue again any more: it was killed."""
+        newest: dict[str, FrozenTrial] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            if _PLAN not in trial.user_attrs or _is_unused(trial):
+                continue
+            name = TrialPlan.from_plain(trial.user_attrs[_PLAN]).name
+            if name not in newest or _rank(trial) <= _rank(newest[name]):
+                newest[name] = trial
+        now = datetime.datetime.now()
+        return [
+            trial
+            for trial in newest.values()
+            if _rank(trial) == _GIVEN_BACK
+            and (now - (trial.datetime_complete or now)).total_seconds() > GRACE_SECONDS
+        ]
 
     def _take_up_again(self, trial: FrozenTrial, *, died: bool) -> None:
         attributes = trial.user_attrs
@@ -344,6 +365,24 @@ class Study:
                 found[row.name], ranks[row.name] = row, rank
         return list(found.values())
 
+    def importances(self) -> tuple[tuple[str, float], ...]:
+        """Return the share of each parameter in the variance of accuracy (fANOVA), largest first.
+
+        Source: Hutter, Hoos, Leyton-Brown, ICML 2014. Empty with fewer than ``_MIN_IMPORTANCE``
+        finished trials.
+        """
+        import optuna
+
+        with storage_errors(self.url):
+            if len(self._trials_in("COMPLETE")) < _MIN_IMPORTANCE:
+                return ()
+            found = optuna.importance.get_param_importances(
+                self._study,
+                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                target=lambda trial: trial.values[0],
+            )
+        return tuple(found.items())
+
     def _trials_in(self, state: str) -> list[FrozenTrial]:
         from optuna.trial import TrialState as State
 
@@ -360,6 +399,10 @@ class Study:
         return True
 
 
+_GIVEN_BACK = 4
+"""Rank of a trial that was given back, or whose worker has gone."""
+
+
 def _is_unused(trial: FrozenTrial) -> bool:
     """Whether a trial was found to be that of another worker before it began."""
     return trial.state.name == "PRUNED"
@@ -369,7 +412,7 @@ def _rank(trial: FrozenTrial) -> int:
     """Of several of Optuna's trials for one plan, the row shows the lowest, and the latest such."""
     state = trial.state.name
     if state == "FAIL" and _ERROR not in trial.user_attrs:
-        return 4  # it was given back, or its worker has gone
+        return _GIVEN_BACK
     return ("COMPLETE", "RUNNING", "WAITING", "FAIL").index(state)
 
 
@@ -396,6 +439,8 @@ def _row(trial: FrozenTrial) -> TrialRow:
         seed=plan.seed,
         state=state,
         measures=measures,
+        spec=plan.variant.spec,
+        choices=tuple(trial.params.items()),
         error=error if state == "failed" else "",
     )
 

@@ -3,6 +3,8 @@
 study.json       settings: the networks' metaparameters, the recipe, the data
 study.db         Optuna's database, unless --storage names another
 trials/          a run folder per trial
+networks/        of a search: the networks of its front, for train --arch
+finalists/       of a search: the compressed finalists
 workers/         a lock for each process that works on the study
 report/          ``study.html``, figures, ``trials.csv``
 """
@@ -20,7 +22,7 @@ from squeezenet.folder_lock import LOCK
 from squeezenet.sealed_files import read_sealed_json, write_sealed_json
 
 _SETTINGS, _DATABASE, _TRIALS, REPORT = "study.json", "study.db", "trials", "report"
-_WORKERS = "workers"
+_WORKERS, _NETWORKS, _FINALISTS = "workers", "networks", "finalists"
 
 
 class StudyFolder:
@@ -30,6 +32,8 @@ class StudyFolder:
         self.path = path
         self.trials = path / _TRIALS
         self.report = path / REPORT
+        self.networks = path / _NETWORKS
+        self.finalists = path / _FINALISTS
 
     @property
     def name(self) -> str:

@@ -15,18 +15,25 @@ from pathlib import Path
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.data.locations import data_name, locate
-from squeezenet.data.sources import TrainingData, open_evaluation_data
+from squeezenet.data.sources import (
+    TrainingData,
+    open_evaluation_data,
+    open_training_data,
+    with_fewer_images,
+)
 from squeezenet.evaluation.predict import evaluate
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.preprocess import from_pixels
+from squeezenet.images.walk import log_findings
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.progress import Progress
 from squeezenet.report.study.results import TrialMeasures
 from squeezenet.train.fit import FitOptions
 from squeezenet.train.hardware import choose_hardware
-from squeezenet.train.plan import TrainOptions, plan_training
+from squeezenet.train.plan import TrainingPlan, TrainOptions, plan_training, recipe_for
+from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
 _TEST = "test"
@@ -48,6 +55,43 @@ class TrialJob:
     checkpoint_seconds: float = 60.0
     limits: ImageLimits = DEFAULT_LIMITS
 
+    def plan(self, trial: TrialPlan, progress: Progress) -> TrainingPlan:
+        """Return the training of a trial.
+
+        Raises:
+            SqueezeNetError: see ``plan_training``.
+        """
+        spec = trial.variant.spec
+        options = dataclasses.replace(
+            self.training, arch=spec, seed=trial.seed, input_size=spec.input_size[0]
+        )
+        return plan_training(self.source, options, progress, self.limits)
+
+    def open_data(self, progress: Progress) -> TrainingData:
+        """Open the images of the study.
+
+        Raises:
+            DataError, UsageError: see ``definition.open_data``.
+        """
+        return open_data(self.source, self.training, progress, self.limits)
+
+    def recipe(self, data: TrainingData, input_size: tuple[int, int]) -> Recipe:
+        """Return the shared recipe."""
+        return recipe_for(self.source, data, self.training, input_size)
+
+    def run_folder(self, trial: TrialPlan) -> RunFolder:
+        """Return the run folder of a trial."""
+        return RunFolder(self.folder / trial.name)
+
+    def fit_options(self, progress: Progress) -> FitOptions:
+        """Return how trainings run on this machine."""
+        return FitOptions(
+            hardware=choose_hardware(self.device),
+            workers=self.workers,
+            checkpoint_seconds=self.checkpoint_seconds,
+            progress=progress,
+        )
+
 
 def run_trial(plan: TrialPlan, job: TrialJob, progress: Progress) -> TrialMeasures:
     """Train and measure; a run that was interrupted goes on where it was.
@@ -56,19 +100,8 @@ def run_trial(plan: TrialPlan, job: TrialJob, progress: Progress) -> TrialMeasur
         InterruptedRunError: a signal came; a checkpoint was written.
         SqueezeNetError: the network cannot be trained.
     """
-    spec = plan.variant.spec
-    options = dataclasses.replace(
-        job.training, arch=spec, seed=plan.seed, input_size=spec.input_size[0]
-    )
-    training = plan_training(job.source, options, progress, job.limits)
-    run = RunFolder(job.folder / plan.name)
-    fit_options = FitOptions(
-        hardware=choose_hardware(job.device),
-        workers=job.workers,
-        checkpoint_seconds=job.checkpoint_seconds,
-        progress=progress,
-    )
-    result = training.run(run.path, fit_options)
+    training, run = job.plan(plan, progress), job.run_folder(plan)
+    result = training.run(run.path, job.fit_options(progress))
     has_test = measures_on_test(job.source, job.limits)
     model = load_safetensors(run.best if has_test else run.last)
     images = training.data.val
@@ -91,6 +124,21 @@ def run_trial(plan: TrialPlan, job: TrialJob, progress: Progress) -> TrialMeasur
         epochs=result["epochs"],
         seconds=result["seconds"],
     )
+
+
+def open_data(
+    source: str, training: TrainOptions, progress: Progress, limits: ImageLimits
+) -> TrainingData:
+    """Open the images of a study.
+
+    Raises:
+        DataError, UsageError: see ``open_training_data`` and ``with_fewer_images``.
+    """
+    data = open_training_data(source, val_fraction=training.val_fraction, limits=limits)
+    log_findings(data.findings, progress)
+    if training.train_images is not None:
+        data = with_fewer_images(data, training.train_images)
+    return data
 
 
 def measures_on_test(source: str, limits: ImageLimits = DEFAULT_LIMITS) -> bool:

@@ -20,6 +20,8 @@ from squeezenet.errors import FolderInUseError, InterruptedRunError, SqueezeNetE
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.explore.presence import present
 from squeezenet.explore.remote_progress import SentProgress
+from squeezenet.explore.search import NetworkProposer, Search, sampler
+from squeezenet.explore.search_trial import run_search_trial
 from squeezenet.explore.study import Study
 from squeezenet.explore.trial import TrialJob, run_trial
 from squeezenet.images.batches import exit_with_parent
@@ -31,13 +33,17 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerTask:
-    """What a worker process is started with. ``threads``: torch's threads."""
+    """What a worker process is started with. ``threads``: torch's threads.
+
+    ``search`` is None in a sweep.
+    """
 
     url: str
     study: str
     folder: Path
     job: TrialJob
     threads: int
+    search: Search | None = None
 
 
 class _Stop:
@@ -64,18 +70,25 @@ def work(task: WorkerTask, pipe: Connection) -> None:
 
     torch.set_num_threads(task.threads)
     try:
-        with present(task.folder) as worker, Study.load(task.url, task.study) as study:
+        chooser = None if task.search is None else sampler()
+        with (
+            present(task.folder) as worker,
+            Study.load(task.url, task.study, sampler=chooser) as study,
+        ):
+            proposer = None if task.search is None else NetworkProposer(task.search, study.rows)
 
             def run(plan: TrialPlan) -> TrialMeasures:
                 progress.title = plan.name
                 try:
-                    return run_trial(plan, task.job, progress)
+                    if task.search is None:
+                        return run_trial(plan, task.job, progress)
+                    return run_search_trial(plan, task.job, task.search, study.rows, progress)
                 finally:
                     progress.title = ""
 
             while not stop.received:
                 try:
-                    if study.run_next(worker, run):
+                    if study.run_next(worker, run, proposer):
                         continue
                 except FolderInUseError:
                     pass

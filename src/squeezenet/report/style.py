@@ -31,6 +31,7 @@ dt { font-size: .875rem; } dd { margin: 0; font-weight: 600; font-variant-numeri
   gap: 1rem 1.5rem; }
 figure { margin: .6rem 0; } figcaption { font-size: .875rem; }
 svg { display: block; width: 100%; max-width: 34rem; height: auto; }
+svg.wide { max-width: 60rem; }
 svg text { fill: var(--quiet); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--rule); stroke-width: .6; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }

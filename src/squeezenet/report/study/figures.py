@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from squeezenet.report.study.results import StudyResults, VariantRow
 
-_BLUE = "#0072B2"
+_BLUE, _ORANGE = "#0072B2", "#D55E00"
 _MEGABYTE = 1_000_000
 
 
@@ -18,8 +18,10 @@ def study_figures(results: StudyResults) -> dict[str, Figure]:
 
     "size" has the axes of the paper's figure 3: megabytes of float32 weights and accuracy, with
     the metaparameter beside each point. "value" has the metaparameter itself on its axis. Error
-    bars are one standard error over seeds.
+    bars are one standard error over seeds. Of a search, "bytes" and "macs" show its front.
     """
+    if results.search is not None:
+        return _search_figures(results)
     rows = results.variants()
     if not rows:
         return {}
@@ -74,3 +76,31 @@ def _points(axes: Axes, x: Sequence[float], rows: Sequence[VariantRow], *, line:
 def _is_curve(x: Sequence[float], rows: Sequence[VariantRow]) -> bool:
     """Whether a line through the points says something: they are in the metaparameter's order."""
     return all(row.x is not None for row in rows) and sorted(x) == list(x)
+
+
+def _search_figures(results: StudyResults) -> dict[str, Figure]:
+    done = [(t, t.measures) for t in results.trials if t.state == "done" and t.measures]
+    if not done:
+        return {}
+    on_front = {trial.name for trial in results.front_trials()}
+    figures = {}
+    for name, title, values in (
+        ("bytes", "bytes of the compressed file", [m.file_bytes or 0 for _, m in done]),
+        ("macs", "multiply-accumulates per image", [m.macs for _, m in done]),
+    ):
+        figure, axes = _axes(results)
+        for is_front, colour, label in ((False, "0.6", "others"), (True, _ORANGE, "front")):
+            chosen = [i for i, (t, _) in enumerate(done) if (t.name in on_front) == is_front]
+            axes.plot(
+                [values[i] for i in chosen],
+                [done[i][1].top1 for i in chosen],
+                "o",
+                color=colour,
+                label=label,
+                markersize=5,
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(title)
+        axes.legend(loc="lower right", frameon=False)
+        figures[name] = figure
+    return figures

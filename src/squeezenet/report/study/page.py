@@ -10,17 +10,22 @@ from squeezenet.report.document import document
 from squeezenet.report.markup import facts, figure, section, table, text
 from squeezenet.report.sorting import SORT_SCRIPT, SORTABLE
 from squeezenet.report.study.results import Estimate, StudyResults, VariantRow
+from squeezenet.report.study.search_page import search_sections
 
 _MEGABYTE = 1_000_000
 
 
 def study_page(results: StudyResults) -> str:
     """Return the page."""
-    rows = results.variants()
-    sections = [_summary(results, rows)]
-    if rows:
-        sections += [_charts(results, rows), _variants(results, rows)]
-    sections += [_trials(results), _settings(results)]
+    if results.search is not None:
+        sections = search_sections(results, results.search)
+    else:
+        rows = results.variants()
+        sections = [_summary(results, rows)]
+        if rows:
+            sections += [_charts(results, rows), _variants(results, rows)]
+        sections.append(_trials(results))
+    sections.append(_settings(results))
     return document(
         title=f"{results.name}: study",
         heading=f"{results.title}: a study",

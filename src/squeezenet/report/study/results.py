@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from squeezenet.arch.spec import SqueezeNetSpec
+
 TrialState = Literal["done", "stopped", "failed", "running", "waiting"]
 """``stopped``: a search saw early that others are better."""
 
@@ -44,7 +46,8 @@ class TrialRow:
     """A trial of a study: a network (``variant``) with a seed.
 
     ``x`` is the value on the study's axis, None if that is no number. ``measures`` is None until
-    the trial is done. ``error`` says why it failed. ``folder`` is its run folder, in the study's.
+    the trial is done. ``error`` says why it failed. ``spec`` is the network as it was asked for,
+    ``choices`` are the dimensions of a search that it came from, each with its value.
     """
 
     name: str
@@ -55,7 +58,40 @@ class TrialRow:
     state: TrialState
     measures: TrialMeasures | None = None
     error: str = ""
-    folder: str = ""
+    spec: SqueezeNetSpec
+    choices: tuple[tuple[str, float | str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A network of a search that was compressed.
+
+    ``file_bytes`` were estimated as ``estimated_bytes``. ``top1`` is that of the file in integers,
+    ``float_top1`` that of the trained network, both on the images held out from training.
+    """
+
+    name: str
+    estimated_bytes: int
+    file_bytes: int
+    top1: float
+    float_top1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResults:
+    """What a search found: names of trials on the ``front``, the finalists, and the ``best``.
+
+    The front are the networks that no other beats in accuracy, bytes and multiply-accumulates
+    alike. ``best`` is the most accurate within the budgets, None if there is none. ``train_best``
+    is the command that trains it in full. ``importances``: how much of the differences in accuracy
+    comes from each dimension of the search, the largest share first; empty for few trials.
+    """
+
+    front: tuple[str, ...]
+    finalists: tuple[Finalist, ...]
+    best: str | None
+    train_best: str
+    importances: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +135,7 @@ class StudyResults:
 
     ``title`` and ``axis`` name the metaparameter in sentences and on plots. ``data`` says in words
     what the accuracy was measured on. ``settings`` are pairs of a name and a value for the reader.
-    ``command`` makes the study again.
+    ``command`` makes the study again. ``search`` is None for a sweep.
     """
 
     name: str
@@ -109,6 +145,7 @@ class StudyResults:
     settings: tuple[tuple[str, str], ...]
     command: str
     trials: tuple[TrialRow, ...]
+    search: SearchResults | None = None
 
     def variants(self) -> list[VariantRow]:
         """Return the networks that have a finished trial, in the order of their first trial."""
@@ -129,6 +166,12 @@ class StudyResults:
                     )
                 )
         return rows
+
+    def front_trials(self) -> list[TrialRow]:
+        """Return the trials on a search's front, the smallest file first."""
+        names = self.search.front if self.search is not None else ()
+        rows = [row for row in self.trials if row.name in names]
+        return sorted(rows, key=lambda row: (row.measures and row.measures.file_bytes) or 0)
 
     @property
     def has_top5(self) -> bool:
