@@ -53,7 +53,7 @@ def explore(
     *,
     out: str | os.PathLike[str],
     values: Sequence[str | float] | None = None,
-    seeds: int = 3,
+    seeds: int | None = None,
     arch: str = "squeezenet1_0",
     base_e: int | None = None,
     incr_e: int | None = None,
@@ -82,8 +82,9 @@ def explore(
     """Train networks that differ in one metaparameter, and compare them; resumes.
 
     ``sweep`` names the metaparameter: "sr", "pct3x3", "bypass", "base-e", "incr-e", "freq" or
-    "input-size". Each of ``values`` is trained with ``seeds`` seeds, all by one recipe, in run
-    folders of ``out``. The options of the recipe are those of ``train``. ``arch`` gives stem, pools
+    "input-size"; "table3" is "bypass" with more seeds and the paper's figures. Each of ``values``
+    is trained with ``seeds`` seeds (default: 3, for "table3" 5), all by one recipe, in run folders
+    of ``out``. The options of the recipe are those of ``train``. ``arch`` gives stem, pools
     and number of Fire modules; the other metaparameters are the paper's unless they are given.
     Accuracy is measured on the data's part ``test``, else on what training holds out.
 

@@ -45,6 +45,7 @@ _COLUMNS = (
     Column("seeds", rank=4, optional=True),
     Column("MB", rank=2, optional=True),
     Column("MACs", rank=3, optional=True),
+    Column("paper, ImageNet", rank=6, optional=True),
 )
 _SEARCH_COLUMNS = (
     Column("network", rank=1),
@@ -61,7 +62,8 @@ def explore(
         str,
         Parameter(
             help="A sweep over one metaparameter: sr (squeeze ratio), pct3x3, bypass, base-e, "
-            "incr-e, freq or input-size. Or search: for the best network within budgets."
+            "incr-e, freq or input-size; table3 is the paper's table of bypass forms. Or search: "
+            "for the best network within budgets."
         ),
     ],
     data: Annotated[
@@ -87,7 +89,8 @@ def explore(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, Parameter(group=_SWEEPS, help="Trainings of each network (default: 3).")
+        int | None,
+        Parameter(group=_SWEEPS, help="Trainings of each network (default: 3; table3: 5)."),
     ] = None,
     arch: Annotated[
         str | None,
@@ -278,6 +281,8 @@ def _print_json(found: StudyResult) -> None:
 
 def _show_sweep(found: StudyResult) -> None:
     results = found.results
+    paper = dict(results.paper)
+    columns = _COLUMNS if paper else _COLUMNS[:-1]
     rows = [
         [
             row.label,
@@ -286,10 +291,11 @@ def _show_sweep(found: StudyResult) -> None:
             str(row.top1.count),
             f"{row.measures.weight_bytes / 1e6:.2f}",
             f"{row.measures.macs:,}",
+            *([str(paper.get(row.label, ""))] if paper else []),
         ]
         for row in results.variants()
     ]
-    print_table(f"{results.title}, on {results.data}", _COLUMNS, rows)
+    print_table(f"{results.title}, on {results.data}", columns, rows)
     print_text(f"{results.count('done')} trials; {found.page}")
 
 

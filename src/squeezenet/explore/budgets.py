@@ -69,6 +69,6 @@ class Budgets:
         for name, excess in self.excess(smallest, file_bytes).items():
             if excess > 0:
                 raise UsageError(
-                    f"{_OPTIONS[name]} {self.limits()[name]:,g}: the smallest network of the "
+                    f"{_OPTIONS[name]} {self.limits()[name]:,}: the smallest network of the "
                     f"search needs {needed[name]}"
                 )

@@ -12,7 +12,7 @@ from squeezenet.data.locations import data_name
 from squeezenet.data.sources import TrainingData
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.explore.search import Search
-from squeezenet.report.study.results import SearchResults, StudyResults, TrialRow
+from squeezenet.report.study.results import PaperFigure, SearchResults, StudyResults, TrialRow
 from squeezenet.train.plan import TrainOptions
 from squeezenet.train.recipe import Recipe
 
@@ -22,10 +22,10 @@ class StudyDefinition:
     """A sweep, or a search.
 
     ``kind`` is the word of the command; ``title`` and ``axis`` are for the report. ``plans`` are
-    the trials of a sweep; a search has a ``search`` instead. ``training`` is what the user said of
-    the recipe, ``recipe`` what follows from it. ``settings`` are what the study must have in common
-    with the one that it goes on with: all but the number of its trials. ``shown`` is what the
-    report says besides data and recipe.
+    the trials of a sweep, ``paper`` the paper's figures for its networks; a search has a ``search``
+    instead. ``training`` is what the user said of the recipe, ``recipe`` what follows from it.
+    ``settings`` are what the study must have in common with the one that it goes on with: all but
+    the number of its trials. ``shown`` is what the report says besides data and recipe.
     """
 
     kind: str
@@ -39,6 +39,7 @@ class StudyDefinition:
     measured_on: str
     command: str
     plans: tuple[TrialPlan, ...] = ()
+    paper: tuple[tuple[str, PaperFigure], ...] = ()
     search: Search | None = None
     shown: tuple[tuple[str, str], ...] = ()
 
@@ -54,6 +55,7 @@ class StudyDefinition:
             settings=(*self._recipe_shown(), *self.shown),
             command=self.command,
             trials=tuple(trials),
+            paper=self.paper,
             search=search,
         )
 

@@ -102,7 +102,10 @@ def define_search(
         command=command_line("search", source, out, given(options), given(training)),
         search=search,
         shown=(
-            *((name, f"at most {limit:,g}") for name, limit in budgets.limits().items()),
+            *(
+                (name.replace("_", " "), f"at most {limit:,}")
+                for name, limit in budgets.limits().items()
+            ),
             ("divergence of compress, nats", f"{options.divergence:g}"),
         ),
     )

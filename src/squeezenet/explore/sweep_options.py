@@ -42,7 +42,7 @@ class SweepOptions:
 
     sweep: str
     values: tuple[str, ...] | None = None
-    seeds: int = 3
+    seeds: int | None = None
     arch: str = "squeezenet1_0"
     base_e: int | None = None
     incr_e: int | None = None
@@ -56,7 +56,7 @@ class SweepOptions:
             raise UnknownNameError(
                 f"unknown study {self.sweep!r}; expected one of {', '.join(SWEEPS)}, or search"
             )
-        if not 1 <= self.seeds <= MAX_SEEDS:
+        if self.seeds is not None and not 1 <= self.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {self.seeds}, expected 1 to {MAX_SEEDS}")
         changed = SWEEPS[self.sweep].changes
         if changed is not None and getattr(self, changed) is not None:
@@ -100,7 +100,8 @@ def define_sweep(
         },
         measured_on=measured_on(source, data, limits),
         command=command_line(sweep.name, source, out, given(options), given(training)),
-        plans=tuple(plans(variants(sweep, base, texts), options.seeds)),
+        plans=tuple(plans(variants(sweep, base, texts), options.seeds or sweep.seeds)),
+        paper=tuple(sweep.paper.items()),
         shown=(
             ("stem, pools and depth of", base.arch.name),
             *(

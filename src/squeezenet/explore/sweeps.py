@@ -16,6 +16,7 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.arch.presets import adapted
 from squeezenet.arch.spec import NetworkBypass, SqueezeNetSpec, with_bypass
 from squeezenet.errors import SpecError, UsageError
+from squeezenet.report.study.results import PaperFigure
 
 _MAX_VALUES = 100
 
@@ -64,7 +65,8 @@ class Sweep:
     """A metaparameter to change.
 
     ``title``: what it is called in sentences; ``axis``: on a plot. ``values``: the default ones.
-    ``changes``: the field of ``Metaparameters``, if it is one of them.
+    ``changes``: the field of ``Metaparameters``, if it is one of them. ``paper``: what the paper
+    has for some of the values. ``seeds``: trainings of each network, by default.
     ``build(metaparameters, text)`` makes a network, and raises ValueError for a text that is no
     value. ``measure``: the value that a network has. ``defaults``: of other metaparameters.
     """
@@ -76,6 +78,8 @@ class Sweep:
     build: Callable[[Metaparameters, str], SqueezeNetSpec]
     measure: Callable[[SqueezeNetSpec], float] | None = None
     changes: str | None = None
+    paper: Mapping[str, PaperFigure] = field(default_factory=dict)
+    seeds: int = 3
     defaults: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -112,6 +116,13 @@ def _input_size(base: Metaparameters, text: str) -> SqueezeNetSpec:
     return spec
 
 
+_TABLE_3 = {
+    "none": PaperFigure(top1=57.5, top5=80.3, megabytes=4.8),
+    "simple": PaperFigure(top1=60.4, top5=82.5, megabytes=4.8),
+    "complex": PaperFigure(top1=58.8, top5=82.0, megabytes=7.7),
+}
+"""The three forms of bypass (section 6)."""
+
 SWEEPS = {
     sweep.name: sweep
     for sweep in (
@@ -122,6 +133,11 @@ SWEEPS = {
             values=("0.125", "0.25", "0.5", "0.75", "1"),
             build=_number("squeeze_ratio", float),
             changes="squeeze_ratio",
+            # Section 5.2 and figure 3(a).
+            paper={
+                "0.125": PaperFigure(top5=80.3, megabytes=4.8),
+                "0.75": PaperFigure(top5=86.0, megabytes=19),
+            },
             measure=squeeze_ratio,
         ),
         Sweep(
@@ -131,6 +147,8 @@ SWEEPS = {
             values=("0.01", "0.25", "0.5", "0.75", "0.99"),
             build=_number("pct3x3", float),
             changes="pct3x3",
+            # Section 5.3 and figure 3(b).
+            paper={"0.5": PaperFigure(top5=85.6, megabytes=13)},
             measure=share_of_3x3,
             # Section 5.3 of the paper has this sweep at SR 0.5.
             defaults={"squeeze_ratio": 0.5},
@@ -141,6 +159,15 @@ SWEEPS = {
             axis="bypass",
             values=("none", "simple", "complex"),
             build=_bypass,
+        ),
+        Sweep(
+            name="table3",
+            title="bypass (table 3 of the paper)",
+            axis="bypass",
+            values=("none", "simple", "complex"),
+            build=_bypass,
+            paper=_TABLE_3,
+            seeds=5,
         ),
         Sweep(
             name="base-e",

@@ -31,7 +31,7 @@ dt { font-size: .875rem; } dd { margin: 0; font-weight: 600; font-variant-numeri
   gap: 1rem 1.5rem; }
 figure { margin: .6rem 0; } figcaption { font-size: .875rem; }
 svg { display: block; width: 100%; max-width: 34rem; height: auto; }
-svg.wide { max-width: 60rem; }
+svg.wide { max-width: 60rem; min-width: 40rem; }
 svg text { fill: var(--quiet); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--rule); stroke-width: .6; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
@@ -62,6 +62,7 @@ tfoot th, tfoot td { font-weight: 600; }
 .wide th, .wide td { overflow-wrap: anywhere; }
 th button { all: unset; cursor: pointer; font: inherit; }
 th button:focus-visible { outline: 2px solid var(--c1); outline-offset: 2px; }
+.sortable tbody th { white-space: nowrap; }
 th button::after { content: " \\2195"; color: var(--quiet); }
 th[aria-sort="ascending"] button::after { content: " \\2191"; }
 th[aria-sort="descending"] button::after { content: " \\2193"; }

@@ -110,6 +110,7 @@ def _chart(
 def _variants(results: StudyResults, rows: Sequence[VariantRow]) -> tuple[str, str, str]:
     best = max(rows, key=lambda row: row.top1.mean)
     top5 = ["top-5, %"] if results.has_top5 else []
+    paper = dict(results.paper)
     exact = any(row.x is not None and f"{row.x:g}" != row.label for row in rows)
     cells = [
         [
@@ -123,12 +124,14 @@ def _variants(results: StudyResults, rows: Sequence[VariantRow]) -> tuple[str, s
             f"{row.measures.parameters:,}",
             f"{row.measures.macs:,}",
             f"{row.seconds:,.0f}",
+            *([text(paper.get(row.label, ""))] if paper else []),
         ]
         for row in rows
     ]
     head = [
         results.axis, *(["as built"] if exact else []), "top-1, %", "to the best", *top5, "seeds",
         "MB", "parameters", "MACs per image", "seconds of training",
+        *(["paper, ImageNet: top-1/top-5"] if paper else []),
     ]  # fmt: skip
     return section(
         "networks", "Networks", table("Means over seeds", head, cells, num_text=1, kind=SORTABLE)

@@ -63,6 +63,19 @@ class TrialRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaperFigure:
+    """What the paper has for a network, on ImageNet; percent, and megabytes of float32."""
+
+    top1: float | None = None
+    top5: float | None = None
+    megabytes: float | None = None
+
+    def __str__(self) -> str:
+        accuracy = "/".join("-" if v is None else f"{v:.1f}" for v in (self.top1, self.top5))
+        return accuracy if self.megabytes is None else f"{accuracy}, {self.megabytes:g} MB"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finalist:
     """A network of a search that was compressed.
 
@@ -135,7 +148,8 @@ class StudyResults:
 
     ``title`` and ``axis`` name the metaparameter in sentences and on plots. ``data`` says in words
     what the accuracy was measured on. ``settings`` are pairs of a name and a value for the reader.
-    ``command`` makes the study again. ``search`` is None for a sweep.
+    ``command`` makes the study again. ``paper`` has the paper's figures by the labels of networks.
+    ``search`` is None for a sweep.
     """
 
     name: str
@@ -145,6 +159,7 @@ class StudyResults:
     settings: tuple[tuple[str, str], ...]
     command: str
     trials: tuple[TrialRow, ...]
+    paper: tuple[tuple[str, PaperFigure], ...] = ()
     search: SearchResults | None = None
 
     def variants(self) -> list[VariantRow]:

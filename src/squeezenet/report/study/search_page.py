@@ -11,7 +11,9 @@ from squeezenet.report.study.results import SearchResults, StudyResults, TrialMe
 
 Section = tuple[str, str, str]
 Measured = tuple[TrialRow, TrialMeasures]
-_WIDTH, _HEIGHT, _EDGE = 720, 340, 34
+_WIDTH, _HEIGHT = 720, 340
+_LEFT, _RIGHT = 34, 64
+"""Room for the numbers of the first axis and the name of the last."""
 _TOP, _BOTTOM = 30, 60
 
 
@@ -150,13 +152,13 @@ def parallel_coordinates(done: Sequence[Measured]) -> str:
     axes = [_axis([dict(row.choices).get(name, 0) for row, _ in done]) for name in names]
     names.append("top-1, %")
     axes.append(_axis([round(m.top1, 1) for _, m in done]))
-    gap = (_WIDTH - 2 * _EDGE) / max(1, len(axes) - 1)
+    gap = (_WIDTH - _LEFT - _RIGHT) / max(1, len(axes) - 1)
     low = _HEIGHT - _BOTTOM - 40
     order = sorted(range(len(done)), key=lambda i: done[i][1].top1)
     parts = []
     for rank, i in enumerate(order):
         line = " ".join(
-            f"{_EDGE + gap * k:.1f},{low + shares[i] * (_TOP - low):.1f}"
+            f"{_LEFT + gap * k:.1f},{low + shares[i] * (_TOP - low):.1f}"
             for k, (shares, _, _) in enumerate(axes)
         )
         opacity = 0.08 + 0.72 * (rank / max(1, len(order) - 1)) ** 2
@@ -166,7 +168,7 @@ def parallel_coordinates(done: Sequence[Measured]) -> str:
             f"<title>{text(row.name)}: {m.top1:.2f}%</title></polyline>"
         )
     for k, (name, (_, least, most)) in enumerate(zip(names, axes, strict=True)):
-        x = _EDGE + gap * k
+        x = _LEFT + gap * k
         parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{low}"/>'
             f'<text x="{x:.1f}" y="{_TOP - 8}" text-anchor="middle">{text(most)}</text>'
@@ -175,8 +177,9 @@ def parallel_coordinates(done: Sequence[Measured]) -> str:
         )
     label = attribute("parallel coordinates of " + ", ".join(names))
     return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label={label}>'
         f'<svg class="wide" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label={label}>'
-        f"{''.join(parts)}</svg>"
+        f"{''.join(parts)}</svg></div>"
     )
 
 
