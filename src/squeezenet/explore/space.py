@@ -45,7 +45,7 @@ class Chooser(Protocol):
 class StageRange:
     """The choices of a stage: numbers of Fire modules, and expand filters of each.
 
-    A first stage of no modules lets the pool follow the stem.
+    A first stage of no modules lets the pool follow the stem, for small images.
     """
 
     modules: tuple[int, int]
@@ -87,7 +87,8 @@ class Space:
         fires: list[FireSpec] = []
         places = [] if is_small else ["conv1"]
         for k, stage in enumerate(self.stages, 1):
-            fires += _stage(chooser, k, stage)
+            # A pool follows the stem already where images are large.
+            fires += _stage(chooser, k, stage, 0 if is_small else 1)
             place = f"fire{len(fires) + 1}" if fires else "conv1"
             if k < len(self.stages) and place not in places:
                 places.append(place)
@@ -111,8 +112,9 @@ class Space:
         return self.choose(_Smallest(), "smallest")
 
 
-def _stage(chooser: Chooser, k: int, stage: StageRange) -> list[FireSpec]:
-    modules = chooser.suggest_int(f"modules{k}", *stage.modules)
+def _stage(chooser: Chooser, k: int, stage: StageRange, at_least: int) -> list[FireSpec]:
+    fewest, most = stage.modules
+    modules = chooser.suggest_int(f"modules{k}", max(fewest, at_least), most)
     low, high = stage.expand
     expand = chooser.suggest_int(f"expand{k}", low, high, step=_STEP)
     share = chooser.suggest_float(f"pct3x3_{k}", 0.25, 0.875, step=0.125)

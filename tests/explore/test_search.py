@@ -1,0 +1,234 @@
+"""A search: what it proposes, refuses, gives up, and recommends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.network_file import find_network, network_json, read_network
+from squeezenet.arch.presets import squeezenet_cifar
+from squeezenet.client import Classifier
+from squeezenet.codec.model_kinds import DEFAULT
+from squeezenet.errors import SpecError, UnknownNameError, UsageError
+from squeezenet.explore.budgets import Budgets
+from squeezenet.explore.costs import Costs, measure_costs
+from squeezenet.explore.early_stopping import FIRST_EPOCH, MARGIN, is_hopeless
+from squeezenet.explore.plan import TrialPlan
+from squeezenet.explore.presence import Worker
+from squeezenet.explore.search import (
+    BYTES_OF_A_FILE,
+    DIRECTIONS,
+    NetworkProposer,
+    Search,
+    best_within,
+    front,
+    predicted_bytes,
+    sampler,
+)
+from squeezenet.explore.space import Space
+from squeezenet.explore.storage import sqlite_url
+from squeezenet.explore.study import Study
+from squeezenet.report.study.results import TrialMeasures, TrialRow, TrialState
+from tests.cli.running import Capture, as_json, failure
+
+SPACE = Space(input_sizes=(32,), input_channels=3, num_classes=10)
+WORKER = Worker(host="elsewhere", folder="study", name="1")
+
+
+class Draws:
+    """Choices at random, as Optuna's trial makes them."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return low + step * int(self._rng.integers(0, (high - low) // step + 1))
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
+        return choices[int(self._rng.integers(len(choices)))]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None
+    ) -> float:
+        return low + (step or 0.1) * int(self._rng.integers(0, int((high - low) / (step or 0.1))))
+
+
+def measured(top1: float, file_bytes: int, macs: int, **others: Any) -> TrialMeasures:
+    known: dict[str, Any] = {
+        "top5": 99.0, "images": 10, "parameters": 1000, "weight_bytes": 4000, "epochs": 8.0,
+        "seconds": 1.0, "arena_bytes": 100,
+    }  # fmt: skip
+    return TrialMeasures(top1=top1, file_bytes=file_bytes, macs=macs, **known | others)
+
+
+def row(name: str, measures: TrialMeasures, state: TrialState = "done") -> TrialRow:
+    return TrialRow(
+        name=name, variant=name, label=name, x=None, seed=0, state=state, measures=measures,
+        spec=squeezenet_cifar(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("space", [SPACE, dataclasses.replace(SPACE, input_sizes=(96, 224))])
+def test_every_network_of_the_space_runs_on_clients(space: Space) -> None:
+    for seed in range(40):
+        spec = space.choose(Draws(seed), "drawn")
+        graph = build_graph(spec)
+        assert all(f.e1x1 % 8 == f.e3x3 % 8 == f.s1x1 % 8 == 0 for f in spec.fires)
+        assert len(spec.pools) == 2 + (spec.input_size[0] > 64)
+        assert graph.tensors[graph.operations[-2].target].height >= 4
+    assert measure_costs(space.smallest()).arena_bytes > 0
+
+
+def test_costs_are_those_of_the_real_file() -> None:
+    costs = measure_costs(squeezenet_cifar(), latency=True)
+    assert costs.arena_bytes == Classifier(DEFAULT, kernels="portable").arena_bytes
+    assert costs.parameters == 675_114 and costs.macs == 69_476_352
+    assert costs.latency_ms is not None and costs.latency_ms > 0
+
+
+def test_the_front_is_what_no_other_network_beats() -> None:
+    rows = [
+        row("best", measured(90.0, 900, 90)),
+        row("small", measured(80.0, 300, 90)),
+        row("fast", measured(80.0, 900, 10)),
+        row("worse", measured(79.0, 900, 90)),
+        row("stopped", measured(99.0, 1, 1, stopped=True), "stopped"),
+    ]
+    assert [each.name for each in front(rows)] == ["best", "small", "fast"]
+
+
+def test_the_best_is_within_all_budgets() -> None:
+    rows = [
+        row("large", measured(90.0, 900, 90)),
+        row("small", measured(80.0, 300, 90)),
+        row("smaller", measured(80.0, 200, 90)),
+        row("slow", measured(85.0, 200, 900)),
+    ]
+    found = best_within(rows, Budgets(file_bytes=500, macs=100))
+    assert found is not None and found.name == "smaller"
+    assert best_within(rows, Budgets(arena_bytes=99)) is None
+    unbounded = best_within(rows, Budgets())
+    assert unbounded is not None and unbounded.name == "large"
+
+
+def test_sizes_are_predicted_by_the_trials_so_far() -> None:
+    costs = Costs(parameters=2000, weight_bytes=8000, macs=1, arena_bytes=1)
+    rows = [row(str(b), measured(80.0, BYTES_OF_A_FILE + b, 1)) for b in (100, 150, 900)]
+    assert predicted_bytes(costs, rows) == BYTES_OF_A_FILE + 300
+    assert predicted_bytes(costs, ()) > BYTES_OF_A_FILE
+
+
+def test_budgets_that_cannot_be_met() -> None:
+    smallest = measure_costs(SPACE.smallest())
+    with pytest.raises(UsageError, match=r"--max-macs 1,000: the smallest .* needs 808,960 mult"):
+        Budgets(macs=1000).require_possible(smallest, 1000)
+    with pytest.raises(UsageError, match="--max-file-bytes 900: .* needs about 1,000 bytes"):
+        Budgets(file_bytes=900).require_possible(smallest, 1000)
+    with pytest.raises(UsageError, match="--max-arena-bytes 0, expected above 0"):
+        Budgets(arena_bytes=0)
+    with pytest.raises(UsageError, match="--max-latency-ms nan, expected above 0"):
+        Budgets(latency_ms=float("nan"))
+    Budgets(macs=10**9, file_bytes=10**6).require_possible(smallest, 1000)
+
+
+def test_hopeless_trainings_are_given_up() -> None:
+    costs = Costs(parameters=1000, weight_bytes=4000, macs=100, arena_bytes=1)
+    curve = (40.0, 50.0, 60.0, 70.0)
+    ahead = [row("ahead", measured(70.0, 900, 100, curve=curve))]
+    assert is_hopeless(3, 60.0 - MARGIN, costs, ahead)
+    assert not is_hopeless(3, 60.1 - MARGIN, costs, ahead)
+    assert not is_hopeless(FIRST_EPOCH - 1, 0.0, costs, ahead)
+    assert not is_hopeless(5, 0.0, costs, ahead)  # its curve is shorter
+    assert not is_hopeless(3, 0.0, dataclasses.replace(costs, macs=99), ahead)
+    assert not is_hopeless(3, 0.0, dataclasses.replace(costs, parameters=999), ahead)
+    gave_up = [row("gave up", measured(70.0, 900, 100, curve=curve, stopped=True), "stopped")]
+    assert not is_hopeless(3, 0.0, costs, gave_up)
+
+
+def test_nothing_over_a_budget_is_trained_and_nothing_twice(tmp_path: Path) -> None:
+    search = Search(space=SPACE, budgets=Budgets(macs=20_000_000), num_trials=20, divergence=0.07)
+    url = sqlite_url(tmp_path / "study.db")
+    trained: list[TrialPlan] = []
+
+    def run(plan: TrialPlan) -> TrialMeasures:
+        trained.append(plan)
+        costs = measure_costs(plan.variant.spec)
+        return measured(costs.parameters**0.2, 700 + costs.parameters // 5, costs.macs)
+
+    with Study.create(url, "study", {}, known=False, directions=DIRECTIONS):
+        pass
+    with Study.load(url, "study", sampler=sampler(seed=0)) as study:
+        proposer = NetworkProposer(search, study.rows)
+        while study.run_next(WORKER, run, proposer):
+            pass
+        assert study.counts().done == len(trained) == 20
+        rows = study.rows()
+        shares = dict(study.importances())
+    assert all(measure_costs(plan.variant.spec).macs <= 20_000_000 for plan in trained)
+    assert not any(a.has_network_of(b) for a in trained for b in trained if a is not b)
+    assert [row.name for row in rows] == [plan.name for plan in trained]
+    assert {"stem", "modules3", "expand3", "bypass"} <= {name for name, _ in rows[0].choices}
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_search_from_data_to_a_network_in_full(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "search"
+    words = [
+        "explore", "search", "digits", "--out", out, "--trials", 2, "--epochs", 1,
+        "--train-images", 200, "--max-macs", 900_000, "--jobs", 1,
+    ]  # fmt: skip
+    found = as_json(capsys, *words)
+    searched: Any = found["search"]
+    assert searched["best"] in searched["front"]
+    finalist = searched["finalists"][0]
+    assert finalist["name"] == searched["best"]
+    file = out / "finalists" / f"{finalist['name']}.sqz"
+    assert file.stat().st_size == finalist["file_bytes"]
+    trials: Any = found["trials"]
+    assert [trial["state"] for trial in trials] == ["done", "done"]
+    assert all(trial["measures"]["macs"] <= 900_000 for trial in trials)
+    assert f"--arch {out / 'networks' / searched['best']}.json" in searched["train_best"]
+    network = read_network(out / "networks" / f"{searched['best']}.json")
+    assert network.num_classes == 10
+    page = (out / "report" / "study.html").read_text()
+    assert "Finalists, compressed" in page and "parallel coordinates" in page
+    again = as_json(capsys, *words)
+    assert again["search"] == searched
+
+
+def test_options_of_the_other_kind_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    out = ["--out", tmp_path / "study"]
+    line = failure(capsys, 2, "explore", "search", "digits", *out, "--values", "1")
+    assert "--values is for sweeps" in line
+    line = failure(capsys, 2, "explore", "sr", "digits", *out, "--max-macs", "1000000")
+    assert "--max-macs is for search" in line
+    line = failure(capsys, 2, "explore", "search", "digits", *out, "--trials", "0")
+    assert "--trials 0, expected 1 to 100000" in line
+    line = failure(capsys, 2, "explore", "search", "digits", *out, "--max-arena-bytes", "100")
+    assert "the smallest network of the search needs 1,220 bytes of arena" in line
+
+
+def test_a_network_file(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "network.json"
+    file.write_text(network_json(squeezenet_cifar()))
+    assert find_network(str(file)) == squeezenet_cifar()
+    assert as_json(capsys, "info", file)["parameters"] == 675_114
+    file.write_text(json.dumps(as_json(capsys, "info", "squeezenet_tiny")))
+    assert find_network(str(file)) == find_network("squeezenet_tiny")
+    with pytest.raises(UnknownNameError, match="no such file"):
+        find_network(str(tmp_path / "other.json"))
+    with pytest.raises(UnknownNameError, match="unknown architecture 'resnet'"):
+        find_network("resnet")
+    for text in ("", "[]", "{}", '{"spec": 1}', '{"spec": {"family": "resnet"}}', "[" * 100_000):
+        file.write_text(text)
+        with pytest.raises(SpecError, match=r"network\.json: "):
+            find_network(str(file))
