@@ -13,13 +13,14 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, ForwardRef, get_type_hints
 
 import squeezenet
 from squeezenet import client, errors
 from squeezenet.cli.compress import compress as compress_command
+from squeezenet.cli.explore import explore as explore_command
 from squeezenet.cli.train import train as train_command
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -29,7 +30,7 @@ Made by `python docs/make_reference.py` from the docstrings; change those, not t
 
 `import squeezenet` loads nothing else: neither NumPy nor torch. `Classifier`, `Engine` and
 `open_model` of a `.sqz` need no torch; `train` and `compress` need the extra `train`
-(`pip install 'sqznet[train]'`).
+(`pip install 'sqznet[train]'`), `explore` and `search` also `explore`.
 """
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
     (
@@ -54,6 +55,14 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
         ),
     ),
     (
+        "Explore the design space",
+        (
+            ("squeezenet.explore", squeezenet.explore),
+            ("squeezenet.search", squeezenet.search),
+            ("squeezenet.StudyResult", squeezenet.StudyResult),
+        ),
+    ),
+    (
         "Large data sets",
         (
             ("squeezenet.shard", squeezenet.shard),
@@ -63,7 +72,12 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
     ),
 )
 
-_COMMANDS = {"squeezenet.train": train_command, "squeezenet.compress": compress_command}
+_COMMANDS = {
+    "squeezenet.train": train_command,
+    "squeezenet.compress": compress_command,
+    "squeezenet.explore": explore_command,
+    "squeezenet.search": explore_command,
+}
 """Function -> the command whose help describes its options."""
 
 
@@ -83,15 +97,15 @@ def _function(name: str, function: Any, level: int = 3) -> Iterator[str]:
     yield _code(name.rpartition(".")[2], inspect.signature(function))
     yield _text(function)
     if name in _COMMANDS:
-        yield _options(_COMMANDS[name])
+        yield _options(_COMMANDS[name], inspect.signature(function).parameters)
 
 
-def _options(command: Callable[..., None]) -> str:
-    """A list of the command's arguments with their help, under their names in Python."""
+def _options(command: Callable[..., None], known: Container[str]) -> str:
+    """A list of the function's arguments with the command's help, under their names in Python."""
     lines = []
     for name, hint in get_type_hints(command, include_extras=True).items():
         for parameter in getattr(hint, "__metadata__", ()):
-            if parameter.help and name != "json":
+            if parameter.help and name in known:
                 text = parameter.help.replace("*", "\\*").replace("<", "&lt;")
                 lines.append(f"- `{name}`: {text}")
     return "\n".join(lines) + "\n"

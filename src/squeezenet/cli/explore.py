@@ -132,18 +132,18 @@ def explore(
         ),
     ] = None,
     max_file_bytes: Annotated[
-        int | None, Parameter(group=_SEARCH, help="Most bytes of the compressed file.")
+        int | None, Parameter(group=_SEARCH, help="Max bytes of the compressed file.")
     ] = None,
     max_macs: Annotated[
-        int | None, Parameter(group=_SEARCH, help="Most multiply-accumulates per image.")
+        int | None, Parameter(group=_SEARCH, help="Max multiply-accumulates per image.")
     ] = None,
     max_arena_bytes: Annotated[
         int | None,
-        Parameter(group=_SEARCH, help="Most bytes of memory for activations in the C runtime."),
+        Parameter(group=_SEARCH, help="Max bytes of memory for activations in the C runtime."),
     ] = None,
     max_latency_ms: Annotated[
         float | None,
-        Parameter(group=_SEARCH, help="Most milliseconds per image on this machine, one thread."),
+        Parameter(group=_SEARCH, help="Max milliseconds per image on this machine, one thread."),
     ] = None,
     trials: Annotated[
         int | None, Parameter(group=_SEARCH, help="Networks to train (default: 50).")

@@ -18,7 +18,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
-    """The most that a network may cost; None is no limit. Units are those of ``Costs``.
+    """The max costs of a network; None is no limit. Units are those of ``Costs``.
 
     Raises:
         UsageError: a limit is not above 0.
