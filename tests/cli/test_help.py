@@ -31,7 +31,7 @@ def test_help_says_what_each_command_does(capsys: Capture, monkeypatch: pytest.M
     assert places == list(range(places[0], places[0] + len(COMMANDS)))
     assert list(COMMANDS) == [
         "train", "compress", "predict", "eval", "report", "card", "info", "export", "serve",
-        "convert", "shard", "fetch", "demo",
+        "convert", "shard", "explore", "fetch", "demo",
     ]  # fmt: skip
     journey = [COMMANDS[name].example for name in ("train", "compress", "predict")]
     start = lines.index(journey[0])

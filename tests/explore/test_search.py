@@ -19,7 +19,7 @@ from squeezenet.codec.model_kinds import DEFAULT
 from squeezenet.errors import SpecError, UnknownNameError, UsageError
 from squeezenet.explore.budgets import Budgets
 from squeezenet.explore.costs import Costs, measure_costs
-from squeezenet.explore.early_stopping import FIRST_EPOCH, MARGIN, is_hopeless
+from squeezenet.explore.early_stopping import MARGIN, is_hopeless
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.explore.presence import Worker
 from squeezenet.explore.search import (
@@ -144,14 +144,15 @@ def test_hopeless_trainings_are_given_up() -> None:
     costs = Costs(parameters=1000, weight_bytes=4000, macs=100, arena_bytes=1)
     curve = (40.0, 50.0, 60.0, 70.0)
     ahead = [row("ahead", measured(70.0, 900, 100, curve=curve))]
-    assert is_hopeless(3, 60.0 - MARGIN, costs, ahead)
-    assert not is_hopeless(3, 60.1 - MARGIN, costs, ahead)
-    assert not is_hopeless(FIRST_EPOCH - 1, 0.0, costs, ahead)
-    assert not is_hopeless(5, 0.0, costs, ahead)  # its curve is shorter
-    assert not is_hopeless(3, 0.0, dataclasses.replace(costs, macs=99), ahead)
-    assert not is_hopeless(3, 0.0, dataclasses.replace(costs, parameters=999), ahead)
+    assert is_hopeless(3, 6, 60.0 - MARGIN, costs, ahead)
+    assert not is_hopeless(3, 6, 60.1 - MARGIN, costs, ahead)
+    assert not is_hopeless(3, 7, 0.0, costs, ahead)  # before half of the epochs
+    assert not is_hopeless(3, 3, 0.0, costs, ahead)  # in the last one
+    assert not is_hopeless(5, 6, 0.0, costs, ahead)  # the other's curve is shorter
+    assert not is_hopeless(3, 6, 0.0, dataclasses.replace(costs, macs=99), ahead)
+    assert not is_hopeless(3, 6, 0.0, dataclasses.replace(costs, parameters=999), ahead)
     gave_up = [row("gave up", measured(70.0, 900, 100, curve=curve, stopped=True), "stopped")]
-    assert not is_hopeless(3, 0.0, costs, gave_up)
+    assert not is_hopeless(3, 6, 0.0, costs, gave_up)
 
 
 def test_nothing_over_a_budget_is_trained_and_nothing_twice(tmp_path: Path) -> None:

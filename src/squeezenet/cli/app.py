@@ -82,7 +82,7 @@ COMMANDS = {
     ),
     "explore": Command(
         "explore",
-        "Compare networks of the family, or search for the best in a budget.",
+        "Compare networks, or search for the best in a budget.",
         "squeezenet explore sr photos --out study",
     ),
     "fetch": Command(

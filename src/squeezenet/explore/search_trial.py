@@ -46,7 +46,7 @@ def run_search_trial(
 
     def after_epoch(epoch: int, validation: Evaluation) -> bool:
         nonlocal hopeless
-        hopeless = epoch < num_epochs and is_hopeless(epoch, validation.top1, costs, rows())
+        hopeless = is_hopeless(epoch, num_epochs, validation.top1, costs, rows())
         return hopeless
 
     result = training.run(run.path, options, after_epoch)
