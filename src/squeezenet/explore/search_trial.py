@@ -19,7 +19,7 @@ from squeezenet.report.study.results import TrialMeasures, TrialRow
 from squeezenet.sealed_files import read_sealed_lines
 from squeezenet.train.run_folder import RunFolder
 
-_CALIBRATION_IMAGES = 1000
+CALIBRATION_IMAGES = 1000
 """For the estimated size; half of what ``compress`` takes by default."""
 _WORK = "size-estimate"
 
@@ -57,7 +57,7 @@ def run_search_trial(
     else:
         file_bytes = estimated_file_bytes(
             load_safetensors(run.last),
-            random_subset(training.data.train, _CALIBRATION_IMAGES, 0),
+            random_subset(training.data.train, CALIBRATION_IMAGES, 0),
             RateDistortionSettings(divergence=search.divergence),
             run.path.with_name(f"{run.path.name}.{_WORK}"),
             options=options,
