@@ -97,7 +97,7 @@ def test_another_study_in_the_folder_is_refused(study: Path, capsys: Capture) ->
         (["sr", "digits", "--train-images", "9"], 2, "expected 10 (one per class) to 1,"),
         (["sr", "nowhere"], 2, "nowhere"),
         (["sr", "digits", "--join"], 1, "has no study to join"),
-        (["sr", "digits", "--storage", "postgres:"], 1, "the study's database cannot be used"),
+        (["sr", "digits", "--storage", "postgres:"], 2, "is no URL of a database"),
     ],
 )
 def test_one_clear_line(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from squeezenet.errors import InterruptedRunError, StudyError
+from squeezenet.errors import InterruptedRunError, StudyError, UsageError
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.explore.presence import Worker, is_gone, present
 from squeezenet.explore.storage import sqlite_url
@@ -161,3 +161,24 @@ def test_a_worker_is_there_until_its_context_ends(tmp_path: Path) -> None:
         assert not is_gone(worker, tmp_path / "another")
     assert is_gone(worker, tmp_path)
     assert not is_gone(WORKER, tmp_path)
+
+
+def test_a_trial_that_was_taken_back_while_it_ran_is_not_finished_twice(
+    study: Study, some_plans: list[TrialPlan]
+) -> None:
+    study.enqueue(some_plans[:1])
+
+    def slow(plan: TrialPlan) -> TrialMeasures:
+        study.recover(lambda worker: True)  # as after a laptop's sleep
+        return MEASURES
+
+    assert study.run_next(WORKER, slow)
+    assert study.counts() == Counts(done=0, failed=0, running=0, waiting=1)
+    assert run_all(study) == [some_plans[0].name]
+    assert study.counts() == Counts(done=1, failed=0, running=0, waiting=0)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "foo://x", "postgresql://host:port/x", "sqlite://"])
+def test_what_is_no_url_of_a_shared_database(url: str) -> None:
+    with pytest.raises(UsageError, match="is no URL of a database that processes can share"):
+        Study.create(url, "study", SETTINGS, known=False)

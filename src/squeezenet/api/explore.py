@@ -276,9 +276,11 @@ class StudyOptions:
             progress=self.progress,
         )
         found = None
-        if definition.search is not None and not self.join:
+        if definition.search is not None:
             url = self.storage or folder.database
-            found = search_results(folder, definition, job, url, self.progress)
+            found = search_results(folder, definition, job, url, self.progress, owns=not self.join)
         results = definition.results(folder.name, trials, found)
-        page = write_study(folder.report, results)
+        page = folder.page
+        if not self.join or self.storage is not None:  # else it is the owner's to write
+            page = write_study(folder.report, results)
         return StudyResult(out=folder.path, results=results, page=page)

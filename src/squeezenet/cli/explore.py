@@ -85,7 +85,8 @@ def explore(
     values: Annotated[
         str | None,
         Parameter(
-            group=_SWEEPS, help="Values of the metaparameter, with commas (default: the paper's)."
+            group=_SWEEPS,
+            help="Values of the metaparameter, with commas (default: see docs/explore.md).",
         ),
     ] = None,
     seeds: Annotated[

@@ -109,6 +109,12 @@ def with_fewer_images(data: TrainingData, num_images: int) -> TrainingData:
     if num_images == total:
         return data
     _, kept = stratified_split(data.train.labels, num_images / total, _SUBSET_SEED)
+    empty = set(range(num_classes)) - set(data.train.labels[kept].tolist())
+    if empty:
+        raise UsageError(
+            f"--train-images {num_images:,}: leaves class {data.class_names[min(empty)]!r} without "
+            "images, which has one; give it more images, or use all of them"
+        )
     return TrainingData(
         train=data.train.subset(kept.tolist()), val=data.val, findings=data.findings
     )

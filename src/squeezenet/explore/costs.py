@@ -2,7 +2,7 @@
 
 Arena and time are those of the runtime, with weights drawn at random: neither depends on what the
 weights are but for how many are zero. The bytes of the file are another matter: see
-``file_bytes``.
+``compress.estimate``.
 """
 
 from __future__ import annotations

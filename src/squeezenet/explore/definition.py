@@ -21,14 +21,13 @@ from squeezenet.train.recipe import Recipe
 class StudyDefinition:
     """A sweep, or a search.
 
-    ``kind`` is the word of the command; ``title`` and ``axis`` are for the report. ``plans`` are
+    ``title`` and ``axis`` are for the report. ``plans`` are
     the trials of a sweep, ``paper`` the paper's figures for its networks; a search has a ``search``
     instead. ``training`` is what the user said of the recipe, ``recipe`` what follows from it.
     ``settings`` are what the study must have in common with the one that it goes on with: all but
     the number of its trials. ``shown`` is what the report says besides data and recipe.
     """
 
-    kind: str
     title: str
     axis: str
     source: str
@@ -94,11 +93,18 @@ def command_line(kind: str, source: str, out: str, *options: dict[str, Any]) -> 
     """Return the command that makes a study, from options that are no defaults."""
     words = ["squeezenet", "explore", kind, source, "--out", out]
     for each in options:
-        for key, value in each.items():
-            name = f"--{key.replace('_', '-')}"
-            if isinstance(value, bool):
-                words.append(name if value else name.replace("--", "--no-", 1))
-            else:
-                shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                words += [name, shown]
+        words += option_words(each)
     return shlex.join(words)
+
+
+def option_words(options: dict[str, Any]) -> list[str]:
+    """Return options as the words of a command line."""
+    words = []
+    for key, value in options.items():
+        name = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(name if value else name.replace("--", "--no-", 1))
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [name, shown]
+    return words

@@ -9,14 +9,15 @@ from squeezenet.arch.serialization import from_plain, to_plain
 from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
 from squeezenet.compress.run import compress_model
-from squeezenet.errors import SpecError
+from squeezenet.errors import InterruptedRunError, SpecError, SqueezeNetError
 from squeezenet.explore.search import Search, best_within, front
 from squeezenet.explore.trial import TrialJob
 from squeezenet.files import make_folder
-from squeezenet.model.load import load_model
+from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.progress import Progress
 from squeezenet.report.study.results import Finalist, TrialRow
 from squeezenet.sealed_files import read_sealed_json, write_sealed_json
+from squeezenet.train.run_folder import RunFolder
 
 NUM_FINALISTS = 3
 
@@ -35,15 +36,36 @@ def choose_finalists(rows: Sequence[TrialRow], search: Search) -> list[TrialRow]
 
 def measure_finalist(
     row: TrialRow, search: Search, job: TrialJob, folder: Path, progress: Progress
-) -> Finalist:
+) -> Finalist | None:
     """Compress the weights of a trial, and measure the file on the images held out from training.
 
-    What an earlier call has measured is read back.
+    What an earlier call has measured is read back. None if the trial's run folder is not on this
+    machine, or its network cannot be compressed; ``progress`` is told.
 
     Raises:
         InterruptedRunError: a signal came; the same call goes on.
-        SqueezeNetError: the network cannot be compressed.
     """
+    run = RunFolder(job.folder / row.name)
+    if not run.last.is_file():
+        progress.log(f"{row.name}: was trained on another machine, so it is not compressed here")
+        return None
+    try:
+        return _measured(row, search, job, run, folder, progress)
+    except InterruptedRunError:
+        raise
+    except SqueezeNetError as error:
+        progress.log(f"{row.name}: is not compressed: {error}")
+        return None
+
+
+def _measured(
+    row: TrialRow,
+    search: Search,
+    job: TrialJob,
+    run: RunFolder,
+    folder: Path,
+    progress: Progress,
+) -> Finalist:
     make_folder(folder)
     known = folder / f"{row.name}.json"
     data = read_sealed_json(known)
@@ -54,7 +76,7 @@ def measure_finalist(
             pass  # of another version: it is measured again
     file = folder / f"{row.name}.sqz"
     assert row.measures is not None and row.measures.file_bytes is not None
-    model = load_model(job.folder / row.name)
+    model = load_safetensors(run.last)  # those that the search has measured
     opened = job.open_data(progress)
     progress.log(f"{row.name}: compressing")
     report = compress_model(

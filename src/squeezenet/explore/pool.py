@@ -17,6 +17,7 @@ from squeezenet.progress import Progress
 
 _MAX_FAILURES = 3
 """So many workers that end with an error in a row end the study's command."""
+_SECONDS_BETWEEN_SIGNALS = 1.0
 _SECONDS_TO_STOP = 120.0
 """A worker writes its checkpoint within seconds; what is being measured may take longer."""
 
@@ -68,15 +69,15 @@ class WorkerPool:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for worker in self._running:
-            if worker.process.is_alive():
-                worker.process.terminate()  # SIGTERM: checkpoint, and back into the queue
         deadline = time.monotonic() + _SECONDS_TO_STOP
-        while any(worker.process.is_alive() for worker in self._running):
-            self.show(0.2)
-            if time.monotonic() > deadline:
-                for worker in self._running:
+        while not self.is_idle:
+            for worker in self._running:
+                # SIGTERM: checkpoint, and back into the queue. Again, since a training that ends
+                # at this moment takes no notice.
+                worker.process.terminate()
+                if time.monotonic() > deadline:
                     worker.process.kill()
+            self.show(_SECONDS_BETWEEN_SIGNALS)
         for worker in self._running:
             worker.process.join()
             worker.close()
@@ -95,7 +96,8 @@ class WorkerPool:
             if not pipes:
                 time.sleep(min(left, 0.1))
                 continue
-            wait([*pipes, *(w.process.sentinel for w in self._running)], timeout=left)
+            alive = [w.process.sentinel for w in self._running if w.process.is_alive()]
+            wait([*pipes, *alive], timeout=left)
             for worker in self._running:
                 worker.show_reports()
             if not all(worker.process.is_alive() for worker in self._running):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from squeezenet.arch.network_file import network_json
-from squeezenet.errors import InterruptedRunError
-from squeezenet.explore.definition import StudyDefinition
+from squeezenet.errors import InterruptedRunError, StudyError
+from squeezenet.explore.definition import StudyDefinition, given, option_words
 from squeezenet.explore.finalists import choose_finalists, measure_finalist
 from squeezenet.explore.pool import WorkerPool
 from squeezenet.explore.presence import is_gone, remove_gone
@@ -36,10 +36,10 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """How trials run here: ``jobs`` side by side, each with ``threads``; of ``gpus``, one each."""
+    """How trials run here: ``jobs`` side by side share ``cores``; of ``gpus`` each has one."""
 
     jobs: int
-    threads: int
+    cores: int
     gpus: int
 
 
@@ -48,10 +48,15 @@ def this_machine(jobs: int | None, device: str) -> Machine:
     import torch
 
     cores = num_cores()
-    gpus = torch.cuda.device_count() if device == "auto" and torch.cuda.is_available() else 0
+    gpus = 0
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
     if jobs is None:
-        jobs = gpus or cores
-    return Machine(jobs=jobs, threads=max(1, cores // jobs), gpus=gpus)
+        shares_one = device not in ("auto", "cuda", "cpu") or (
+            device == "auto" and not gpus and torch.backends.mps.is_available()
+        )
+        jobs = gpus or (1 if shares_one else cores)
+    return Machine(jobs=jobs, cores=cores, gpus=gpus)
 
 
 def run_study(
@@ -76,17 +81,25 @@ def run_study(
     search = definition.search
     with _opened(folder, url, definition, join=join) as study:
         counts = study.counts()
-        total = len(definition.plans) if search is None else search.num_trials
-        if not _is_over(counts, search):
+        total = counts.done + counts.failed + counts.running + counts.waiting
+        if search is not None:
+            total = max(total, search.num_trials)
+        if not _is_over(study, counts, search):
+            jobs = min(machine.jobs, max(1, total - counts.done))
             task = WorkerTask(
                 url=url,
                 study=folder.name,
                 folder=folder.path,
                 job=job,
-                threads=machine.threads,
+                threads=max(1, machine.cores // jobs),
                 search=search,
             )
-            _work(study, folder, task, machine, total, progress, owns=not join)
+            _work(study, folder, task, jobs, machine.gpus, total, progress, owns=not join)
+        if search is not None and study.exhausted is not None:
+            progress.log(
+                f"the search ends with {study.counts().done} of {search.num_trials} networks: "
+                f"{study.exhausted}; larger budgets leave more to choose from"
+            )
         return study.rows()
 
 
@@ -100,6 +113,8 @@ def _opened(
         if url == folder.database:
             folder.require_study()
         with Study.load(url, folder.name, settings) as study:
+            if url != folder.database:
+                folder.open(settings | {"joined": True})
             yield study
         return
     make_folder(folder.path)
@@ -108,9 +123,19 @@ def _opened(
         directions: tuple[Direction, ...] = ("maximize",)
         if definition.search is not None:
             directions = DIRECTIONS
-        with Study.create(url, folder.name, settings, known=known, directions=directions) as study:
+        # What is in our own folder is ours.
+        known = known or url == folder.database
+        try:
+            created = Study.create(url, folder.name, settings, known=known, directions=directions)
+        except StudyError:
+            if not known:
+                folder.forget()  # or the next call would take another's study for its own
+            raise
+        with created as study:
             study.recover(partial(is_gone, folder=folder.path))
             remove_gone(folder.path)
+            if definition.search is not None:
+                study.retry()
             study.enqueue(definition.plans)
             yield study
 
@@ -119,23 +144,23 @@ def _work(
     study: Study,
     folder: StudyFolder,
     task: WorkerTask,
-    machine: Machine,
+    jobs: int,
+    gpus: int,
     total: int,
     progress: Progress,
     *,
     owns: bool,
 ) -> None:
     counts = study.counts()
-    jobs = min(machine.jobs, max(1, total - counts.done))
     progress.log(
         f"{counts.done} of {total} trials are done; {jobs} run side by side, "
-        f"{machine.threads} thread{'s' * (machine.threads > 1)} each"
+        f"{task.threads} thread{'s' * (task.threads > 1)} each"
     )
     gone = partial(is_gone, folder=folder.path)
     with (
         StopSignals() as stop,
         progress.task("trials", total=total, unit="trial", done=counts.done) as shown,
-        WorkerPool(task, jobs, machine.gpus, progress) as pool,
+        WorkerPool(task, jobs, gpus, progress) as pool,
     ):
         done = _Done(counts.done, shown)
         while True:
@@ -143,12 +168,11 @@ def _work(
             if stop.received is not None:
                 break
             died = pool.replace_dead()
-            if owns or died:
-                study.recover(gone, died=died)
+            study.recover(gone, died=died, owns=owns)
             counts = study.counts()
             if done.update(counts):
                 pool.forget_failures()
-            if _is_over(counts, task.search) or (pool.is_idle and not owns):
+            if _is_over(study, counts, task.search) or (pool.is_idle and not owns):
                 return
     counts = study.counts()
     raise InterruptedRunError(
@@ -164,8 +188,10 @@ def search_results(
     job: TrialJob,
     url: str,
     progress: Progress,
+    *,
+    owns: bool,
 ) -> SearchResults:
-    """Compress the finalists of a search, write the front's networks, and say which is best.
+    """Write the networks of a search's front, and say which is best; its owner compresses some.
 
     Raises:
         InterruptedRunError: a signal came; the same call goes on.
@@ -175,13 +201,19 @@ def search_results(
     with Study.load(url, folder.name) as study:
         trials, importances = study.rows(), study.importances()
     chosen = choose_finalists(trials, search)
-    finalists = [measure_finalist(row, search, job, folder.finalists, progress) for row in chosen]
     on_front = front(trials)
     make_folder(folder.networks)
-    for row in on_front:
+    for row in {row.name: row for row in (*on_front, *chosen)}.values():
         file = folder.networks / f"{row.name}.json"
         write_bytes_atomically(file, network_json(row.spec).encode())
-    best = chosen[0].name if chosen else None
+    measured = [
+        measure_finalist(row, search, job, folder.finalists, progress)
+        for row in (chosen if owns else ())
+    ]
+    finalists = [each for each in measured if each is not None]
+    limit = search.budgets.file_bytes
+    fitting = [each.name for each in finalists if limit is None or each.file_bytes <= limit]
+    best = next(iter([*fitting, *(row.name for row in chosen)]), None)
     return SearchResults(
         front=tuple(row.name for row in on_front),
         finalists=tuple(finalists),
@@ -193,20 +225,19 @@ def search_results(
 
 def train_command(definition: StudyDefinition, folder: StudyFolder, name: str) -> str:
     """Return the command that trains a network of a search in full: the recipe's own length."""
-    training = definition.training
     words = [
         "squeezenet", "train", definition.source,
         "--arch", str(folder.networks / f"{name}.json"), "--out", name,
     ]  # fmt: skip
-    if training.recipe is not None:
-        words += ["--recipe", training.recipe]
-    return shlex.join(words)
+    short = ("epochs", "max_steps", "train_images", "input_size")
+    kept = {k: v for k, v in given(definition.training).items() if k not in short}
+    return shlex.join([*words, *option_words(kept)])
 
 
-def _is_over(counts: Counts, search: Search | None) -> bool:
+def _is_over(study: Study, counts: Counts, search: Search | None) -> bool:
     """Whether no trial is left, nor to be proposed."""
     if search is not None and counts.done + counts.failed < search.num_trials:
-        return False
+        return counts.is_over and study.exhausted is not None
     return counts.is_over
 
 

@@ -96,7 +96,9 @@ def predicted_bytes(costs: Costs, rows: Sequence[TrialRow]) -> float:
     known = [
         (row.measures.file_bytes - BYTES_OF_A_FILE) / row.measures.parameters
         for row in rows
-        if row.measures is not None and row.measures.file_bytes is not None
+        if row.measures is not None
+        and row.measures.file_bytes is not None
+        and not row.measures.stopped  # its size is a prediction itself
     ]
     rate = statistics.median(known) if known else BYTES_PER_WEIGHT
     return BYTES_OF_A_FILE + rate * costs.parameters

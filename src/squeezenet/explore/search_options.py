@@ -21,7 +21,7 @@ from squeezenet.explore.trial import open_data
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.progress import Progress
 from squeezenet.train.plan import TrainOptions, recipe_for
-from squeezenet.train.start import MAX_SMALL_IMAGE, SMALL_INPUT, largest_short_side
+from squeezenet.train.start import MAX_SMALL_IMAGE, largest_short_side
 
 MAX_TRIALS = 100_000
 _INPUT_SIZES = (96, 128, 160, 224)
@@ -86,7 +86,6 @@ def define_search(
     )
     size = max(space.input_sizes)
     return StudyDefinition(
-        kind="search",
         title="search",
         axis="network",
         source=source,
@@ -118,7 +117,7 @@ def _space(source: str, training: TrainOptions, data: TrainingData) -> Space:
     if training.input_size is not None:
         sizes = (training.input_size,)
     elif side is not None and side <= MAX_SMALL_IMAGE:
-        sizes = (side if side > SMALL_INPUT else min(side, SMALL_INPUT),)
+        sizes = (side,)
     return Space(
         input_sizes=sizes,
         input_channels=1 if source == DIGITS else 3,

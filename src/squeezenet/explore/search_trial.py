@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from squeezenet.compress.estimate import estimated_file_bytes
 from squeezenet.compress.images import random_subset
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
+from squeezenet.errors import StudyError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.explore.costs import measure_costs
 from squeezenet.explore.early_stopping import is_hopeless
@@ -38,7 +40,6 @@ def run_search_trial(
         SqueezeNetError: the network cannot be trained or compressed.
     """
     training, run = job.plan(plan, progress), job.run_folder(plan)
-    spec = training.model.record.spec
     costs = measure_costs(plan.variant.spec, latency=search.budgets.latency_ms is not None)
     num_epochs = training.recipe.epochs
     options = job.fit_options(progress)
@@ -46,7 +47,8 @@ def run_search_trial(
 
     def after_epoch(epoch: int, validation: Evaluation) -> bool:
         nonlocal hopeless
-        hopeless = is_hopeless(epoch, num_epochs, validation.top1, costs, rows())
+        with contextlib.suppress(StudyError):  # of a database that does not answer
+            hopeless = is_hopeless(epoch, num_epochs, validation.top1, costs, rows())
         return hopeless
 
     result = training.run(run.path, options, after_epoch)
@@ -62,7 +64,6 @@ def run_search_trial(
             run.path.with_name(f"{run.path.name}.{_WORK}"),
             options=options,
         )
-    assert spec.name == plan.name.rpartition("-seed")[0]
     return TrialMeasures(
         top1=curve[-1][0],
         top5=curve[-1][1],

@@ -24,15 +24,12 @@ from squeezenet.arch.spec import (
 _SMALL_INPUT = 64
 """Images of at most so many pixels keep their resolution in the stem."""
 _STEP = 8
-NUM_STAGES = 3
 
 
 class Chooser(Protocol):
     """What chooses the value of a dimension: Optuna's trial, or a fixed choice."""
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int: ...
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> str: ...
 
@@ -132,9 +129,7 @@ def _multiple(value: float) -> int:
 class _Smallest:
     """Chooses the least; of categories, which differ little in cost, the first."""
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
         return low
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:

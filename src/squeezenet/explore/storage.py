@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from squeezenet.errors import MissingExtraError, SqueezeNetError, StudyError
+from squeezenet.errors import MissingExtraError, SqueezeNetError, StudyError, UsageError, one_line
 
 if TYPE_CHECKING:
     import optuna
@@ -40,9 +40,18 @@ def open_storage(
         MissingExtraError: the driver of this kind of database is not installed.
     """
     import optuna
+    from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
 
+    class PatientStorage(RDBStorage):
+        """A heartbeat that cannot be written is left to the next one, or its thread would end."""
+
+        def record_heartbeat(self, trial_id: int) -> None:
+            with contextlib.suppress(StorageInternalError):
+                super().record_heartbeat(trial_id)
+
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    _require_url(url)
     is_sqlite = url.startswith("sqlite:")
     # A connection that the server has closed is opened again.
     options: dict[str, Any] = {"pool_pre_ping": True}
@@ -50,7 +59,7 @@ def open_storage(
         options = {"connect_args": {"timeout": _LOCK_TIMEOUT}}
     with storage_errors(url), quiet_optuna():
         try:
-            storage = RDBStorage(
+            storage = PatientStorage(
                 url,
                 engine_kwargs=options,
                 heartbeat_interval=HEARTBEAT_SECONDS,
@@ -60,14 +69,40 @@ def open_storage(
         except RuntimeError as error:  # another version of Optuna wrote it
             raise StudyError(f"{shown_url(url)}: {error}") from None
         except ImportError as error:
-            driver = "psycopg[binary]" if url.startswith("postgresql") else "its driver"
+            advice = "install it"
+            if url.startswith("postgresql"):
+                advice = "pip install 'psycopg[binary]', and begin the URL by postgresql+psycopg:"
             raise MissingExtraError(
                 f"--storage {shown_url(url)}: the driver of this database is not installed "
-                f"({error.__cause__ or error}); pip install '{driver}'"
+                f"({error.__cause__ or error}); {advice}"
             ) from None
         if is_sqlite:
             _lock_at_begin(storage)
     return storage
+
+
+def _require_url(url: str) -> None:
+    """Refuse what is no URL of a database that processes can share.
+
+    Raises:
+        UsageError: it is not.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+        is_memory = parsed.drivername.startswith("sqlite") and parsed.database in (
+            None, "", ":memory:",
+        )  # fmt: skip
+    except (SQLAlchemyError, ValueError):
+        parsed, is_memory = None, False
+    if parsed is None or is_memory:
+        raise UsageError(
+            f"--storage {one_line(url.split('@')[-1], 80)}: is no URL of a database that processes "
+            "can share, expected one such as postgresql+psycopg://user@host/name"
+        )
 
 
 def _lock_at_begin(storage: RDBStorage) -> None:

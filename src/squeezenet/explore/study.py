@@ -1,6 +1,7 @@
 """A study in Optuna's storage: its trials are queued, taken, finished and taken up again.
 
-Every trial is one of the queue (``Study.enqueue``), so no two workers have the same one. A trial
+Every trial of a sweep is one of the queue (``Study.enqueue``), so no two workers have the same one;
+those of a search are proposed one by one. A trial
 whose worker has gone is queued again (``Study.recover``): at once where its machine can tell, after
 ``storage.GRACE_SECONDS`` without a heartbeat elsewhere. What is asked of a trial, its worker and
 what was measured are attributes of Optuna's trial.
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial
 
-_SETTINGS, _PLAN, _WORKER, _MEASURES, _ERROR, _DEATHS = (
-    "settings", "plan", "worker", "measures", "error", "deaths",
+_SETTINGS, _EXHAUSTED = "settings", "exhausted"
+_PLAN, _WORKER, _MEASURES, _ERROR, _DEATHS = (
+    "plan", "worker", "measures", "error", "deaths",
 )  # fmt: skip
 Direction = Literal["maximize", "minimize"]
 _MIN_IMPORTANCE = 16
 """Trials below which shares of importance are chance."""
+MAX_REFUSALS = 500
+"""So many proposals in a row that cannot be trained end a search."""
 MAX_DEATHS = 3
 """A trial whose worker has been killed so often, while others lived, has failed."""
 
@@ -83,7 +87,8 @@ class RefusedError(Exception):
     """A network that is not trained; ``constraints`` that are above 0 say why."""
 
     def __init__(self, constraints: dict[str, float]) -> None:
-        super().__init__(", ".join(constraints))
+        broken = [name.replace("_", " ") for name, value in constraints.items() if value > 0]
+        super().__init__(f"the budget of {' and '.join(broken)}")
         self.constraints = constraints
 
 
@@ -94,6 +99,7 @@ class Study:
         self.url = url
         self._storage = storage
         self._study = study
+        self._refusals = 0
 
     def __enter__(self) -> Study:
         return self
@@ -212,16 +218,22 @@ class Study:
         import optuna
 
         with storage_errors(self.url):
-            wants_more = proposer is not None and self._num_asked() < proposer.num_trials
+            wants_more = (
+                proposer is not None
+                and self._num_asked() < proposer.num_trials
+                and self.exhausted is None
+            )
             if not self._trials_in("WAITING") and not wants_more:
                 return False
         given_back: list[tuple[FrozenTrial, SqueezeNetError]] = []
+        taken: list[int] = []
 
         def objective(trial: Trial) -> float | tuple[float, ...]:
+            taken.append(trial.number)
+            trial.set_user_attr(_WORKER, to_plain(worker))
             plan = self._plan(trial, proposer)
             if plan is None:
                 raise optuna.TrialPruned
-            trial.set_user_attr(_WORKER, to_plain(worker))
             try:
                 measures = run(plan)
             except (InterruptedRunError, FolderInUseError) as error:
@@ -236,9 +248,14 @@ class Study:
             return measures.top1 if proposer is None else proposer.values(measures)
 
         with storage_errors(self.url), quiet_optuna():
-            # A trial that had no heartbeat for too long is in the queue again.
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            try:
                 self._study.optimize(objective, n_trials=1, catch=(Exception,))
+            except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                trials = self._study.get_trials(deepcopy=False)
+                if not taken or not trials[taken[0]].state.is_finished():
+                    raise
+                # It had no heartbeat for too long: another process has queued it again.
+                given_back.clear()
             for trial, _ in given_back:
                 _requeue(self._study, trial)
         for _, error in given_back:
@@ -261,17 +278,49 @@ class Study:
         except RefusedError as refused:
             for name, value in refused.constraints.items():
                 trial.set_constraint(name, value)
+            self._count_refusal(f"over {refused}")
             return None
-        if self._is_known(proposed) or self._num_asked() >= proposer.num_trials:
+        if self._num_asked() >= proposer.num_trials:
+            return None
+        if self._is_known(proposed):
+            self._count_refusal("of networks that were trained already")
             return None
         trial.set_user_attr(_PLAN, proposed.to_plain())
         # Two workers that propose the same network at the same time both see it here.
-        return None if self._is_known(proposed, but=trial.number) else proposed
+        if self._is_known(proposed, but=trial.number):
+            return None
+        self._refusals = 0
+        return proposed
+
+    def _count_refusal(self, why: str) -> None:
+        """Give a search up whose proposals are all refused; ``why`` says so of the last one."""
+        self._refusals += 1
+        if self._refusals >= MAX_REFUSALS:
+            self._study.set_user_attr(
+                _EXHAUSTED, f"{MAX_REFUSALS} proposals in a row, the last {why}"
+            )
+
+    @property
+    def exhausted(self) -> str | None:
+        """Why a search was given up before it had its number of trials; None if it was not."""
+        with storage_errors(self.url):
+            found = self._study.user_attrs.get(_EXHAUSTED)
+        return found or None
+
+    def retry(self) -> None:
+        """Let a search go on that was given up, and queue its failed trials again."""
+        with storage_errors(self.url):
+            if self._study.user_attrs.get(_EXHAUSTED):
+                self._study.set_user_attr(_EXHAUSTED, "")
+            for trial in self._newest().values():
+                if trial.state.name == "FAIL":
+                    _requeue(self._study, trial)
 
     def _is_known(self, plan: TrialPlan, *, but: int | None = None) -> bool:
         """Whether another trial has the same network."""
         return any(
             trial.number != but
+            and not _is_unused(trial)
             and _PLAN in trial.user_attrs
             and TrialPlan.from_plain(trial.user_attrs[_PLAN]).has_network_of(plan)
             for trial in self._study.get_trials(deepcopy=False)
@@ -282,11 +331,15 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         return len({_plan_name(t) for t in trials if _PLAN in t.user_attrs and not _is_unused(t)})
 
-    def recover(self, is_gone: Callable[[Worker], bool], *, died: bool = False) -> None:
+    def recover(
+        self, is_gone: Callable[[Worker], bool], *, died: bool = False, owns: bool = True
+    ) -> None:
         """Queue trials again whose worker has gone.
 
-        ``is_gone`` says so of workers of this machine. ``died``: they ended by themselves, as by
-        the system's lack of memory; after ``MAX_DEATHS`` such ends the trial has failed.
+        ``owns``: this is the process that owns the study, and alone may queue what others could
+        not give back any more. ``is_gone`` says so of workers of this machine. ``died``: they ended
+        by themselves, as by the system's lack of memory; after ``MAX_DEATHS`` such ends the trial
+        has failed.
         """
         import optuna
 
@@ -296,18 +349,18 @@ class Study:
                 worker = _worker(trial)
                 if worker is None:
                     # Killed between taking it and saying so: milliseconds.
-                    started = trial.datetime_start or datetime.datetime.now()
-                    age = (datetime.datetime.now() - started).total_seconds()
-                    lost = age > GRACE_SECONDS
+                    lost = _age(trial.datetime_start) > GRACE_SECONDS
                 else:
                     lost = is_gone(worker)
                 if lost and self._fail(trial) and trial.user_attrs.get(_PLAN) is not None:
                     self._take_up_again(trial, died=died and worker is not None)
-            for trial in self._given_back():
-                _requeue(self._study, trial)
+            for trial in self._newest().values() if owns else ():
+                # Whoever gave it back was killed before it could queue it.
+                if _rank(trial) == _GIVEN_BACK and _age(trial.datetime_complete) > GRACE_SECONDS:
+                    _requeue(self._study, trial)
 
-    def _given_back(self) -> list[FrozenTrial]:
-        """Trials that whoever gave them back could not queue again any more: it was killed."""
+    def _newest(self) -> dict[str, FrozenTrial]:
+        """By its plan's name, Optuna's trial that stands for it."""
         newest: dict[str, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             if _PLAN not in trial.user_attrs or _is_unused(trial):
@@ -315,13 +368,7 @@ class Study:
             name = TrialPlan.from_plain(trial.user_attrs[_PLAN]).name
             if name not in newest or _rank(trial) <= _rank(newest[name]):
                 newest[name] = trial
-        now = datetime.datetime.now()
-        return [
-            trial
-            for trial in newest.values()
-            if _rank(trial) == _GIVEN_BACK
-            and (now - (trial.datetime_complete or now)).total_seconds() > GRACE_SECONDS
-        ]
+        return newest
 
     def _take_up_again(self, trial: FrozenTrial, *, died: bool) -> None:
         attributes = trial.user_attrs
@@ -352,7 +399,7 @@ class Study:
         )
 
     def rows(self) -> list[TrialRow]:
-        """Return the trials that were asked for, each once, by seed and in the sweep's order."""
+        """Return the trials that were asked for, each once, in the order of the queue."""
         with storage_errors(self.url):
             trials = self._study.get_trials(deepcopy=False)
         found: dict[str, TrialRow] = {}
@@ -376,11 +423,14 @@ class Study:
         with storage_errors(self.url):
             if len(self._trials_in("COMPLETE")) < _MIN_IMPORTANCE:
                 return ()
-            found = optuna.importance.get_param_importances(
-                self._study,
-                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-                target=lambda trial: trial.values[0],
-            )
+            try:
+                found = optuna.importance.get_param_importances(
+                    self._study,
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                    target=lambda trial: trial.values[0],
+                )
+            except RuntimeError:  # all are equally accurate
+                return ()
         return tuple(found.items())
 
     def _trials_in(self, state: str) -> list[FrozenTrial]:
@@ -390,17 +440,24 @@ class Study:
 
     def _fail(self, trial: FrozenTrial) -> bool:
         """Mark a running trial as failed; return whether it was still running."""
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState as State
 
         try:
             self._study.tell(trial.number, state=State.FAIL)
-        except ValueError:  # another process was faster
+        except (ValueError, UpdateFinishedTrialError):  # another process was faster
             return False
         return True
 
 
 _GIVEN_BACK = 4
 """Rank of a trial that was given back, or whose worker has gone."""
+
+
+def _age(when: datetime.datetime | None) -> float:
+    """Seconds since a time that Optuna has noted, on whichever machine: its clock may differ."""
+    now = datetime.datetime.now()
+    return abs((now - (when or now)).total_seconds())
 
 
 def _is_unused(trial: FrozenTrial) -> bool:

@@ -19,6 +19,7 @@ from squeezenet.explore.storage import sqlite_url
 from squeezenet.explore.study import settings_difference
 from squeezenet.files import is_leftover, make_folder, remove_leftovers
 from squeezenet.folder_lock import LOCK
+from squeezenet.report.study.results import PAGE
 from squeezenet.sealed_files import read_sealed_json, write_sealed_json
 
 _SETTINGS, _DATABASE, _TRIALS, REPORT = "study.json", "study.db", "trials", "report"
@@ -39,6 +40,11 @@ class StudyFolder:
     def name(self) -> str:
         """The study's name in a database that many share: the folder's name."""
         return self.path.absolute().name
+
+    @property
+    def page(self) -> Path:
+        """The page of the report."""
+        return self.report / PAGE
 
     @property
     def database(self) -> str:
@@ -63,7 +69,8 @@ class StudyFolder:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
         if _SETTINGS in names:
             return
-        others = {n for n in names if n not in (LOCK, _WORKERS) and not is_leftover(n)}
+        ours = (LOCK, _WORKERS, _DATABASE)
+        others = {n for n in names if n not in ours and not is_leftover(n)}
         if others:
             raise UsageError(f"{path}: is not empty and holds no study; choose another --out")
 
@@ -77,6 +84,10 @@ class StudyFolder:
             raise StudyError(
                 f"{self.path}: has no study to join; the first process starts it without --join"
             )
+
+    def forget(self) -> None:
+        """Remove the settings that ``open`` wrote, of a study that could not be made."""
+        (self.path / _SETTINGS).unlink(missing_ok=True)
 
     def open(self, settings: dict[str, Any]) -> bool:
         """Write the settings of a new study, or check those of the one that is there.

@@ -84,14 +84,20 @@ def define_sweep(
     sweep = SWEEPS[options.sweep]
     base = _metaparameters(sweep, options, data)
     texts = options.values if options.values is not None else sweep.values
+    recipe = recipe_for(source, data, training, base.arch.input_size)
     return StudyDefinition(
-        kind=sweep.name,
         title=sweep.title,
         axis=sweep.axis,
         source=source,
         data=data,
-        training=training,
-        recipe=recipe_for(source, data, training, base.arch.input_size),
+        # One recipe for all, whatever a network's input: by default the input chooses it.
+        training=dataclasses.replace(
+            training,
+            recipe=recipe.name,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+        ),
+        recipe=recipe,
         settings={
             "sweep": sweep.name,
             "metaparameters": to_plain(base),

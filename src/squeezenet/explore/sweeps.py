@@ -15,7 +15,7 @@ from squeezenet.arch.family import from_metaparameters
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.presets import adapted
 from squeezenet.arch.spec import NetworkBypass, SqueezeNetSpec, with_bypass
-from squeezenet.errors import SpecError, UsageError
+from squeezenet.errors import SpecError, UsageError, one_line
 from squeezenet.report.study.results import PaperFigure
 
 _MAX_VALUES = 100
@@ -219,18 +219,20 @@ def variants(sweep: Sweep, base: Metaparameters, values: Sequence[str]) -> list[
         try:
             spec = sweep.build(base, text)
             build_graph(spec)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise UsageError(
-                f"--values: {text!r} is no value of {sweep.name}; its default values are "
-                f"{','.join(sweep.values)}"
+                f"--values: {one_line(text, 40)!r} is no value of {sweep.name}; its "
+                f"default values are {','.join(sweep.values)}"
             ) from None
         except SpecError as error:
             raise UsageError(f"--values: {sweep.name} {text}: {error}") from None
         x = sweep.measure(spec) if sweep.measure else _as_number(text)
         name = f"{sweep.name}-{text}"
+        if any(_as_number(text) == _as_number(v.label) for v in found if x is not None):
+            raise UsageError(f"--values: {text} is there twice")
         if any(name == other.name for other in found):
             raise UsageError(f"--values: {text} is there twice")
-        spec = dataclasses.replace(spec, name=f"{spec.name}_{name}")
+        spec = dataclasses.replace(spec, name=f"{spec.name[:60]}_{name[:39]}")
         found.append(Variant(name=name, label=text, x=x, spec=spec))
     return found
 

@@ -19,6 +19,7 @@ from squeezenet.data.sources import (
     TrainingData,
     open_evaluation_data,
     open_training_data,
+    with_classes,
     with_fewer_images,
 )
 from squeezenet.evaluation.predict import evaluate
@@ -147,7 +148,15 @@ def measures_on_test(source: str, limits: ImageLimits = DEFAULT_LIMITS) -> bool:
 
 
 def measured_on(source: str, data: TrainingData, limits: ImageLimits = DEFAULT_LIMITS) -> str:
-    """Return in words what the accuracy of a study is measured on."""
+    """Return in words what the accuracy of a study is measured on.
+
+    Raises:
+        DataError: the part ``test`` cannot be used.
+    """
     if measures_on_test(source, limits):
+        location = locate(source, limits)
+        # Opened here too: a fault of it should not be met after the first training.
+        test = location.labelled(_TEST, allow_empty=True)
+        with_classes(test, data.class_names, location.where(_TEST), location.where("train"))
         return f"{data_name(source)}, its part test/"
     return f"{len(data.val):,} images of {data_name(source)} that are held out from training"

@@ -1,4 +1,4 @@
-"""HTML of a report's page: escaped text, tables, lists of facts, sections. No scripts.
+"""HTML of a report's page: escaped text, tables, lists of facts, sections.
 
 Functions that take ``html`` expect markup that is escaped already; all others escape.
 """
@@ -18,6 +18,12 @@ def text(value: object) -> str:
     printable = "".join(c if c.isprintable() else " " for c in str(value)[: MAX_TEXT + 1])
     cut = printable if len(printable) <= MAX_TEXT else printable[: MAX_TEXT - 1] + "…"
     return escape(cut)
+
+
+def code(words: str) -> str:
+    """Return a command as markup that scrolls by itself, whole: it is there to be copied."""
+    printable = "".join(c if c.isprintable() else " " for c in words)
+    return f'<pre class="scroll" tabindex="0">{escape(printable)}</pre>'
 
 
 def attribute(value: object) -> str:

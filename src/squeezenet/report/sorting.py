@@ -21,8 +21,8 @@ for (const table of document.querySelectorAll(".sortable table")) {
       const value = (row) => row.children[column].textContent.replaceAll(",", "");
       const compare = (a, b) => {
         const [x, y] = [parseFloat(value(a)), parseFloat(value(b))];
-        if (Number.isNaN(x) || Number.isNaN(y)) return value(a).localeCompare(value(b));
-        return x - y;
+        if (!Number.isNaN(x) && !Number.isNaN(y)) return x - y;
+        return value(a).localeCompare(value(b), "en", { numeric: true });
       };
       const body = table.tBodies[0];
       const rows = [...body.rows].sort(compare);

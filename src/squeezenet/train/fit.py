@@ -352,7 +352,7 @@ class _Loop:
             self.best_top1, self.best_epoch = result.top1, epoch
             self._save_weights(self.job.folder.best, module)
         if self.job.after_epoch is not None:
-            self.stopped_early = self.ranks.broadcast(self.job.after_epoch(epoch, result))
+            self.stopped_early |= self.ranks.broadcast(self.job.after_epoch(epoch, result))
 
     def _save_weights(self, path: Path, module: nn.Module) -> None:
         save = self.job.save_weights

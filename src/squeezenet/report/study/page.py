@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from squeezenet.report.charts import Axis, Series, chart, span
 from squeezenet.report.document import document
-from squeezenet.report.markup import facts, figure, section, table, text
+from squeezenet.report.markup import code, facts, figure, section, table, text
 from squeezenet.report.sorting import SORT_SCRIPT, SORTABLE
 from squeezenet.report.study.results import Estimate, StudyResults, VariantRow
 from squeezenet.report.study.search_page import search_sections
@@ -111,11 +111,11 @@ def _variants(results: StudyResults, rows: Sequence[VariantRow]) -> tuple[str, s
     best = max(rows, key=lambda row: row.top1.mean)
     top5 = ["top-5, %"] if results.has_top5 else []
     paper = dict(results.paper)
-    exact = any(row.x is not None and f"{row.x:g}" != row.label for row in rows)
+    differs = any(row.x is not None and f"{row.x:g}" != row.label for row in rows)
     cells = [
         [
             text(row.label),
-            *([f"{row.x:.3f}"] if exact and row.x is not None else []),
+            *([f"{row.x:.3f}"] if differs and row.x is not None else []),
             text(row.top1),
             text(difference(row, best) or "best"),
             *([text(row.top5)] if top5 else []),
@@ -129,7 +129,7 @@ def _variants(results: StudyResults, rows: Sequence[VariantRow]) -> tuple[str, s
         for row in rows
     ]
     head = [
-        results.axis, *(["as built"] if exact else []), "top-1, %", "to the best", *top5, "seeds",
+        results.axis, *(["as built"] if differs else []), "top-1, %", "to the best", *top5, "seeds",
         "MB", "parameters", "MACs per image", "seconds of training",
         *(["paper, ImageNet: top-1/top-5"] if paper else []),
     ]  # fmt: skip
@@ -164,7 +164,7 @@ def _trials(results: StudyResults) -> tuple[str, str, str]:
 
 def _settings(results: StudyResults) -> tuple[str, str, str]:
     pairs = [(name, text(value)) for name, value in results.settings]
-    command = f'<p>Made by</p><pre class="scroll" tabindex="0">{text(results.command)}</pre>'
+    command = f"<p>Made by</p>{code(results.command)}"
     return section("settings", "What all trials share", facts(pairs), command)
 
 

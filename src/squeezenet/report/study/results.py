@@ -10,6 +10,8 @@ from typing import Literal
 
 from squeezenet.arch.spec import SqueezeNetSpec
 
+PAGE = "study.html"
+"""The page of a study's report."""
 TrialState = Literal["done", "stopped", "failed", "running", "waiting"]
 """``stopped``: a search saw early that others are better."""
 
@@ -163,7 +165,7 @@ class StudyResults:
     search: SearchResults | None = None
 
     def variants(self) -> list[VariantRow]:
-        """Return the networks that have a finished trial, in the order of their first trial."""
+        """Return the networks that have a finished trial, by x, else by their first trial."""
         rows = []
         for name in dict.fromkeys(trial.variant for trial in self.trials):
             trials = [trial for trial in self.trials if trial.variant == name]
@@ -180,6 +182,9 @@ class StudyResults:
                         measures=done[0],
                     )
                 )
+        numbers = [row.x for row in rows if row.x is not None]
+        if len(numbers) == len(rows):
+            rows.sort(key=lambda row: row.x or 0.0)
         return rows
 
     def front_trials(self) -> list[TrialRow]:

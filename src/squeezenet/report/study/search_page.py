@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from squeezenet.report.charts import Series, chart, span
-from squeezenet.report.markup import attribute, facts, figure, section, table, text
+from squeezenet.report.markup import attribute, code, facts, figure, section, table, text
 from squeezenet.report.sorting import SORTABLE
 from squeezenet.report.study.results import SearchResults, StudyResults, TrialMeasures, TrialRow
 
@@ -35,6 +35,8 @@ def _best(results: StudyResults, search: SearchResults) -> Section:
     rows = [("networks trained", str(len(results.trials)))]
     if given_up := results.count("stopped"):
         rows.append(("of them given up early", str(given_up)))
+    if failed := results.count("failed"):
+        rows.append(("failed", str(failed)))
     best = next((row for row in results.trials if row.name == search.best), None)
     if best is None or best.measures is None:
         note = "<p>No network is within the budgets; more trials may find one.</p>"
@@ -49,9 +51,7 @@ def _best(results: StudyResults, search: SearchResults) -> Section:
     ]
     if m.latency_ms is not None:
         rows.append(("milliseconds per image", f"{m.latency_ms:.3g}"))
-    command = (
-        f'<p>Trained in full by</p><pre class="scroll" tabindex="0">{text(search.train_best)}</pre>'
-    )
+    command = f"<p>Trained in full by</p>{code(search.train_best)}" if search.train_best else ""
     return section("best", title, facts(rows), command)
 
 

@@ -12,9 +12,9 @@ from squeezenet.report.csv_cells import csv_text
 from squeezenet.report.render import FIGURE_SUFFIXES, rendered, reproducible_figures
 from squeezenet.report.study.figures import study_figures
 from squeezenet.report.study.page import study_page
-from squeezenet.report.study.results import StudyResults, TrialMeasures
+from squeezenet.report.study.results import PAGE, StudyResults, TrialMeasures
 
-PAGE, TRIALS = "study.html", "trials.csv"
+TRIALS = "trials.csv"
 
 
 def write_study(folder: Path, results: StudyResults) -> Path:
@@ -40,10 +40,15 @@ def trials_csv(results: StudyResults) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["trial", "variant", "value", "seed", "state", *measured, "error"])
     for trial in results.trials:
-        values = [
-            "" if trial.measures is None else getattr(trial.measures, name) for name in measured
-        ]
+        values = [_cell(trial.measures, name) for name in measured]
         value = trial.label if trial.x is None else trial.x
         row = [trial.name, trial.variant, value, trial.seed, trial.state, *values, trial.error]
         writer.writerow([csv_text(cell) if isinstance(cell, str) else cell for cell in row])
     return file.getvalue()
+
+
+def _cell(measures: TrialMeasures | None, name: str) -> object:
+    value = None if measures is None else getattr(measures, name)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "" if value is None else value
