@@ -185,7 +185,7 @@ def test_a_search_from_data_to_a_network_in_full(tmp_path: Path, capsys: Capture
     out = tmp_path / "search"
     words = [
         "explore", "search", "digits", "--out", out, "--trials", 1, "--epochs", 1,
-        "--train-images", 200, "--max-macs", 600_000, "--jobs", 1,
+        "--train-images", 200, "--max-macs", 600_000, "--jobs", 2,
     ]  # fmt: skip
     found = as_json(capsys, *words)
     searched: Any = found["search"]
