@@ -16,6 +16,8 @@ import squeezenet
 from squeezenet.cli.app import run as cli
 from squeezenet.codec.model_kinds import find_model
 from squeezenet.errors import StudyError, UnknownNameError, UsageError
+from squeezenet.explore.storage import sqlite_url
+from squeezenet.explore.study import Study
 from tests.cli.running import Capture, as_json, failure, output
 
 SMALL = (
@@ -106,6 +108,19 @@ def test_one_clear_line(
     out = tmp_path / "new"
     assert message in failure(capsys, code, "explore", *words, "--out", out)
     assert not (out / "trials").exists()
+
+
+def test_the_study_of_others_in_a_shared_database_is_not_taken_over(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    url = sqlite_url(tmp_path / "shared.db")
+    with Study.create(url, "study", {"sweep": "sr"}, known=False):
+        pass
+    for _ in range(2):  # the first refusal must leave nothing that looks like a study of ours
+        line = failure(
+            capsys, 1, "explore", "sr", "digits", "--storage", url, "--out", tmp_path / "study"
+        )
+        assert "has a study 'study' already; add --join" in line
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: Capture) -> None:

@@ -121,6 +121,8 @@ def test_two_commands_share_an_sqlite_study(tmp_path: Path) -> None:
     assert done(url, "study") == Counter(NAMES)
     runs = [[p.name for p in (out / "trials").iterdir()] for out in (first, second)]
     assert all(runs) and sorted(runs[0] + runs[1]) == sorted(NAMES)
+    # The same command goes on in the folder of who joined, too.
+    assert len(finished(start(*words, "--out", second, "--join"))["trials"]) == len(NAMES)
 
 
 @pytest.fixture

@@ -182,3 +182,12 @@ def test_a_trial_that_was_taken_back_while_it_ran_is_not_finished_twice(
 def test_what_is_no_url_of_a_shared_database(url: str) -> None:
     with pytest.raises(UsageError, match="is no URL of a database that processes can share"):
         Study.create(url, "study", SETTINGS, known=False)
+
+
+def test_a_file_system_without_locks_says_nothing_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("squeezenet.folder_lock._try_lock", lambda descriptor: True)
+    with present(tmp_path) as worker:
+        assert not worker.has_lock
+        assert not is_gone(worker, tmp_path)

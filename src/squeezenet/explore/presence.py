@@ -23,11 +23,15 @@ _WORKERS = "workers"
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """A process that runs trials: its machine, its study's folder there, and its own name."""
+    """A process that runs trials: its machine, its study's folder there, and its own name.
+
+    ``has_lock``: the folder's file system knows locks, so that it can be seen whether it lives.
+    """
 
     host: str
     folder: str
     name: str
+    has_lock: bool = True
 
 
 @contextlib.contextmanager
@@ -45,12 +49,18 @@ def present(folder: Path) -> Iterator[Worker]:
         raise CheckpointError(f"{place}: cannot be written ({error.strerror})") from None
     with FolderLock(place) as lock:
         lock.removes_folder = True
-        yield Worker(host=socket.gethostname(), folder=str(folder.absolute()), name=name)
+        yield Worker(
+            host=socket.gethostname(),
+            folder=str(folder.absolute()),
+            name=name,
+            has_lock=not _can_be_locked(place),
+        )
 
 
 def is_gone(worker: Worker, folder: Path) -> bool:
     """Whether a worker of this machine and folder has ended; False for those of others."""
-    if (worker.host, worker.folder) != (socket.gethostname(), str(folder.absolute())):
+    is_here = (worker.host, worker.folder) == (socket.gethostname(), str(folder.absolute()))
+    if not is_here or not worker.has_lock:
         return False
     return _has_ended(folder / _WORKERS / worker.name)
 
@@ -59,6 +69,15 @@ def remove_gone(folder: Path) -> None:
     """Remove what workers of this folder have left that were killed."""
     for place in (folder / _WORKERS).glob("*"):
         _has_ended(place)
+
+
+def _can_be_locked(place: Path) -> bool:
+    """Whether a second lock is given on a folder: one that is locked can have none."""
+    try:
+        with FolderLock(place):
+            return True
+    except CheckpointError:
+        return False
 
 
 def _has_ended(place: Path) -> bool:

@@ -24,7 +24,7 @@ class Series:
 
     ``style``: a class of the style sheet, such as "c1". ``line`` connects them, ``dots`` marks
     each; ``labels``, one per point, are shown when one points at a mark. ``texts`` stand beside
-    the points, ``errors`` are drawn above and below them.
+    the points, ``errors`` are drawn above and below them. ``radius``: of the dots.
     """
 
     points: Sequence[tuple[float, float]]
@@ -34,6 +34,7 @@ class Series:
     labels: Sequence[str] = ()
     texts: Sequence[str] = ()
     errors: Sequence[float] = ()
+    radius: float = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def chart(
         if each.dots or len(places) == 1:
             labels = list(each.labels) or [""] * len(places)
             parts += [
-                f'<circle class="dot {each.style}" cx="{a:.1f}" cy="{b:.1f}" r="3">'
+                f'<circle class="dot {each.style}" cx="{a:.1f}" cy="{b:.1f}" r="{each.radius:g}">'
                 f"<title>{text(label)}</title></circle>"
                 for (a, b), label in zip(places, labels, strict=True)
             ]

@@ -86,7 +86,7 @@ def _scatter(
     done: Sequence[Measured], on_front: Sequence[str], title: str, values: Sequence[float]
 ) -> str:
     series = []
-    for wanted, style in ((False, "c3"), (True, "c2")):
+    for wanted, style, radius in ((False, "c3", 2.5), (True, "c2", 4.5)):
         points = [
             (x, m.top1, row.name)
             for x, (row, m) in zip(values, done, strict=True)
@@ -99,6 +99,7 @@ def _scatter(
                     style=style,
                     line=False,
                     dots=True,
+                    radius=radius,
                     labels=[f"{name}: {y:.2f}%" for _, y, name in points],
                 )
             )
@@ -108,7 +109,7 @@ def _scatter(
         span("top-1, %", [m.top1 for _, m in done]),
         series=series,
     )
-    return figure(drawn, f"Top-1 against {title}. Orange: the front.")
+    return figure(drawn, f"Top-1 against {title}. Large dots: the front.")
 
 
 def _finalists(search: SearchResults) -> Section:
