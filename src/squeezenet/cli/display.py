@@ -95,12 +95,13 @@ class _BarTask:
         self, progress: TerminalProgress, title: str, total: int, unit: str, done: int
     ) -> None:
         self._progress = progress
-        self._fields = {"total": total, "completed": done, "unit": unit, "note": ""}
-        self._title = title
+        self._title, self._total, self._unit, self._done = title, total, unit, done
 
     def __enter__(self) -> _BarTask:
         self._bars = self._progress.open()
-        self._id: TaskID = self._bars.add_task(self._title, **self._fields)  # type: ignore[arg-type]
+        self._id: TaskID = self._bars.add_task(
+            self._title, total=self._total, completed=self._done, unit=self._unit, note=""
+        )
         return self
 
     def __exit__(self, *exc: object) -> None:
