@@ -249,7 +249,11 @@ class StudyOptions:
         StudyFolder(self.out).require_own()
 
     def run(self, definition: StudyDefinition) -> StudyResult:
-        """Run the trials that are not done yet, and write the report."""
+        """Run the trials that are not done yet, and write the report.
+
+        Raises:
+            StudyError, CheckpointError, InterruptedRunError: see ``explore``.
+        """
         from squeezenet.explore.run import run_study, search_results, this_machine
         from squeezenet.explore.study_folder import StudyFolder
         from squeezenet.explore.trial import TrialJob

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from squeezenet.compress.images import CompressionImages
 from squeezenet.compress.job import CompressionJob
 from squeezenet.compress.rate_distortion.job import estimate_file_bytes
 from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
+from squeezenet.compress.work_folder import CURVATURE
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.train.fit import FitOptions
@@ -27,7 +29,8 @@ def estimated_file_bytes(
 ) -> int:
     """Return about how many bytes the ``.sqz`` of a model will have at ``settings.divergence``.
 
-    ``images`` are to calibrate on; ``work`` is a folder for what an interrupted call goes on with.
+    ``images`` are to calibrate on; ``work`` is a new folder for what an interrupted call goes on
+    with, and is removed at the end.
 
     Raises:
         InterruptedRunError: a signal came.
@@ -52,4 +55,8 @@ def estimated_file_bytes(
         seed=0,
         options=options or FitOptions(),
     )
-    return estimate_file_bytes(job, settings)
+    num_bytes = estimate_file_bytes(job, settings)
+    (work / CURVATURE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody else's file is in it
+        work.rmdir()
+    return num_bytes

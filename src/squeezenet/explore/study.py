@@ -1,10 +1,10 @@
 """A study in Optuna's storage: its trials are queued, taken, finished and taken up again.
 
 Every trial of a sweep is one of the queue (``Study.enqueue``), so no two workers have the same one;
-those of a search are proposed one by one. A trial
-whose worker has gone is queued again (``Study.recover``): at once where its machine can tell, after
-``storage.GRACE_SECONDS`` without a heartbeat elsewhere. What is asked of a trial, its worker and
-what was measured are attributes of Optuna's trial.
+those of a search are proposed one by one. A trial whose worker has gone is queued again
+(``Study.recover``): at once where its machine can tell, after ``storage.GRACE_SECONDS`` without a
+heartbeat elsewhere. What is asked of a trial, its worker and what was measured are attributes of
+Optuna's trial.
 """
 
 from __future__ import annotations

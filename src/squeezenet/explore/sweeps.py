@@ -122,6 +122,13 @@ _TABLE_3 = {
     "complex": PaperFigure(top1=58.8, top5=82.0, megabytes=7.7),
 }
 """The three forms of bypass (section 6)."""
+_BYPASS = Sweep(
+    name="bypass",
+    title="bypass",
+    axis="bypass",
+    values=("none", "simple", "complex"),
+    build=_bypass,
+)
 
 SWEEPS = {
     sweep.name: sweep
@@ -153,19 +160,11 @@ SWEEPS = {
             # Section 5.3 of the paper has this sweep at SR 0.5.
             defaults={"squeeze_ratio": 0.5},
         ),
-        Sweep(
-            name="bypass",
-            title="bypass",
-            axis="bypass",
-            values=("none", "simple", "complex"),
-            build=_bypass,
-        ),
-        Sweep(
+        _BYPASS,
+        dataclasses.replace(
+            _BYPASS,
             name="table3",
             title="bypass (table 3 of the paper)",
-            axis="bypass",
-            values=("none", "simple", "complex"),
-            build=_bypass,
             paper=_TABLE_3,
             seeds=5,
         ),

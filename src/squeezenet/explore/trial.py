@@ -72,12 +72,16 @@ class TrialJob:
         """Open the images of the study.
 
         Raises:
-            DataError, UsageError: see ``definition.open_data``.
+            DataError, UsageError: see the function ``open_data``.
         """
         return open_data(self.source, self.training, progress, self.limits)
 
     def recipe(self, data: TrainingData, input_size: tuple[int, int]) -> Recipe:
-        """Return the shared recipe."""
+        """Return the shared recipe.
+
+        Raises:
+            UsageError, UnknownNameError: see ``recipe_for``.
+        """
         return recipe_for(self.source, data, self.training, input_size)
 
     def run_folder(self, trial: TrialPlan) -> RunFolder:

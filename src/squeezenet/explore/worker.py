@@ -65,7 +65,6 @@ def work(task: WorkerTask, pipe: Connection) -> None:
     stop = _Stop()
     threading.Thread(target=exit_with_parent, daemon=True).start()
     progress = SentProgress(pipe, lambda: stop.received)
-    threading.excepthook = lambda args: None  # a heartbeat without its database
     import torch
 
     torch.set_num_threads(task.threads)

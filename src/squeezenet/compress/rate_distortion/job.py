@@ -61,7 +61,7 @@ from squeezenet.train.stop import StopSignals
 
 NARROWEST_EXCESS = 1.044
 """Bytes of the narrowest search in those of ``compress`` at the same divergence. Three networks of
-CIFAR-10 with 187,018 and 367,050 weights had 1.029 to 1.054 (bench/size_estimates.py)."""
+CIFAR-10 with 187,018 and 367,050 parameters had 1.029 to 1.054 (bench/size_estimates.py)."""
 FINER_LAMBDA = 0.5
 """Factor of λ from one try to the next where a file loses more than it may: a weight gets half a
 bit more each time."""
