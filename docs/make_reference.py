@@ -30,7 +30,7 @@ Made by `python docs/make_reference.py` from the docstrings; change those, not t
 
 `import squeezenet` loads nothing else: neither NumPy nor torch. `Classifier`, `Engine` and
 `open_model` of a `.sqz` need no torch; `train` and `compress` need the extra `train`
-(`pip install 'sqznet[train]'`), `explore` and `search` also `explore`.
+(`pip install 'sqznet[train]'`), `explore`, `search` and `compression_table` also `explore`.
 """
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
     (
@@ -60,6 +60,8 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (
             ("squeezenet.explore", squeezenet.explore),
             ("squeezenet.search", squeezenet.search),
             ("squeezenet.StudyResult", squeezenet.StudyResult),
+            ("squeezenet.compression_table", squeezenet.compression_table),
+            ("squeezenet.CompressionTableResult", squeezenet.CompressionTableResult),
         ),
     ),
     (
@@ -77,6 +79,7 @@ _COMMANDS = {
     "squeezenet.compress": compress_command,
     "squeezenet.explore": explore_command,
     "squeezenet.search": explore_command,
+    "squeezenet.compression_table": explore_command,
 }
 """Function -> the command whose help describes its options."""
 

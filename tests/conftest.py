@@ -18,7 +18,7 @@ from PIL import Image
 from squeezenet.arch.preprocessing import default_preprocessing
 from squeezenet.arch.presets import squeezenet_tiny
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import SqueezeNetSpec
+from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.codec.types import CodebookWeights, CompressedLayer, CompressedModel
 
 # A shell's background jobs ignore Ctrl-C, and the programs under test would inherit that.
@@ -50,7 +50,7 @@ def tiny_record(tiny_spec: SqueezeNetSpec) -> ModelRecord:
     return record_of(dataclasses.replace(tiny_spec, batch_norm=False))
 
 
-def record_of(spec: SqueezeNetSpec) -> ModelRecord:
+def record_of(spec: NetworkSpec) -> ModelRecord:
     return ModelRecord(
         spec=spec,
         preprocessing=default_preprocessing(spec),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from squeezenet.api.compress import compress
+    from squeezenet.api.compression_table import CompressionTableResult, compression_table
     from squeezenet.api.explore import StudyResult, explore, search
     from squeezenet.api.open_model import OpenModel, open_model
     from squeezenet.api.shard import ShardResult, index_shards, shard
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classifier",
+    "CompressionTableResult",
     "ImageLimits",
     "OpenModel",
     "Prediction",
@@ -45,6 +47,7 @@ __all__ = [
     "TrainResult",
     "__version__",
     "compress",
+    "compression_table",
     "explore",
     "index_shards",
     "open_model",
@@ -55,6 +58,7 @@ __all__ = [
 _MODULES = {
     "Classifier": "client",
     "CompressionReport": "compress.report",
+    "CompressionTableResult": "api.compression_table",
     "ImageLimits": "images.limits",
     "OpenModel": "api.open_model",
     "Prediction": "client",
@@ -62,6 +66,7 @@ _MODULES = {
     "SqueezeNetError": "errors",
     "StudyResult": "api.explore",
     "TrainResult": "api.train",
+    "compression_table": "api.compression_table",
     "index_shards": "api.shard",
     "open_model": "api.open_model",
     "search": "api.explore",

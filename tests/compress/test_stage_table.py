@@ -64,7 +64,7 @@ def test_shared_weights_have_codes_and_codebooks() -> None:
         weights=CodebookWeights(codes_OIHW=codes, codebook=np.array([0, 1.5], np.float32)),
         bias_O=np.zeros(2, np.float32),
     )
-    row = shared_row((layer, layer), 5, MEASURED)
+    row = shared_row((layer, layer), {"x": 5}, MEASURED)
     assert row.bytes == 2 * ((3 * 9 + 7) // 8 + 4 * (2 + 2))
     assert (row.stage, row.bits_per_weight, row.bits_per_gap) == ("shared", 5.0, 4.0)
     assert row.density == pytest.approx(100 * 3 / 40) and row.top1 == 50.0

@@ -107,7 +107,10 @@ def test_it_decides_nothing_but_probabilities(files: Files) -> None:
 
 def test_shared_weights_are_divided(folded: LoadedModel) -> None:
     """Deep Compression divides the last codebook and biases, after its retraining."""
-    layers = share_network(folded.module.state_dict(), build_graph(folded.record.spec), 4)
+    graph = build_graph(folded.record.spec)
+    layers = share_network(
+        folded.module.state_dict(), graph, {conv.name: 4 for conv in graph.convs}
+    )
     divided = with_shared_temperature(layers, 1.6)
     x_NCHW = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
     before, after = (

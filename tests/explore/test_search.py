@@ -209,9 +209,9 @@ def test_a_search_from_data_to_a_network_in_full(tmp_path: Path, capsys: Capture
 def test_options_of_the_other_kind_are_refused(tmp_path: Path, capsys: Capture) -> None:
     out = ["--out", tmp_path / "study"]
     line = failure(capsys, 2, "explore", "search", "digits", *out, "--values", "1")
-    assert "--values is for sweeps" in line
+    assert "--values is not for search" in line
     line = failure(capsys, 2, "explore", "sr", "digits", *out, "--max-macs", "1000000")
-    assert "--max-macs is for search" in line
+    assert "--max-macs is not for sweeps" in line
     line = failure(capsys, 2, "explore", "search", "digits", *out, "--trials", "0")
     assert "--trials 0, expected 1 to 100000" in line
     line = failure(capsys, 2, "explore", "search", "digits", *out, "--max-arena-bytes", "100")

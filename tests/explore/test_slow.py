@@ -1,4 +1,4 @@
-"""Studies that are killed, and studies that several processes share: minutes.
+"""Studies and tables that are killed, and studies that several processes share: minutes.
 
 The PostgreSQL server is Debian's, started here in a temporary folder as its own user.
 """
@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from squeezenet.arch.network_file import network_json
 from squeezenet.explore.storage import sqlite_url
 from squeezenet.explore.study import Study
+from tests.explore.test_compression_table import ALEXNET
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -105,6 +107,24 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
         assert study.counts().running == 0
     finished(start(*SWEEP, "--out", out))
     assert done(url, "study") == Counter(NAMES)
+
+
+def test_a_table_killed_ten_times(tmp_path: Path) -> None:
+    """Its rows are those of a table that was never killed."""
+    (tmp_path / "alexnet.json").write_text(network_json(ALEXNET))
+    words = (
+        "explore", "table2", "digits", "--baseline", tmp_path / "alexnet.json", "--epochs", 4,
+        "--retrain-epochs", 4, "--checkpoint-every", 0,
+    )  # fmt: skip
+    whole = finished(start(*words, "--out", tmp_path / "whole"))
+    out, rng = tmp_path / "killed", random.Random(0)
+    for _ in range(10):
+        started = start(*words, "--out", out)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(rng.uniform(4, 12))
+        os.kill(started.pid, signal.SIGKILL)
+        started.communicate()
+    assert finished(start(*words, "--out", out))["rows"] == whole["rows"]
 
 
 def test_two_commands_share_an_sqlite_study(tmp_path: Path) -> None:

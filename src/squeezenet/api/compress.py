@@ -56,6 +56,7 @@ def compress(
     effort: Literal["low", "medium", "high"] | None = None,
     divergence: float | None = None,
     bits: int | None = None,
+    layer_bits: Mapping[str, int] | None = None,
     density: float | None = None,
     layer_density: Mapping[str, float] | None = None,
     scan_budget: float | None = None,
@@ -120,6 +121,7 @@ def compress(
         {"max_drop": max_drop, "effort": effort, "divergence": divergence},
         {
             "bits": bits,
+            "layer_bits": dict(layer_bits) if layer_bits else None,
             "density": density,
             "densities": dict(layer_density) if layer_density else None,
             "scan_budget": scan_budget,

@@ -134,6 +134,14 @@ def compress(
             "(default 6).",
         ),
     ] = None,
+    layer_bits: Annotated[
+        list[str] | None,
+        Parameter(
+            group=_DEEP,
+            negative=(),
+            help="Bits per weight of one layer, as conv1=8. May be repeated.",
+        ),
+    ] = None,
     density: Annotated[
         float | None,
         Parameter(
@@ -218,6 +226,7 @@ def compress(
         divergence=divergence,
         bits=bits,
         density=density,
+        layer_bits=dict(_layer_bits(text) for text in layer_bits or ()),
         layer_density=dict(_layer_density(text) for text in layer_density or ()),
         scan_budget=scan_budget,
         prune_epochs=prune_epochs,
@@ -291,6 +300,14 @@ def show_report(report: CompressionReport, out: Path, *, as_json: bool) -> None:
             f"expected calibration error {found.before:.1f} points before, {found.after:.1f} after "
             f"(temperature {found.temperature:.3f})"
         )
+
+
+def _layer_bits(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    try:
+        return name, int(value)
+    except ValueError:
+        raise UsageError(f"--layer-bits {text!r}, expected LAYER=BITS such as conv1=8") from None
 
 
 def _layer_density(text: str) -> tuple[str, float]:

@@ -1,14 +1,16 @@
-"""``squeezenet explore``: sweeps over the family's metaparameters, and a search."""
+"""``squeezenet explore``: sweeps over metaparameters, a search, and the paper's table 2."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from squeezenet.api.explore import StudyResult, search
+from squeezenet.api.compression_table import compression_table
 from squeezenet.api.explore import explore as compare
+from squeezenet.api.explore import search
 from squeezenet.cli.options import (
     RUNNING,
     CheckpointOption,
@@ -18,8 +20,13 @@ from squeezenet.cli.options import (
     MaxPixelsOption,
     WorkersOption,
 )
-from squeezenet.cli.output import make_progress, plain, print_json
-from squeezenet.cli.table import Column, print_table, print_text
+from squeezenet.cli.output import make_progress
+from squeezenet.cli.study_output import (
+    print_compression_table_json,
+    print_study_json,
+    show_compression_table,
+    show_study,
+)
 from squeezenet.cli.train import (
     BatchNormOption,
     BatchSizeOption,
@@ -37,24 +44,19 @@ from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY
 
 _SWEEPS = Group("Sweeps", sort_key=1)
 _SEARCH = Group("Search", sort_key=2)
-_SEARCH_WORD = "search"
-_COLUMNS = (
-    Column("network", rank=1),
-    Column("top-1 %", rank=0),
-    Column("top-5 %", rank=5, optional=True),
-    Column("seeds", rank=4, optional=True),
-    Column("MB", rank=2, optional=True),
-    Column("MACs", rank=3, optional=True),
-    Column("paper, ImageNet", rank=6, optional=True),
-)
-_SEARCH_COLUMNS = (
-    Column("network", rank=1),
-    Column("top-1 %", rank=0),
-    Column("file bytes", rank=0),
-    Column("parameters", rank=4, optional=True),
-    Column("MACs", rank=2, optional=True),
-    Column("arena bytes", rank=3, optional=True),
-)
+_TABLE = Group("Table 2", sort_key=3)
+_SEARCH_WORD, _TABLE_WORD = "search", "table2"
+_OF_TRIALS = ("jobs", "storage", "join")
+_OF_SWEEPS = (
+    "values", "seeds", "arch", "base_e", "incr_e", "freq", "pct3x3", "squeeze_ratio", "max_steps",
+    "batch_norm", *_OF_TRIALS,
+)  # fmt: skip
+_OF_SEARCH = (
+    "max_file_bytes", "max_macs", "max_arena_bytes", "max_latency_ms", "trials", "divergence",
+    "input_size", *_OF_TRIALS,
+)  # fmt: skip
+_OF_TABLE = ("arch", "baseline", "retrain_epochs", "effort", "max_steps", "input_size")
+"""Options that not every kind of study has."""
 
 
 def explore(
@@ -63,14 +65,15 @@ def explore(
         Parameter(
             help="A sweep over one metaparameter: sr (squeeze ratio), pct3x3, bypass, base-e, "
             "incr-e, freq or input-size; table3 is the paper's table of bypass forms. Or search: "
-            "for the best network within budgets."
+            "for the best network within budgets. Or table2: the paper's table of AlexNet and "
+            "SqueezeNet, compressed."
         ),
     ],
     data: Annotated[
         str,
         Parameter(
-            help="Images to train on, as for squeezenet train. Sweeps measure on the part test/, "
-            "else on what training holds out; a search always on the latter."
+            help="Images to train on, as for squeezenet train. Accuracy is measured on the part "
+            "test/, else on what training holds out; by a search always on the latter."
         ),
     ],
     /,
@@ -98,7 +101,7 @@ def explore(
         Parameter(
             group=_SWEEPS,
             help="Stem, pools, head and number of Fire modules: a name or a JSON file (default: "
-            "squeezenet1_0).",
+            "squeezenet1_0). For table2, the SqueezeNet (default: chosen by the data).",
         ),
     ] = None,
     base_e: Annotated[
@@ -156,6 +159,26 @@ def explore(
             help="What compress may lose at the sizes that are compared, in nats (default: 0.07).",
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        Parameter(
+            group=_TABLE,
+            help="The AlexNet: a name or a JSON file (default: alexnet, or alexnet_cifar for small "
+            "images).",
+        ),
+    ] = None,
+    retrain_epochs: Annotated[
+        int | None,
+        Parameter(
+            group=_TABLE,
+            help="Epochs of each retraining after a network was factorised or pruned; two fifths "
+            "of it after its weights were shared (default: as for squeezenet compress).",
+        ),
+    ] = None,
+    effort: Annotated[
+        Literal["low", "medium", "high"] | None,
+        Parameter(group=_TABLE, help="Effort of method rd (default: medium)."),
+    ] = None,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     max_steps: MaxStepsOption = None,
@@ -196,8 +219,8 @@ def explore(
     max_memory: MaxMemoryOption = DEFAULT_MAX_MEMORY,
     json: JsonOption = False,
 ) -> None:
-    """Compare networks of one family, or search it for the best one within budgets."""
-    shared: dict[str, Any] = {
+    """Compare networks of one family, search it for the best one, or make the paper's table 2."""
+    everywhere: dict[str, Any] = {
         "out": out,
         "recipe": recipe,
         "epochs": epochs,
@@ -206,9 +229,6 @@ def explore(
         "flip": flip,
         "train_images": train_images,
         "val_fraction": val_fraction,
-        "jobs": jobs,
-        "storage": storage,
-        "join": join,
         "device": device,
         "checkpoint_every": checkpoint_every,
         "workers": workers,
@@ -216,7 +236,7 @@ def explore(
         "max_memory": max_memory,
         "progress": make_progress(),
     }
-    of_sweeps: dict[str, Any] = {
+    options: dict[str, Any] = {
         "values": None if values is None else [text.strip() for text in values.split(",")],
         "seeds": seeds,
         "arch": arch,
@@ -227,8 +247,6 @@ def explore(
         "squeeze_ratio": squeeze_ratio,
         "max_steps": max_steps,
         "batch_norm": batch_norm,
-    }
-    of_search: dict[str, Any] = {
         "max_file_bytes": max_file_bytes,
         "max_macs": max_macs,
         "max_arena_bytes": max_arena_bytes,
@@ -236,97 +254,35 @@ def explore(
         "trials": trials,
         "divergence": divergence,
         "input_size": input_size,
+        "baseline": baseline,
+        "retrain_epochs": retrain_epochs,
+        "effort": effort,
+        "jobs": jobs,
+        "storage": storage,
+        "join": join or None,
     }
+    if study == _TABLE_WORD:
+        table = compression_table(data, **everywhere, **_for(_TABLE_WORD, options, _OF_TABLE))
+        if json:
+            print_compression_table_json(table)
+        else:
+            show_compression_table(table)
+        return
     if study == _SEARCH_WORD:
-        _refuse(of_sweeps, "sweeps")
-        found = search(data, **shared, **_given(of_search))
+        found = search(data, **everywhere, **_for(_SEARCH_WORD, options, _OF_SEARCH))
     else:
-        _refuse(of_search, _SEARCH_WORD)
-        found = compare(study, data, **shared, **_given(of_sweeps))
+        found = compare(study, data, **everywhere, **_for("sweeps", options, _OF_SWEEPS))
     if json:
-        _print_json(found)
-    elif found.results.search is not None:
-        _show_search(found)
+        print_study_json(found)
     else:
-        _show_sweep(found)
+        show_study(found)
     found.require_all_done()
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _refuse(options: dict[str, Any], belongs: str) -> None:
-    """Refuse options of another kind of study."""
-    for name in _given(options):
-        raise UsageError(f"--{name.replace('_', '-')} is for {belongs}")
-
-
-def _print_json(found: StudyResult) -> None:
-    results = found.results
-    trials = [
-        {name: value for name, value in plain(trial).items() if name != "spec"}
-        for trial in results.trials
-    ]
-    print_json(
-        {
-            "out": str(found.out),
-            "page": str(found.page),
-            "measured_on": results.data,
-            "networks": plain(results.variants()),
-            "trials": trials,
-            **({"search": plain(results.search)} if results.search else {}),
-        }
-    )
-
-
-def _show_sweep(found: StudyResult) -> None:
-    results = found.results
-    paper = dict(results.paper)
-    columns = _COLUMNS if paper else _COLUMNS[:-1]
-    rows = [
-        [
-            row.label,
-            str(row.top1),
-            f"{row.top5.mean:.2f}" if results.has_top5 else "",
-            str(row.top1.count),
-            f"{row.measures.weight_bytes / 1e6:.2f}",
-            f"{row.measures.macs:,}",
-            *([str(paper.get(row.label, ""))] if paper else []),
-        ]
-        for row in results.variants()
-    ]
-    print_table(f"{results.title}, on {results.data}", columns, rows)
-    print_text(f"{results.count('done')} trials; {found.page}")
-
-
-def _show_search(found: StudyResult) -> None:
-    results = found.results
-    searched = results.search
-    assert searched is not None
-    rows = [
-        [
-            trial.name,
-            f"{m.top1:.2f}",
-            f"{m.file_bytes or 0:,}",
-            f"{m.parameters:,}",
-            f"{m.macs:,}",
-            f"{m.arena_bytes or 0:,}",
-        ]
-        for trial in results.front_trials()
-        if (m := trial.measures) is not None
-    ]
-    print_table(
-        f"front of {results.count('done')} networks, on {results.data}", _SEARCH_COLUMNS, rows
-    )
-    for finalist in searched.finalists:
-        print_text(
-            f"{finalist.name} compressed: {finalist.file_bytes:,} bytes (estimated "
-            f"{finalist.estimated_bytes:,}), top-1 {finalist.top1:.2f}% in integers"
-        )
-    if searched.best is None:
-        print_text("no network is within the budgets; more --trials may find one")
-    else:
-        print_text(f"best within the budgets: {searched.best}; to train it in full:")
-        print_text(searched.train_best)
-    print_text(str(found.page))
+def _for(kind: str, options: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return the options that were given; refuse one that this kind of study does not know."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name.replace('_', '-')} is not for {kind}")
+    return given

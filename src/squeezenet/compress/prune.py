@@ -7,7 +7,7 @@ layers by LAMP (arXiv 2010.07611): score = w^2 / (sum of w'^2 over |w'| >= |w| i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -34,14 +34,24 @@ def layer_densities(
     for name, value in (*by_layer.items(), ("all layers", 1.0 if density is None else density)):
         if not 0 < value <= 1:
             raise UsageError(f"density of {name} is {value}, expected above 0 and at most 1")
-    for name in by_layer:
-        if name not in names:
-            raise UsageError(f"density for {name!r}: no such layer; expected {', '.join(names)}")
+    require_layers(graph, by_layer, "density")
     others = [conv for conv in graph.convs if conv.name not in by_layer]
     spread = dict.fromkeys((conv.name for conv in others), 1.0)
     if density is not None and others:
         spread = lamp_densities({c.name: _weight(module, c.key) for c in others}, density)
     return {name: by_layer.get(name, spread.get(name, 1.0)) for name in names}
+
+
+def require_layers(graph: Graph, named: Iterable[str], what: str) -> None:
+    """Refuse names of layers that the network does not have; ``what`` is set for them.
+
+    Raises:
+        UsageError: names the first.
+    """
+    names = [conv.name for conv in graph.convs]
+    for name in named:
+        if name not in names:
+            raise UsageError(f"{what} for {name!r}: no such layer; expected {', '.join(names)}")
 
 
 def lamp_densities(weights: Mapping[str, torch.Tensor], density: float) -> dict[str, float]:

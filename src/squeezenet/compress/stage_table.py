@@ -5,7 +5,7 @@ Its columns are those of Deep Compression's tables (arXiv 1510.00149, section 5)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,16 +52,19 @@ def pruned_row(kept: KeptWeights, num_biases: int, measured: Evaluation | None) 
 
 
 def shared_row(
-    layers: tuple[CompressedLayer, ...], bits: int, measured: Evaluation | None
+    layers: tuple[CompressedLayer, ...], bits: Mapping[str, int], measured: Evaluation | None
 ) -> StageRow:
-    """Codes of ``bits`` bits with 4-bit gaps, codebooks and biases."""
-    size, kept = 0, []
+    """Codes with 4-bit gaps, codebooks and biases; ``bits`` of a code, by the layer's name."""
+    size, kept, code_bits = 0, [], 0
     for layer in layers:
         assert isinstance(layer.weights, CodebookWeights)
         kept.append(layer.weights.codes_OIHW != 0)
-        size += (_num_entries(kept[-1]) * (bits + GAP_BITS) + 7) // 8
+        entries = _num_entries(kept[-1])
+        code_bits += bits[layer.name] * entries
+        size += (entries * (bits[layer.name] + GAP_BITS) + 7) // 8
         size += 4 * (len(layer.weights.codebook) + len(layer.bias_O))
-    return _row("shared", _density(kept), float(bits), float(GAP_BITS), size, measured)
+    mean_bits = code_bits / max(1, sum(map(_num_entries, kept)))
+    return _row("shared", _density(kept), mean_bits, float(GAP_BITS), size, measured)
 
 
 def huffman_row(layers: Sequence[LayerSizes], file_bytes: int) -> StageRow:

@@ -51,27 +51,34 @@ class StudyDefinition:
             title=self.title,
             axis=self.axis,
             data=self.measured_on,
-            settings=(*self._recipe_shown(), *self.shown),
+            settings=(
+                *recipe_shown(self.source, self.data, self.training, self.recipe),
+                *self.shown,
+            ),
             command=self.command,
             trials=tuple(trials),
             paper=self.paper,
             search=search,
         )
 
-    def _recipe_shown(self) -> list[tuple[str, str]]:
-        recipe, batch_norm = self.recipe, self.training.batch_norm
-        unit = "epochs" if recipe.max_steps is None else "steps"
-        return [
-            ("data", data_name(self.source)),
-            ("training images", f"{len(self.data.train):,}"),
-            ("validation images", f"{len(self.data.val):,}"),
-            ("classes", str(len(self.data.class_names))),
-            ("recipe", recipe.name),
-            ("length", f"{recipe.max_steps or recipe.epochs} {unit}"),
-            ("batch size", str(recipe.batch_size)),
-            ("peak learning rate", f"{recipe.learning_rate:g}"),
-            ("batch normalisation", str(recipe.batch_norm if batch_norm is None else batch_norm)),
-        ]
+
+def recipe_shown(
+    source: str, data: TrainingData, training: TrainOptions, recipe: Recipe
+) -> list[tuple[str, str]]:
+    """Return what a report says of data and recipe, as pairs of a name and a value."""
+    unit = "epochs" if recipe.max_steps is None else "steps"
+    batch_norm = recipe.batch_norm if training.batch_norm is None else training.batch_norm
+    return [
+        ("data", data_name(source)),
+        ("training images", f"{len(data.train):,}"),
+        ("validation images", f"{len(data.val):,}"),
+        ("classes", str(len(data.class_names))),
+        ("recipe", recipe.name),
+        ("length", f"{recipe.max_steps or recipe.epochs} {unit}"),
+        ("batch size", str(recipe.batch_size)),
+        ("peak learning rate", f"{recipe.learning_rate:g}"),
+        ("batch normalisation", str(batch_norm)),
+    ]
 
 
 def data_settings(data: TrainingData) -> dict[str, Any]:

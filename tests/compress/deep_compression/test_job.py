@@ -106,13 +106,13 @@ def test_target_bytes(tmp_path: Path) -> None:
 
 def test_the_most_bits_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = untrained_model()
-    monkeypatch.setattr(deep, "share_network", lambda state, graph, bits: bits)
+    monkeypatch.setattr(deep, "share_network", lambda state, graph, bits: min(bits.values()))
     monkeypatch.setattr(deep, "round_floats", lambda layers: layers)
     job = job_of(model, tmp_path, file_bytes=lambda bits: 100 * bits)
     student, graph = fold_batch_norm(model), build_graph(model.record.spec)
     for target, bits in ((None, 6), (600, 6), (599, 5), (200, 2)):
         settings = DeepCompressionSettings(target_bytes=target)
-        assert deep._cluster(job, settings, student, graph) == (bits, bits)
+        assert deep._cluster(job, settings, student, graph)[1] == bits
     with pytest.raises(QualityError, match="--target-bytes 199: 200 bytes even with 2 bits"):
         deep._cluster(job, DeepCompressionSettings(target_bytes=199), student, graph)
 
@@ -138,19 +138,20 @@ def test_labels_teach_where_there_are_some(
 def test_recipes_of_the_stages(tmp_path: Path) -> None:
     job = job_of(untrained_model(), tmp_path)
     settings = DeepCompressionSettings(learning_rate=0.5)
-    per_epoch = 934 / job.base_recipe.batch_size
-    prune = deep.stage_recipe(job, settings, "prune", None)
-    share = deep.stage_recipe(job, settings, "share", None)
+    base, num_images = job.base_recipe, len(job.images.retrain)
+    prune = deep.stage_recipe(base, num_images, settings, "prune", None)
+    share = deep.stage_recipe(base, num_images, settings, "share", None)
+    per_epoch = 934 / base.batch_size
     assert prune.epochs == math.ceil(500 / per_epoch) > 10
     assert share.epochs == math.ceil(300 / per_epoch) > 4
     assert (prune.learning_rate, share.learning_rate) == (0.5, 0.15)
-    assert (prune.weight_decay, share.weight_decay) == (job.base_recipe.weight_decay, 0.0)
+    assert (prune.weight_decay, share.weight_decay) == (base.weight_decay, 0.0)
     assert prune.weight_decay > 0
     assert (prune.name, share.name) == ("deep-compression/prune", "deep-compression/share")
-    assert deep.stage_recipe(job, settings, "prune", 3).epochs == 3
-    small = dataclasses.replace(job, base_recipe=dataclasses.replace(job.base_recipe, batch_size=1))
-    assert deep.stage_recipe(small, settings, "prune", None).epochs == 10
-    assert deep.stage_recipe(small, settings, "share", None).epochs == 4
+    assert deep.stage_recipe(base, num_images, settings, "prune", 3).epochs == 3
+    small = dataclasses.replace(base, batch_size=1)
+    assert deep.stage_recipe(small, num_images, settings, "prune", None).epochs == 10
+    assert deep.stage_recipe(small, num_images, settings, "share", None).epochs == 4
 
 
 def test_retraining_is_left_out_where_asked(

@@ -69,7 +69,11 @@ def test_bits_bound_the_values_and_weights_take_the_nearest() -> None:
 def layers_of_network(bits: int = 3) -> tuple[torch.nn.Module, Graph, tuple[CompressedLayer, ...]]:
     model = fold_batch_norm(untrained_model())
     graph = build_graph(model.record.spec)
-    return model.module, graph, share_network(model.module.state_dict(), graph, bits)
+    return (
+        model.module,
+        graph,
+        share_network(model.module.state_dict(), graph, {conv.name: bits for conv in graph.convs}),
+    )
 
 
 def test_a_network_is_shared_layer_by_layer() -> None:

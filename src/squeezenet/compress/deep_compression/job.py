@@ -26,7 +26,7 @@ from squeezenet.compress.deep_compression.weight_sharing import (
 from squeezenet.compress.images import random_subset
 from squeezenet.compress.job import CompressionJob
 from squeezenet.compress.number_range import without_denormals
-from squeezenet.compress.prune import layer_densities, magnitude_masks
+from squeezenet.compress.prune import layer_densities, magnitude_masks, require_layers
 from squeezenet.compress.retrain import Hold, Retraining, pruned, retraining_recipe
 from squeezenet.compress.stage_table import StageRow, float_row, pruned_row, shared_row
 from squeezenet.compress.work_folder import DENSITIES, open_stage, read_densities
@@ -63,6 +63,7 @@ def compress_deep(
     original = without_denormals(fold_batch_norm(job.model))
     original.module.to(hardware.device)
     graph = build_graph(original.record.spec)
+    require_layers(graph, settings.layer_bits, "bits")
     num_weights = sum(conv.num_weights for conv in graph.convs)
     num_biases = sum(conv.out_channels for conv in graph.convs)
     rows = [float_row(num_weights, num_biases, job.measure(original))]
@@ -149,7 +150,7 @@ def _retrain(
     epochs = settings.prune_epochs if stage == "prune" else settings.share_epochs
     if epochs == 0:
         return
-    recipe = stage_recipe(job, settings, stage, epochs)
+    recipe = stage_recipe(job.base_recipe, len(job.images.retrain), settings, stage, epochs)
     given = {"stage": stage, "recipe": recipe, "settings": settings}
     folder = job.options.ranks.on_main(lambda: open_stage(job.work / stage, given, job.progress))
     job.progress.log(f"{stage}: retraining for {recipe.epochs} epochs")
@@ -157,36 +158,44 @@ def _retrain(
 
 
 def stage_recipe(
-    job: CompressionJob, settings: DeepCompressionSettings, stage: str, epochs: int | None
+    base: Recipe,
+    num_images: int,
+    settings: DeepCompressionSettings,
+    stage: str,
+    epochs: int | None,
 ) -> Recipe:
-    """Return the recipe of a stage, "prune" or "share". ``epochs`` None: the default."""
+    """Return the recipe of a stage, "prune" or "share", of the training ``base``.
+
+    ``epochs`` None: the default for so many images.
+    """
     if epochs is None:
-        steps = Epochs(num_images=len(job.images.retrain), batch_size=job.base_recipe.batch_size)
+        steps = Epochs(num_images=num_images, batch_size=base.batch_size)
         epochs = max(DEFAULT_EPOCHS[stage], math.ceil(steps.num_done(MIN_STEPS[stage])))
     is_prune = stage == "prune"
     return retraining_recipe(
-        job.base_recipe,
+        base,
         f"deep-compression/{stage}",
         epochs=epochs,
         learning_rate=settings.learning_rate * (1.0 if is_prune else SHARE_RATE),
         # A centroid's distance from its k-means value must not decay to zero.
-        weight_decay=job.base_recipe.weight_decay if is_prune else 0.0,
+        weight_decay=base.weight_decay if is_prune else 0.0,
     )
 
 
 def _cluster(
     job: CompressionJob, settings: DeepCompressionSettings, student: LoadedModel, graph: Graph
-) -> tuple[int, tuple[CompressedLayer, ...]]:
+) -> tuple[dict[str, int], tuple[CompressedLayer, ...]]:
     """Cluster with the bits of the settings, or the most bits that ``target_bytes`` allows."""
     state, target = student.module.state_dict(), settings.target_bytes
     size = 0
     for bits in range(settings.bits, MIN_BITS - 1, -1):
-        layers = share_network(state, graph, bits)
+        by_layer = {conv.name: settings.layer_bits.get(conv.name, bits) for conv in graph.convs}
+        layers = share_network(state, graph, by_layer)
         if target is None:
-            return bits, layers
+            return by_layer, layers
         size = job.file_bytes(round_floats(layers))
         if size <= target:
-            return bits, layers
+            return by_layer, layers
     raise QualityError(
         f"--target-bytes {target}: {size} bytes even with {MIN_BITS} bits per weight; prune more "
         "with --density"

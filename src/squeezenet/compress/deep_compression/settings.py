@@ -15,7 +15,8 @@ MIN_BITS, MAX_BITS = 2, 8
 class DeepCompressionSettings:
     """How much to prune, how many values to share, how long to retrain.
 
-    ``bits``: bits per weight, so at most 2^bits - 1 distinct non-zero values per layer.
+    ``bits``: bits per weight, so at most 2^bits - 1 distinct non-zero values per layer;
+    ``layer_bits``: that of some layers.
     ``density``: share of the weights to keep, spread by LAMP; ``densities``: that of some layers.
     With neither, a sensitivity scan lets each layer cost ``scan_budget`` points of accuracy.
     ``prune_epochs``, ``share_epochs``: of retraining after pruning and after sharing. 0 leaves it
@@ -27,6 +28,7 @@ class DeepCompressionSettings:
     """
 
     bits: int = 6
+    layer_bits: Mapping[str, int] = field(default_factory=dict)
     density: float | None = None
     densities: Mapping[str, float] = field(default_factory=dict)
     scan_budget: float = 0.5
@@ -36,10 +38,11 @@ class DeepCompressionSettings:
     target_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if not MIN_BITS <= self.bits <= MAX_BITS:
-            raise SpecError(
-                f"Deep Compression: {self.bits} bits per weight, expected {MIN_BITS} to {MAX_BITS}"
-            )
+        for bits in (self.bits, *self.layer_bits.values()):
+            if not MIN_BITS <= bits <= MAX_BITS:
+                raise SpecError(
+                    f"Deep Compression: {bits} bits per weight, expected {MIN_BITS} to {MAX_BITS}"
+                )
         for name in ("prune_epochs", "share_epochs"):
             epochs = getattr(self, name)
             if epochs is not None and epochs < 0:

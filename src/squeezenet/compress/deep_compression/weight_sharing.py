@@ -65,13 +65,18 @@ def share_layer(weight_OIHW: npt.NDArray[np.float32], bits: int) -> CodebookWeig
 
 
 def share_network(
-    state: Mapping[str, torch.Tensor], graph: Graph, bits: int
+    state: Mapping[str, torch.Tensor], graph: Graph, bits: Mapping[str, int]
 ) -> tuple[CompressedLayer, ...]:
-    """Return ``share_layer`` of every layer of a state_dict without batch normalisation."""
+    """Return ``share_layer`` of every layer of a state_dict without batch normalisation.
+
+    ``bits``: bits per weight, by the name of the layer.
+    """
     return tuple(
         CompressedLayer(
             name=conv.name,
-            weights=share_layer(state[f"{conv.key}.weight"].detach().cpu().numpy(), bits),
+            weights=share_layer(
+                state[f"{conv.key}.weight"].detach().cpu().numpy(), bits[conv.name]
+            ),
             bias_O=state[f"{conv.key}.bias"].detach().cpu().numpy().astype(np.float32),
         )
         for conv in graph.convs
