@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 
 Method = Literal["rd", "deep-compression"]
 
-FEW_IMAGES, DIVERGENCE_OF_FEW = 500, 0.01
-"""With fewer images to learn from, the default divergence is this. Few images measure the curvature
-badly: on 144 photographs of 8 classes (v1.1, fine-tuned) 0.07 nats predicted were 0.37 nats on
-held-out ones, with 81% of the predictions as before, and 0.01 nats were 0.017, with 94%. On 800 of
-ImageNet's 0.07 are 0.03. Where the two meet was not measured."""
-
 
 def compress(
     model: str | os.PathLike[str],
@@ -219,14 +213,18 @@ def for_few_images(
     settings: Settings, divergence: float | None, num_images: int, progress: Progress
 ) -> Settings:
     """Return method rd's settings with a smaller default divergence where images are few."""
-    from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
+    from squeezenet.compress.rate_distortion.settings import (
+        RateDistortionSettings,
+        default_divergence,
+    )
 
-    if not isinstance(settings, RateDistortionSettings) or num_images >= FEW_IMAGES:
+    suited = default_divergence(num_images)
+    if not isinstance(settings, RateDistortionSettings) or suited == settings.divergence:
         return settings
     if (divergence, settings.target_bytes, settings.max_drop) != (None, None, None):
         return settings
-    progress.log(f"{num_images} images are few, so the default is --divergence {DIVERGENCE_OF_FEW}")
-    return dataclasses.replace(settings, divergence=DIVERGENCE_OF_FEW)
+    progress.log(f"{num_images} images are few, so the default is --divergence {suited:g}")
+    return dataclasses.replace(settings, divergence=suited)
 
 
 def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:

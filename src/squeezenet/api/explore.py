@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squeezenet.api.options import require_checkpoint_every, require_workers
+from squeezenet.api.train import start_model
 from squeezenet.errors import StudyError, UsageError
 from squeezenet.extras import require_extra
 from squeezenet.images.limits import DEFAULT_LIMITS, DEFAULT_MAX_MEMORY, parse_limits
@@ -146,7 +147,8 @@ def search(
     max_arena_bytes: int | None = None,
     max_latency_ms: float | None = None,
     trials: int = 50,
-    divergence: float = 0.07,
+    divergence: float | None = None,
+    from_: str | os.PathLike[str] | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -171,8 +173,10 @@ def search(
     from training, bytes of the compressed file and multiply-accumulates. Networks over a budget
     are not trained: ``max_file_bytes`` of the compressed file, ``max_macs`` per image,
     ``max_arena_bytes`` of the client's memory, ``max_latency_ms`` per image on this machine. Bytes
-    are those at which ``compress`` loses ``divergence`` nats: estimated for all, measured for the
-    finalists. Other arguments are those of ``explore``.
+    are those at which ``compress`` loses ``divergence`` nats (by default as much as it loses
+    itself): estimated for all, measured for the finalists. With ``from_``, a model as in ``train``,
+    all networks begin with its first Fire modules, and start from their weights. Other arguments
+    are those of ``explore``.
 
     Raises:
         UsageError: a budget is below what the smallest network needs, or another option is out of
@@ -196,12 +200,13 @@ def search(
         max_latency_ms=max_latency_ms,
         trials=trials,
         divergence=divergence,
+        input_size=input_size,
         training=TrainOptions(
+            start=start_model(from_),
             recipe=recipe,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
-            input_size=input_size,
             flip=flip,
             train_images=train_images,
             val_fraction=val_fraction,

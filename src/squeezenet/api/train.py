@@ -119,7 +119,8 @@ def train(
     ``data`` is a folder ``<class>/<image>``, a folder with ``train/`` and perhaps ``val/`` of that
     form, shards of either (``shard``) in a folder or at a URL, or the word ``digits``. ``arch`` is
     the network to train from scratch: a name, or the path of a JSON file that describes one.
-    ``from_`` is the model to fine-tune: a path, ``default``, or the name of published weights;
+    ``from_`` is the model to fine-tune: a path, ``default``, or the name of published weights; with
+    the JSON file of a network too, that network takes the layers that both have in common;
     ``classes`` names its outputs if its file does not, as in ``open_model``. Without both, the data
     decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
     resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
@@ -168,7 +169,7 @@ def train(
 
     options = TrainOptions(
         arch=arch,
-        start=_start(from_),
+        start=start_model(from_),
         classes=class_labels(classes),
         new_head=new_head,
         recipe=recipe,
@@ -257,8 +258,8 @@ def _draw_report(
         progress.log(f"no report: {error}; squeezenet report draws one later")
 
 
-def _start(model: str | os.PathLike[str] | None) -> Path | str | None:
-    """A path, or the name of published weights as it is."""
+def start_model(model: str | os.PathLike[str] | None) -> Path | str | None:
+    """Return a model to fine-tune as a path, or the name of published weights as it is."""
     if model is None or (isinstance(model, str) and model != DEFAULT):
         return model
     return model_path(model) if isinstance(model, str) else Path(model)

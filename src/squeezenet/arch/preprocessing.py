@@ -5,6 +5,7 @@ Pixels are 0..255; mean and std are in the same unit. A channel's value is (pixe
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -68,6 +69,20 @@ class Preprocessing:
     @property
     def num_channels(self) -> int:
         return 1 if self.channels == "L" else 3
+
+
+def with_crop(preprocessing: Preprocessing, crop: tuple[int, int]) -> Preprocessing:
+    """Return the preprocessing for another input (height, width), with the same margin around it.
+
+    Raises:
+        SpecError: a value is out of range.
+    """
+    if crop == preprocessing.crop:
+        return preprocessing
+    margin = preprocessing.resize / max(preprocessing.crop)
+    return dataclasses.replace(
+        preprocessing, crop=crop, resize=max(*crop, round(max(crop) * margin))
+    )
 
 
 def torchvision_preprocessing(

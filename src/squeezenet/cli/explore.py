@@ -53,7 +53,7 @@ _OF_SWEEPS = (
 )  # fmt: skip
 _OF_SEARCH = (
     "max_file_bytes", "max_macs", "max_arena_bytes", "max_latency_ms", "trials", "divergence",
-    "input_size", *_OF_TRIALS,
+    "from_", "input_size", *_OF_TRIALS,
 )  # fmt: skip
 _OF_TABLE = ("arch", "baseline", "retrain_epochs", "effort", "max_steps", "input_size")
 """Options that not every kind of study has."""
@@ -156,7 +156,17 @@ def explore(
         float | None,
         Parameter(
             group=_SEARCH,
-            help="What compress may lose at the sizes that are compared, in nats (default: 0.07).",
+            help="What compress may lose at the sizes that are compared, in nats (default: 0.07, "
+            "or 0.01 with fewer than 500 images).",
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        Parameter(
+            name="--from",
+            group=_SEARCH,
+            help="Pretrained model: all networks begin with its first Fire modules and start from "
+            "their weights. As for squeezenet train.",
         ),
     ] = None,
     baseline: Annotated[
@@ -253,6 +263,7 @@ def explore(
         "max_latency_ms": max_latency_ms,
         "trials": trials,
         "divergence": divergence,
+        "from_": from_,
         "input_size": input_size,
         "baseline": baseline,
         "retrain_epochs": retrain_epochs,
@@ -284,5 +295,6 @@ def _for(kind: str, options: dict[str, Any], known: Collection[str]) -> dict[str
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in known:
-            raise UsageError(f"--{name.replace('_', '-')} is not for {kind}")
+            option = name.strip("_").replace("_", "-")
+            raise UsageError(f"--{option} is not for {kind}")
     return given

@@ -63,7 +63,8 @@ FromOption: TypeAlias = Annotated[
         name="--from",
         help="Model to fine-tune: a file or run folder, default (the network of the package), or "
         "published weights by name (see squeezenet fetch), downloaded once. For a file of such a "
-        "name, write ./NAME.",
+        "name, write ./NAME. With a JSON file as --arch, that network takes the first layers that "
+        "both have in common.",
     ),
 ]
 ClassesOption: TypeAlias = Annotated[

@@ -108,7 +108,7 @@ def option_words(options: dict[str, Any]) -> list[str]:
     """Return options as the words of a command line."""
     words = []
     for key, value in options.items():
-        name = f"--{key.replace('_', '-')}"
+        name = "--from" if key == "start" else f"--{key.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(name if value else name.replace("--", "--no-", 1))
         else:

@@ -18,7 +18,7 @@ from squeezenet.errors import SpecError
 from squeezenet.explore.budgets import Budgets
 from squeezenet.explore.costs import Costs, measure_costs
 from squeezenet.explore.plan import TrialPlan
-from squeezenet.explore.space import Space
+from squeezenet.explore.space import Space, TrunkSpace
 from squeezenet.explore.study import Direction, RefusedError
 from squeezenet.explore.sweeps import Variant
 from squeezenet.report.study.results import TrialMeasures, TrialRow
@@ -43,7 +43,7 @@ class Search:
     ``divergence``: what ``compress`` may lose, in nats, at the sizes that are compared.
     """
 
-    space: Space
+    space: Space | TrunkSpace
     budgets: Budgets
     num_trials: int
     divergence: float

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from squeezenet.arch.record import ModelRecord
+from squeezenet.arch.spec import MAX_INPUT_SIZE, SqueezeNetSpec
+from squeezenet.compress.rate_distortion.settings import default_divergence
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import TrainingData
 from squeezenet.errors import UsageError
@@ -16,12 +20,17 @@ from squeezenet.explore.definition import (
     given,
 )
 from squeezenet.explore.search import Search, predicted_bytes, search_settings
-from squeezenet.explore.space import Space
+from squeezenet.explore.space import Space, TrunkSpace
 from squeezenet.explore.trial import open_data
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.progress import Progress
-from squeezenet.train.plan import TrainOptions, recipe_for
-from squeezenet.train.start import MAX_SMALL_IMAGE, largest_short_side
+from squeezenet.train.plan import TrainOptions, recipe_for, start_path
+from squeezenet.train.start import (
+    MAX_SMALL_IMAGE,
+    PRETRAINED,
+    largest_short_side,
+    open_pretrained,
+)
 
 MAX_TRIALS = 100_000
 _INPUT_SIZES = (96, 128, 160, 224)
@@ -30,7 +39,11 @@ _INPUT_SIZES = (96, 128, 160, 224)
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """The options of a search. ``max_...`` are budgets; ``divergence`` is that of ``compress``.
+    """The options of a search.
+
+    ``max_...`` are budgets. ``divergence`` is that of ``compress``, None for its default.
+    ``input_size``: of all networks, in pixels. With ``training.start``, networks begin as that
+    model does.
 
     Raises:
         UsageError: a value is out of range.
@@ -41,12 +54,16 @@ class SearchOptions:
     max_arena_bytes: int | None = None
     max_latency_ms: float | None = None
     trials: int = 50
-    divergence: float = 0.07
+    divergence: float | None = None
+    input_size: int | None = None
     training: TrainOptions = field(default_factory=TrainOptions)
 
     def __post_init__(self) -> None:
         if not 1 <= self.trials <= MAX_TRIALS:
             raise UsageError(f"--trials {self.trials}, expected 1 to {MAX_TRIALS}")
+        size = self.input_size
+        if size is not None and not 1 <= size <= MAX_INPUT_SIZE:
+            raise UsageError(f"--input-size {size}, expected 1 to {MAX_INPUT_SIZE}")
 
     @property
     def budgets(self) -> Budgets:
@@ -75,15 +92,18 @@ def define_search(
     Raises:
         UsageError: a budget is below what the smallest network needs.
         DataError: see ``open_training_data``.
+        FetchError, WeightsError, FormatError: the model to start from cannot be used.
     """
     training, budgets = options.training, options.budgets
     data = open_data(source, training, progress, limits)
-    space = _space(source, training, data)
+    start = None if training.start is None else _pretrained(training.start, progress)
+    space = _space(source, options, data, start, progress)
     smallest = measure_costs(space.smallest(), latency=budgets.latency_ms is not None)
     budgets.require_possible(smallest, predicted_bytes(smallest, ()))
-    search = Search(
-        space=space, budgets=budgets, num_trials=options.trials, divergence=options.divergence
-    )
+    divergence = options.divergence
+    if divergence is None:
+        divergence = default_divergence(len(data.train))
+    search = Search(space=space, budgets=budgets, num_trials=options.trials, divergence=divergence)
     size = max(space.input_sizes)
     return StudyDefinition(
         title="search",
@@ -91,7 +111,7 @@ def define_search(
         source=source,
         data=data,
         training=training,
-        recipe=recipe_for(source, data, training, (size, size)),
+        recipe=recipe_for(source, data, training, (size, size), start),
         settings={
             "search": search_settings(search),
             "training": given(training),
@@ -105,19 +125,50 @@ def define_search(
                 (name.replace("_", " "), f"at most {limit:,}")
                 for name, limit in budgets.limits().items()
             ),
-            ("divergence of compress, nats", f"{options.divergence:g}"),
+            ("divergence of compress, nats", f"{divergence:g}"),
         ),
     )
 
 
-def _space(source: str, training: TrainOptions, data: TrainingData) -> Space:
+def _pretrained(start: Path | str, progress: Progress) -> ModelRecord:
+    """The record of the model to start from.
+
+    Raises:
+        UsageError: it is no SqueezeNet.
+    """
+    record = open_pretrained(start_path(start, progress), None, progress=progress).record
+    if not isinstance(record.spec, SqueezeNetSpec):
+        raise UsageError(f"--from {start}: is no SqueezeNet; a search is of that family")
+    return record
+
+
+def _space(
+    source: str,
+    options: SearchOptions,
+    data: TrainingData,
+    start: ModelRecord | None,
+    progress: Progress,
+) -> Space | TrunkSpace:
     """Networks for the data: small images at their own size, photographs at several."""
     sizes: tuple[int, ...] = _INPUT_SIZES
     side = largest_short_side(data.train)
-    if training.input_size is not None:
-        sizes = (training.input_size,)
-    elif side is not None and side <= MAX_SMALL_IMAGE:
+    are_photographs = side is not None and side > MAX_SMALL_IMAGE
+    if options.input_size is not None:
+        sizes = (options.input_size,)
+    elif start is not None and max(start.spec.input_size) <= MAX_SMALL_IMAGE:
+        sizes = (max(start.spec.input_size),)
+    elif side is not None and not are_photographs:
         sizes = (side,)
+    if start is not None:
+        assert isinstance(start.spec, SqueezeNetSpec)
+        return TrunkSpace(
+            pretrained=start.spec, input_sizes=sizes, num_classes=len(data.class_names)
+        )
+    if are_photographs:
+        progress.log(
+            f"no --from: networks are trained from nothing; --from {PRETRAINED} starts them from "
+            "ImageNet's weights"
+        )
     return Space(
         input_sizes=sizes,
         input_channels=1 if source == DIGITS else 3,

@@ -1,4 +1,5 @@
-"""The space that a search looks through: networks of the Fire family, stage by stage.
+"""The spaces that a search looks through: networks of the Fire family, stage by stage, or networks
+that begin as a pretrained one does.
 
 A stage is a row of Fire modules at one resolution, and a pool stands between two stages, as in the
 presets. Each stage has its own number of modules, width, share of 3x3 filters and squeeze ratio.
@@ -7,6 +8,7 @@ Widths are multiples of 8, which the clients' kernels work in.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -109,16 +111,67 @@ class Space:
         return self.choose(_Smallest(), "smallest")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrunkSpace:
+    """Networks that begin as a pretrained one does, so that they can start from its weights.
+
+    The ``pretrained`` network is cut after a Fire module; new modules may follow, after the pool
+    that stands there.
+    """
+
+    pretrained: SqueezeNetSpec
+    input_sizes: tuple[int, ...]
+    num_classes: int
+    added: tuple[int, int] = (0, 2)
+    expand: tuple[int, int] = (64, 384)
+
+    def choose(self, chooser: Chooser, name: str) -> SqueezeNetSpec:
+        """Return the network of this name that ``chooser`` chooses.
+
+        Raises:
+            SpecError: its choices make no network for the input.
+        """
+        whole = self.pretrained
+        size = self.input_sizes[0]
+        if len(self.input_sizes) > 1:
+            sizes = [str(each) for each in self.input_sizes]
+            size = int(chooser.suggest_categorical("input_size", sizes))
+        trunk = chooser.suggest_int("trunk", 1, len(whole.fires))
+        modules, fire = _modules(chooser, "", self.added, self.expand)
+        inside = ("conv1", *whole.fire_names[: trunk if modules else trunk - 1])
+        return dataclasses.replace(
+            whole,
+            name=name,
+            fires=(*whole.fires[:trunk], *[fire] * modules),
+            pools=tuple(pool for pool in whole.pools if pool.after in inside),
+            head=dataclasses.replace(whole.head, last_relu=False),
+            num_classes=self.num_classes,
+            input_size=(size, size),
+        )
+
+    def smallest(self) -> SqueezeNetSpec:
+        """Return the network with the least of everything."""
+        return self.choose(_Smallest(), "smallest")
+
+
 def _stage(chooser: Chooser, k: int, stage: StageRange, at_least: int) -> list[FireSpec]:
     fewest, most = stage.modules
-    modules = chooser.suggest_int(f"modules{k}", max(fewest, at_least), most)
-    low, high = stage.expand
-    expand = chooser.suggest_int(f"expand{k}", low, high, step=_STEP)
-    share = chooser.suggest_float(f"pct3x3_{k}", 0.25, 0.875, step=0.125)
-    ratio = chooser.suggest_float(f"squeeze_ratio{k}", 0.125, 0.75, step=0.125)
-    e3x3 = min(_multiple(share * expand), expand - _STEP)
-    fire = FireSpec(s1x1=_multiple(ratio * expand), e1x1=expand - e3x3, e3x3=e3x3)
+    modules, fire = _modules(chooser, str(k), (max(fewest, at_least), most), stage.expand)
     return [fire] * modules
+
+
+def _modules(
+    chooser: Chooser, suffix: str, modules: tuple[int, int], expand: tuple[int, int]
+) -> tuple[int, FireSpec]:
+    """Choose a number of equal Fire modules, and their dimensions."""
+    number = chooser.suggest_int(f"modules{suffix}", *modules)
+    filters = chooser.suggest_int(f"expand{suffix}", *expand, step=_STEP)
+    share = chooser.suggest_float(
+        f"pct3x3_{suffix}" if suffix else "pct3x3", 0.25, 0.875, step=0.125
+    )
+    ratio = chooser.suggest_float(f"squeeze_ratio{suffix}", 0.125, 0.75, step=0.125)
+    e3x3 = min(_multiple(share * filters), filters - _STEP)
+    return number, FireSpec(s1x1=_multiple(ratio * filters), e1x1=filters - e3x3, e3x3=e3x3)
 
 
 def _multiple(value: float) -> int:

@@ -63,9 +63,9 @@ class TrialJob:
             SqueezeNetError: see ``plan_training``.
         """
         spec = trial.variant.spec
-        options = dataclasses.replace(
-            self.training, arch=spec, seed=trial.seed, input_size=spec.input_size[0]
-        )
+        options = dataclasses.replace(self.training, arch=spec, seed=trial.seed, input_size=None)
+        if options.start is None:
+            options = dataclasses.replace(options, input_size=spec.input_size[0])
         return plan_training(self.source, options, progress, self.limits)
 
     def open_data(self, progress: Progress) -> TrainingData:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from squeezenet.arch.class_labels import ClassLabels
-from squeezenet.arch.network_file import find_network
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.network_file import NETWORK_SUFFIX, find_network
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import MAX_INPUT_SIZE, NetworkSpec
 from squeezenet.data.locations import data_name
@@ -38,6 +39,7 @@ from squeezenet.train.start import (
     new_model,
     open_pretrained,
     start_from,
+    start_from_layers,
     suggest_input_size,
 )
 
@@ -49,7 +51,8 @@ _NAMES_SHOWN = 3
 class TrainOptions:
     """The options of a training; None leaves the choice to the data and the recipe.
 
-    ``arch``: a network, the name of a preset, or the path of a network's JSON file.
+    ``arch``: a network, the name of a preset, or the path of a network's JSON file. With ``start``,
+    a network or its file takes the layers that it has in common with that model.
     ``train_images``: train on so many images, the same ones every time.
     ``start``: the model to fine-tune, as a path or a name of ``PUBLISHED``. A name wins over a file
     of that name; a ``Path`` or ``./NAME`` is always a file or folder.
@@ -239,9 +242,21 @@ def _fine_tuned(
     source: str, data: TrainingData, options: TrainOptions, progress: Progress
 ) -> tuple[LoadedModel, Recipe, bool]:
     assert options.start is not None
-    path = _start_path(options.start, progress)
-    arch = options.arch if isinstance(options.arch, str | None) else options.arch.name
+    path = start_path(options.start, progress)
+    network = options.arch
+    if isinstance(network, str) and network.endswith(NETWORK_SUFFIX):
+        network = find_network(network)
+    arch = network if isinstance(network, str) else None
     pretrained = open_pretrained(path, arch, labels=options.classes, progress=progress)
+    if network is not None and not isinstance(network, str):
+        model, count = start_from_layers(pretrained, network, data.class_names, options.seed)
+        layers = len(build_graph(model.record.spec).convs)
+        progress.log(
+            f"{network.name}: {count} of {layers} layers are those of "
+            f"{pretrained.record.spec.name}; the others are learned anew"
+        )
+        size = model.record.spec.input_size
+        return model, recipe_for(source, data, options, size, model.record), True
     new_head = needs_new_head(pretrained, data.class_names)
     if new_head and not options.new_head:
         progress.log(
@@ -255,7 +270,12 @@ def _fine_tuned(
     return model, recipe, new_head
 
 
-def _start_path(start: Path | str, progress: Progress) -> Path:
+def start_path(start: Path | str, progress: Progress) -> Path:
+    """Return the file or folder of a model to fine-tune; published weights are fetched.
+
+    Raises:
+        FetchError: they are neither in the cache nor reachable.
+    """
     if isinstance(start, str) and start in PUBLISHED:
         return published_file(start, progress=progress)
     return Path(start)

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from squeezenet.arch.class_labels import ClassLabels
+from squeezenet.arch.graph import Conv, build_graph
 from squeezenet.arch.network_file import find_network
-from squeezenet.arch.preprocessing import caffe_preprocessing, default_preprocessing
+from squeezenet.arch.preprocessing import (
+    caffe_preprocessing,
+    default_preprocessing,
+    with_crop,
+)
 from squeezenet.arch.presets import adapted
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
@@ -164,6 +169,55 @@ def start_from(
     return LoadedModel(
         record=dataclasses.replace(model.record, provenance=source), module=model.module
     )
+
+
+def start_from_layers(
+    pretrained: LoadedModel, spec: NetworkSpec, class_names: tuple[str, ...], seed: int
+) -> tuple[LoadedModel, int]:
+    """Return a network of ``spec`` that begins with the pretrained model's layers.
+
+    Layers are taken in order for as long as both networks are the same; the others are drawn anew.
+    Batch normalisation is as in the pretrained model. Returns the number of layers taken, too.
+
+    Raises:
+        WeightsError: not even the first layer is the same.
+        SpecError: ``spec`` makes no network for the classes.
+    """
+    record = pretrained.record
+    spec = adapted(
+        spec,
+        num_classes=len(class_names),
+        input_channels=record.spec.input_channels,
+        batch_norm=record.spec.batch_norm,
+    )
+    theirs = pretrained.module.state_dict()
+    taken: list[Conv] = []
+    for ours, other in zip(
+        build_graph(spec).operations, build_graph(record.spec).operations, strict=False
+    ):
+        if ours != other:
+            break
+        if isinstance(ours, Conv):
+            taken.append(ours)
+    if not taken:
+        raise WeightsError(
+            f"{spec.name}: its first layer is not that of {record.spec.name}, so there is nothing "
+            "to start from; train it from scratch, without --from"
+        )
+    module = build_module(spec)
+    initialise(module, spec, "he", seed)
+    keys = tuple(f"{k}." for conv in taken for k in (conv.key, conv.norm_key) if k is not None)
+    module.load_state_dict({k: v for k, v in theirs.items() if k.startswith(keys)}, strict=False)
+    new_record = ModelRecord(
+        spec=spec,
+        preprocessing=with_crop(record.preprocessing, spec.input_size),
+        class_names=class_names,
+        provenance={
+            "method": "fine-tuned", "source": record.provenance, "layers": len(taken),
+            "seed": seed,
+        },
+    )  # fmt: skip
+    return LoadedModel(record=new_record, module=module), len(taken)
 
 
 def new_model(
