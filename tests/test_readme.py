@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import re
 import shlex
 import shutil
@@ -10,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.request
 from pathlib import Path
@@ -25,6 +28,7 @@ from tests.conftest import REPOSITORY
 
 README, FRONT = "README.md", "docs/index.md"
 TUTORIALS = ("docs/tutorials/photos.md", "docs/tutorials/imagenet_weights.md")
+PAPER = "docs/tutorials/paper.md"
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -241,3 +245,49 @@ def test_every_command_is_in_the_readme() -> None:
 def test_no_dependency_on_torchvision() -> None:
     source = "".join(p.read_text(encoding="utf-8") for p in (REPOSITORY / "src").rglob("*.py"))
     assert not re.search(r"^\s*(import|from) torchvision", source, re.MULTILINE)
+
+
+def put_small_cifar(folder: Path) -> None:
+    """Write an archive as CIFAR-10 is published, with 300 pictures: a colour for each class."""
+    rng = np.random.default_rng(0)
+    names = [f"class{k}".encode() for k in range(10)]
+    contents: dict[str, object] = {"batches.meta": {b"label_names": names}}
+    for batch in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        labels = [k % 10 for k in range(50)]
+        noise = rng.integers(-60, 60, (50, 3, 1024))
+        colour = np.array([[40 + 20 * k, 240 - 20 * k, 128] for k in labels])[:, :, None]
+        contents[batch] = {
+            b"data": (colour + noise).clip(0, 255).astype(np.uint8).reshape(50, 3072),
+            b"labels": labels,
+            b"filenames": [f"{batch}_{k}.png".encode() for k in range(50)],
+        }
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name, content in contents.items():
+            data = pickle.dumps(content)
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def reduced(line: str) -> str:
+    """A command of the paper's tutorial as it is, but for a short time on few pictures."""
+    for option, value in (("epochs", 1), ("retrain-epochs", 1), ("train-images", 100)):
+        line = re.sub(rf"--{option} \d+", f"--{option} {value}", line)
+    if "explore search" in line:
+        return f"{line} --trials 2 --train-images 100"
+    return f"{line} --seeds 1" if "explore" in line and "table2" not in line else line
+
+
+@pytest.mark.slow
+def test_the_paper_in_a_reduced_form(workplace: Path) -> None:
+    put_small_cifar(workplace)
+    for language, text in blocks(PAPER):
+        if language == "python":
+            run(text, language, workplace)
+            assert len(list(workplace.glob("cifar10/train/class*/*.png"))) == 250
+        elif not installs(text):
+            run("\n".join(map(reduced, text.splitlines())), language, workplace)
+    pages = {path.parent.parent.name for path in workplace.glob("*/report/*.html")}
+    assert pages == {"sr", "pct3x3", "table3", "table2", "search"}
+    rows = (workplace / "table2" / "report" / "table.csv").read_text().splitlines()
+    assert len(rows) == 9

@@ -13,7 +13,7 @@ import pytest
 
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.network_file import find_network, network_json, read_network
-from squeezenet.arch.presets import squeezenet_cifar
+from squeezenet.arch.presets import squeezenet1_1, squeezenet_cifar
 from squeezenet.client import Classifier
 from squeezenet.codec.model_kinds import DEFAULT
 from squeezenet.errors import SpecError, UnknownNameError, UsageError
@@ -32,7 +32,7 @@ from squeezenet.explore.search import (
     predicted_bytes,
     sampler,
 )
-from squeezenet.explore.space import Space
+from squeezenet.explore.space import Space, TrunkSpace
 from squeezenet.explore.storage import sqlite_url
 from squeezenet.explore.study import Study
 from squeezenet.report.study.results import TrialMeasures, TrialRow, TrialState
@@ -279,3 +279,41 @@ def test_a_failed_trial_of_a_search_is_tried_again(tmp_path: Path) -> None:
         assert not study.run_next(WORKER, run, proposer)
         (found,) = study.rows()
     assert names == [found.name] * 2 and found.state == "done" and found.choices
+
+
+def test_networks_of_a_trunk_begin_as_the_pretrained_one() -> None:
+    whole = squeezenet1_1()
+    space = TrunkSpace(pretrained=whole, input_sizes=(96, 224), num_classes=8)
+    lengths = set()
+    for seed in range(40):
+        spec = space.choose(Draws(seed), "drawn")
+        taken = 0
+        ours, theirs = build_graph(spec).operations, build_graph(whole).operations
+        for a, b in zip(ours, theirs, strict=False):
+            if a != b:
+                break
+            taken += 1
+        lengths.add(taken)
+        assert taken >= 5 and spec.num_classes == 8  # the stem, its pool, and a module at least
+        assert spec.fires[0] == whole.fires[0] and len(spec.fires) <= len(whole.fires) + 2
+    assert len(lengths) > 5
+    assert len(space.smallest().fires) == 1 and space.smallest().input_size == (96, 96)
+
+
+def test_a_search_from_a_pretrained_model(tmp_path: Path, capsys: Capture) -> None:
+    """The best network's command trains it from the same weights."""
+    run, out = tmp_path / "run", tmp_path / "search"
+    as_json(capsys, "train", "digits", "--out", run, "--epochs", 1, "--no-batch-norm")
+    words = [
+        "explore", "search", "digits", "--out", out, "--from", run, "--trials", 2, "--epochs", 1,
+        "--train-images", 200, "--jobs", 1,
+    ]  # fmt: skip
+    found = as_json(capsys, *words)
+    searched: Any = found["search"]
+    assert f"--from {run}" in searched["train_best"]
+    words_of_best = searched["train_best"].split()[1:]
+    words_of_best[words_of_best.index("--out") + 1] = str(tmp_path / "best")
+    trained = as_json(capsys, *words_of_best, "--epochs", 1)
+    assert trained["from"] == str(run)
+    line = failure(capsys, 1, *words[:-2], "--from", tmp_path / "none", "--out", tmp_path / "y")
+    assert "none" in line

@@ -28,6 +28,7 @@ from squeezenet.train.start import (
     new_model,
     open_pretrained,
     start_from,
+    start_from_layers,
     suggest_input_size,
 )
 
@@ -192,3 +193,29 @@ def test_a_pretrained_network(tmp_path: Path) -> None:
     assert not torch.equal(other.module.state_dict()[key], before.module.state_dict()[key])
     with pytest.raises(AssertionError):
         start_from(pretrained, ("x", "y"), new_head=False, seed=5)
+
+
+def test_a_network_takes_the_layers_in_common() -> None:
+    """A trunk has the pretrained weights; the rest is drawn, and the input may be smaller."""
+    recipe = recipe_named("finetune")
+    whole = new_model(NetworkChoice(arch="squeezenet1_1"), recipe, tuple("abc"), 0)
+    spec = preset("squeezenet1_1", input_size=(96, 96))
+    assert isinstance(spec, SqueezeNetSpec)
+    wider = dataclasses.replace(spec.fires[3], e3x3=64)
+    cut = dataclasses.replace(
+        spec, name="cut", fires=(*spec.fires[:3], wider), pools=spec.pools[:2], batch_norm=True
+    )
+    model, count = start_from_layers(whole, cut, tuple("vw"), seed=1)
+    assert count == 1 + 3 * 3 + 2  # of the fourth module, all but its 3x3 filters
+    assert model.record.spec.batch_norm is whole.record.spec.batch_norm
+    assert (model.record.class_names, model.record.spec.input_size) == (("v", "w"), (96, 96))
+    assert (model.record.preprocessing.resize, model.record.preprocessing.crop) == (110, (96, 96))
+    ours, theirs = model.module.state_dict(), whole.module.state_dict()
+    for key, tensor in ours.items():
+        same = key in theirs and theirs[key].shape == tensor.shape
+        if key.endswith("weight") and tensor.ndim == 4:
+            taken = not key.startswith(("classifier", "features.7.expand3x3"))
+            assert (same and bool(torch.equal(tensor, theirs[key]))) is taken, key
+    other = dataclasses.replace(cut, stem=dataclasses.replace(cut.stem, out_channels=32))
+    with pytest.raises(WeightsError, match="first layer is not that of squeezenet1_1"):
+        start_from_layers(whole, other, tuple("vw"), seed=1)
