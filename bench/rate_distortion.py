@@ -17,15 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from commands import squeezenet
 from matplotlib.figure import Figure
+from nncodec_environment import code
 
 from squeezenet.codec.container import decode
 from squeezenet.codec.range_weights import encode_weights
@@ -127,10 +125,7 @@ def _nncodec(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
     if missing:
         state = {name: value.numpy() for name, value in model.module.state_dict().items()}
         np.savez(weights, **state)
-        script = Path(__file__).with_name("nncodec_coder.py")
-        python = _environment(options.environment)
-        command = [python, script, weights, out, *missing]
-        subprocess.run([str(part) for part in command], check=True)
+        code(weights, out, missing, options.environment)
     found = []
     for qp in _QPS:
         file = out / f"qp{qp}.safetensors"
@@ -138,23 +133,6 @@ def _nncodec(options: argparse.Namespace) -> list[tuple[str, Path, int]]:
             _save(model, out / f"qp{qp}.npz", file)
         found.append((f"qp {qp}", file, (out / f"qp{qp}.nnc").stat().st_size))
     return found
-
-
-def _environment(folder: Path) -> Path:
-    """Create NNCodec's environment, once; it shares our torch and NumPy."""
-    python = folder / "bin" / "python"
-    ready = folder / "ready"
-    if not ready.is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "pybind11", "setuptools", "wheel"], check=True)
-        build = ["--no-deps", "--no-build-isolation", "nncodec==2.1.3"]
-        subprocess.run([*pip, *build], check=True)
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        borrowed = folder / "lib" / version / "site-packages" / "borrowed.pth"
-        borrowed.write_text(sysconfig.get_paths()["purelib"] + "\n")
-        ready.touch()
-    return python
 
 
 def _load(path: Path) -> Any:
