@@ -12,6 +12,7 @@ bytes, interpolated. NNCodec's files have weights alone. A second call resumes.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import math
@@ -110,7 +111,9 @@ def _images(data: Path, part: str, work: Path) -> tuple[torch.Tensor, torch.Tens
             (f, k) for k, name in enumerate(classes) for f in sorted((data / part / name).iterdir())
         ]
         pixels = np.stack([np.asarray(Image.open(f).convert("RGB")) for f, _ in files])
-        np.savez(cache, pixels=pixels, labels=np.array([k for _, k in files]))
+        whole = cache.with_name(f"new-{cache.name}")
+        np.savez(whole, pixels=pixels, labels=np.array([k for _, k in files]))
+        whole.replace(cache)
     with np.load(cache) as found:
         return torch.from_numpy(found["pixels"].transpose(0, 3, 1, 2).copy()), torch.from_numpy(
             found["labels"]
@@ -175,7 +178,7 @@ def _epoch(
 
 
 def _augmented(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mirror half of the images, and shift all of a batch's quarters alike."""
+    """Mirror half of the images, and shift each by up to 4 pixels."""
     x = _normalised(pixels)
     mirrored = torch.rand(len(x), generator=generator) < 0.5
     x[mirrored] = x[mirrored].flip(3)
@@ -194,11 +197,12 @@ def _points(
     model: ResNet20, test: tuple[torch.Tensor, torch.Tensor], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """The network in float32 and at every qp: name, bytes, top-1."""
-    results = options.work / "results.json"
-    known: list[dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else []
-    if known:
-        return known
     weights = _folded(model)
+    digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights.values())).hexdigest()
+    results = options.work / f"results-{digest[:16]}.json"
+    if results.is_file():
+        known: list[dict[str, Any]] = json.loads(results.read_text())
+        return known
     file, out = options.work / "weights.npz", options.work / "nncodec"
     np.savez(file, **{name: value.numpy() for name, value in weights.items()})
     size = 4 * sum(value.numel() for value in weights.values())

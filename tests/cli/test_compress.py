@@ -26,6 +26,10 @@ def test_wrong_use(capsys: Capture, sqz: Path, tmp_path: Path) -> None:
     paper = ["--method", "deep-compression"]
     line = failure(capsys, 2, *compress, *paper, "--layer-density", "a")
     assert "--layer-density 'a', expected" in line
+    line = failure(capsys, 2, *compress, *paper, "--layer-bits", "conv1=x")
+    assert "--layer-bits 'conv1=x', expected LAYER=BITS" in line
+    line = failure(capsys, 2, *compress, "--layer-bits", "conv1=8")
+    assert "--layer-bits belongs to --method deep-compression" in line
     line = failure(capsys, 2, *compress, "--layer-density", "conv1=0.5")
     assert "--layer-density belongs to --method deep-compression" in line
     line = failure(capsys, 2, *compress, *paper, "--effort", "low")

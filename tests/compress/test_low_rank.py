@@ -14,9 +14,11 @@ from squeezenet.compress.low_rank import (
     from_low_rank_state,
     fully_connected,
     low_rank_bytes,
+    ranks_of,
     with_low_rank,
 )
 from squeezenet.errors import UsageError
+from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.network import build_module
 from tests.conftest import record_of
@@ -76,6 +78,29 @@ def test_ranks_that_are_exact_change_nothing(alexnet: LoadedModel) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
 
 
+def test_batch_normalisation_stays(alexnet: LoadedModel) -> None:
+    """Folded, the network with it has the weights that the folded one would have."""
+    spec = dataclasses.replace(SMALL_ALEXNET, batch_norm=True)
+    model = LoadedModel(record=record_of(spec), module=build_module(spec))
+    for layer in model.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.weight, 0.5, 2)
+            torch.nn.init.normal_(layer.bias)
+            assert layer.running_var is not None
+            layer.running_var.uniform_(0.5, 2)
+    graph = build_graph(spec)
+    folded = fold_batch_norm(model)
+    max_bytes = low_rank_bytes(graph, {}) // 3
+    with_norm, without = with_low_rank(model, max_bytes), with_low_rank(folded, max_bytes)
+    assert ranks_of(with_norm, graph) == ranks_of(without, graph)
+    assert low_rank_bytes(graph, ranks_of(without, graph)) == 4 * sum(
+        p.numel() for p in without.parameters()
+    )
+    np.testing.assert_allclose(
+        logits(model, with_norm), logits(folded, without), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_a_state_is_read_back(alexnet: LoadedModel) -> None:
     graph = build_graph(alexnet.record.spec)
     module = with_low_rank(alexnet, low_rank_bytes(graph, {}) // 2)
@@ -84,7 +109,7 @@ def test_a_state_is_read_back(alexnet: LoadedModel) -> None:
 
 
 def test_what_cannot_be_made_smaller_is_refused(alexnet: LoadedModel, folded: LoadedModel) -> None:
-    with pytest.raises(UsageError, match="at the lowest ranks, expected at most 100"):
+    with pytest.raises(UsageError, match="of rank 1, expected at most 100; its conv"):
         with_low_rank(alexnet, 100)
     with pytest.raises(UsageError, match="no fully connected layer"):
         with_low_rank(folded, 10_000)

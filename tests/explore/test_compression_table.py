@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,12 @@ from squeezenet.cli.app import run as cli
 from squeezenet.errors import StudyError, UsageError
 from squeezenet.explore.compression_table import networks
 from squeezenet.explore.compression_table.approaches import APPROACHES
+from squeezenet.explore.compression_table.options import (
+    CompressionTableDefinition,
+    CompressionTableOptions,
+    define_compression_table,
+)
+from squeezenet.progress import SilentProgress
 from tests.cli.running import Capture, as_json, failure, output
 
 ALEXNET = AlexNetSpec(
@@ -138,9 +147,70 @@ def test_bad_options_are_one_line(table: Path, tmp_path: Path, capsys: Capture) 
     line = failure(capsys, 2, *command(tmp_path / "x")[:4], tmp_path / "x", "--arch", "alexnet")
     assert "--arch alexnet: is no SqueezeNet" in line
     line = failure(capsys, 2, "explore", "sr", "digits", "--out", tmp_path / "x", "--effort", "low")
-    assert "--effort is not for sweeps" in line
+    assert "--effort is not for sr" in line
     assert not (tmp_path / "x").exists()
     with pytest.raises(UsageError, match="--retrain-epochs 0, expected at least 1"):
         squeezenet.compression_table("digits", out=tmp_path / "x", retrain_epochs=0)
     with pytest.raises(StudyError):
         squeezenet.compression_table("digits", out=table)
+
+
+def test_the_images_decide_the_networks(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    small = image_folder(tmp_path / "small", size=(40, 36), a=8, b=8)
+    large = image_folder(tmp_path / "large", size=(90, 70), a=8, b=8)
+    chosen = [define(source) for source in ("digits", str(small), str(large))]
+    names = [(each.alexnet.name, each.squeezenet.name) for each in chosen]
+    assert names == [
+        ("alexnet_cifar", "squeezenet_tiny"),
+        ("alexnet_cifar", "squeezenet_cifar"),
+        ("alexnet", "squeezenet1_0"),
+    ]
+    sizes = [(e.alexnet.input_size, e.squeezenet.input_size) for e in chosen]
+    assert sizes == [((8, 8), (8, 8)), ((36, 36), (36, 36)), ((227, 227), (224, 224))]
+    # The baseline has the same aids as our network.
+    assert all(each.alexnet.batch_norm for each in chosen)
+    assert not any(conv.lrn for conv in chosen[2].alexnet.convs)
+    assert chosen[0].alexnet.input_channels == 1 and len(chosen[0].alexnet.pools) == 2
+
+
+def define(source: str, **options: Any) -> CompressionTableDefinition:
+    return define_compression_table(
+        source, "out", CompressionTableOptions(**options), SilentProgress()
+    )
+
+
+def test_networks_that_cannot_be_are_refused_before_any_training(tmp_path: Path) -> None:
+    file = tmp_path / "alexnet.json"
+    file.write_text(network_json(dataclasses.replace(ALEXNET, hidden=(8, 8))))
+    with pytest.raises(UsageError, match=r"of rank 1, expected at most .* too large for SVD"):
+        define("digits", baseline=str(file))
+    file.write_text(network_json(dataclasses.replace(ALEXNET, input_size=(8, 9))))
+    with pytest.raises(UsageError, match="its input is 8x9, expected a square one"):
+        define("digits", baseline=str(file))
+    with pytest.raises(UsageError, match="--effort best, expected one of low, medium, high"):
+        define("digits", effort="best")
+
+
+def test_other_test_images_are_another_table(image_folder: Callable[..., Path]) -> None:
+    folder = image_folder(a=8, b=8, size=(32, 32))
+    data = folder.with_name("data")
+    shutil.copytree(folder, data / "train")
+    without = define(str(data))
+    shutil.copytree(folder, data / "test")
+    with_test = define(str(data))
+    (data / "test" / "a" / next((data / "test" / "a").iterdir()).name).unlink()
+    fewer = define(str(data))
+    settings = [each.settings["measured"] for each in (without, with_test, fewer)]
+    assert settings[0] != settings[1] != settings[2]
+    assert without.measured_on.endswith("held out from training")
+
+
+def test_a_damaged_file_is_made_again(table: Path, capsys: Capture) -> None:
+    rows: Any = as_json(capsys, *command(table))["rows"]
+    for name in ("alexnet-svd.safetensors", "alexnet-pruned.safetensors", "squeezenet-dc6.sqz"):
+        file = table / "files" / name
+        file.write_bytes(file.read_bytes()[:-100])
+    for file in (table / "rows").iterdir():
+        file.unlink()
+    assert as_json(capsys, *command(table))["rows"] == rows
+    assert not list((table / "work").iterdir())

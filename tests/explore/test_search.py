@@ -15,7 +15,7 @@ from squeezenet.arch.graph import build_graph
 from squeezenet.arch.network_file import find_network, network_json, read_network
 from squeezenet.arch.presets import squeezenet1_1, squeezenet_cifar
 from squeezenet.client import Classifier
-from squeezenet.codec.model_kinds import DEFAULT
+from squeezenet.codec.model_kinds import DEFAULT, DEFAULT_MODEL
 from squeezenet.errors import SpecError, UnknownNameError, UsageError
 from squeezenet.explore.budgets import Budgets
 from squeezenet.explore.costs import Costs, measure_costs
@@ -32,10 +32,13 @@ from squeezenet.explore.search import (
     predicted_bytes,
     sampler,
 )
+from squeezenet.explore.search_options import SearchOptions, define_search
 from squeezenet.explore.space import Space, TrunkSpace
 from squeezenet.explore.storage import sqlite_url
 from squeezenet.explore.study import Study
+from squeezenet.progress import SilentProgress
 from squeezenet.report.study.results import TrialMeasures, TrialRow, TrialState
+from squeezenet.train.plan import TrainOptions
 from tests.cli.running import Capture, as_json, failure
 
 SPACE = Space(input_sizes=(32,), input_channels=3, num_classes=10)
@@ -211,7 +214,7 @@ def test_options_of_the_other_kind_are_refused(tmp_path: Path, capsys: Capture) 
     line = failure(capsys, 2, "explore", "search", "digits", *out, "--values", "1")
     assert "--values is not for search" in line
     line = failure(capsys, 2, "explore", "sr", "digits", *out, "--max-macs", "1000000")
-    assert "--max-macs is not for sweeps" in line
+    assert "--max-macs is not for sr" in line
     line = failure(capsys, 2, "explore", "search", "digits", *out, "--trials", "0")
     assert "--trials 0, expected 1 to 100000" in line
     line = failure(capsys, 2, "explore", "search", "digits", *out, "--max-arena-bytes", "100")
@@ -317,3 +320,33 @@ def test_a_search_from_a_pretrained_model(tmp_path: Path, capsys: Capture) -> No
     assert trained["from"] == str(run)
     line = failure(capsys, 1, *words[:-2], "--from", tmp_path / "none", "--out", tmp_path / "y")
     assert "none" in line
+
+
+def test_the_smallest_network_of_a_trunk() -> None:
+    """With many classes, a narrow module before the head is smaller than a wide trunk alone."""
+    for num_classes, modules in ((8, 1), (1000, 2)):
+        space = TrunkSpace(
+            pretrained=squeezenet1_1(), input_sizes=(96, 224), num_classes=num_classes
+        )
+        smallest = space.smallest()
+        assert len(smallest.fires) == modules and smallest.input_size == (96, 96)
+        least = measure_costs(smallest)
+        for seed in range(30):
+            assert measure_costs(space.choose(Draws(seed), "drawn")).parameters >= least.parameters
+
+
+def test_a_search_is_bound_to_the_weights_that_it_starts_from(tmp_path: Path) -> None:
+    """Not to where they are; the word default is a model too."""
+    copy = tmp_path / "copy.sqz"
+    copy.write_bytes(DEFAULT_MODEL.read_bytes())
+    starts = (DEFAULT_MODEL, copy, str(copy))
+    settings = [
+        define_search(
+            "digits", "out", SearchOptions(training=TrainOptions(start=start)), SilentProgress()
+        ).settings
+        for start in starts
+    ]
+    assert settings[0] == settings[1] == settings[2]
+    assert json.loads(json.dumps(settings[0]))["start"]
+    with pytest.raises(UsageError, match="--divergence 5, expected 0.0001 to 1"):
+        SearchOptions(divergence=5)

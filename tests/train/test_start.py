@@ -203,11 +203,14 @@ def test_a_network_takes_the_layers_in_common() -> None:
     assert isinstance(spec, SqueezeNetSpec)
     wider = dataclasses.replace(spec.fires[3], e3x3=64)
     cut = dataclasses.replace(
-        spec, name="cut", fires=(*spec.fires[:3], wider), pools=spec.pools[:2], batch_norm=True
+        spec,
+        name="cut",
+        fires=(*spec.fires[:3], wider),
+        pools=spec.pools[:2],
+        batch_norm=whole.record.spec.batch_norm,
     )
     model, count = start_from_layers(whole, cut, tuple("vw"), seed=1)
     assert count == 1 + 3 * 3 + 2  # of the fourth module, all but its 3x3 filters
-    assert model.record.spec.batch_norm is whole.record.spec.batch_norm
     assert (model.record.class_names, model.record.spec.input_size) == (("v", "w"), (96, 96))
     assert (model.record.preprocessing.resize, model.record.preprocessing.crop) == (110, (96, 96))
     ours, theirs = model.module.state_dict(), whole.module.state_dict()
@@ -216,6 +219,13 @@ def test_a_network_takes_the_layers_in_common() -> None:
         if key.endswith("weight") and tensor.ndim == 4:
             taken = not key.startswith(("classifier", "features.7.expand3x3"))
             assert (same and bool(torch.equal(tensor, theirs[key]))) is taken, key
-    other = dataclasses.replace(cut, stem=dataclasses.replace(cut.stem, out_channels=32))
-    with pytest.raises(WeightsError, match="first layer is not that of squeezenet1_1"):
-        start_from_layers(whole, other, tuple("vw"), seed=1)
+    for other in (
+        dataclasses.replace(cut, stem=dataclasses.replace(cut.stem, out_channels=32)),
+        dataclasses.replace(cut, batch_norm=not cut.batch_norm),
+        dataclasses.replace(cut, input_channels=1),
+    ):
+        with pytest.raises(WeightsError, match="first layer is not that of squeezenet1_1"):
+            start_from_layers(whole, other, tuple("vw"), seed=1)
+    # The last layer is always new, whatever its classes.
+    _, count = start_from_layers(whole, whole.record.spec, tuple("xyz"), seed=1)
+    assert count == 25

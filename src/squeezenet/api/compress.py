@@ -27,12 +27,10 @@ from squeezenet.launch import this_launch
 from squeezenet.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
-    from squeezenet.arch.record import ModelRecord
     from squeezenet.compress.file_record import Settings
     from squeezenet.compress.images import CompressionImages
     from squeezenet.compress.report import CompressionReport
     from squeezenet.model.loaded import LoadedModel
-    from squeezenet.train.recipe import Recipe
 
 Method = Literal["rd", "deep-compression"]
 
@@ -126,6 +124,7 @@ def compress(
     )
     from squeezenet.compress.feasibility import require_reachable
     from squeezenet.compress.images import open_compression_images
+    from squeezenet.compress.retrain import base_recipe
     from squeezenet.compress.run import compress_model
     from squeezenet.images.bad import BadImages
     from squeezenet.images.sets import require_readable_classes
@@ -163,7 +162,7 @@ def compress(
             images,
             file,
             chosen,
-            _base_recipe(loaded.record, _word(data) or next(iter(sources), ""), recipe),
+            base_recipe(loaded.record, _word(data) or next(iter(sources), ""), recipe),
             seed=seed,
             max_drop=max_drop,
             temperature=temperature,
@@ -225,17 +224,6 @@ def for_few_images(
         return settings
     progress.log(f"{num_images} images are few, so the default is --divergence {suited:g}")
     return dataclasses.replace(settings, divergence=suited)
-
-
-def _base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
-    """Return the named recipe, or the data's default with the augmentation of the training."""
-    from squeezenet.train.recipe import default_recipe, recipe_named, recorded_augmentation
-
-    if name is not None:
-        return recipe_named(name)
-    recipe = default_recipe(source, input_size=record.spec.input_size)
-    known = recorded_augmentation(record)
-    return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
 
 
 def _words(

@@ -52,10 +52,11 @@ def compression_table(
     """Train AlexNet and SqueezeNet, compress them as in the paper's table 2, and compare; resumes.
 
     AlexNet as it is, by singular value decomposition, pruned, and by Deep Compression; SqueezeNet
-    as it is, by Deep Compression to 8 and 6 bits, and by ``compress``'s method ``rd``. All that was
-    changed is retrained. ``arch`` is the SqueezeNet and ``baseline`` the AlexNet, each a name or a
-    network's JSON file; by default the images decide. ``retrain_epochs`` is the length of each
-    retraining, ``effort`` that of ``rd``. Other options are those of ``train``.
+    as it is, by Deep Compression to 8 and 6 bits, and by ``compress``'s method ``rd``. What was
+    factorised, pruned or shared is retrained. ``arch`` is the SqueezeNet and ``baseline`` the
+    AlexNet, each a name or a network's JSON file; by default the images decide. ``retrain_epochs``
+    is the length of each retraining, ``effort`` that of ``rd``. Other options are those of
+    ``train``.
 
     Accuracy is measured on the data's part ``test``, else on what training holds out. Every network
     is in ``out``, which the same call goes on with.

@@ -81,8 +81,8 @@ def explore(
     out: Annotated[
         Path,
         Parameter(
-            help="Folder for the study. The same command again goes on with a study that was "
-            "stopped, or with more --values, --seeds or --trials."
+            help="Folder for the study. The same command again resumes a study that was stopped, "
+            "or goes on with more --values, --seeds or --trials."
         ),
     ],
     values: Annotated[
@@ -282,7 +282,7 @@ def explore(
     if study == _SEARCH_WORD:
         found = search(data, **everywhere, **_for(_SEARCH_WORD, options, _OF_SEARCH))
     else:
-        found = compare(study, data, **everywhere, **_for("sweeps", options, _OF_SWEEPS))
+        found = compare(study, data, **everywhere, **_for(study, options, _OF_SWEEPS))
     if json:
         print_study_json(found)
     else:

@@ -6,7 +6,6 @@ from squeezenet.api.compression_table import CompressionTableResult
 from squeezenet.api.explore import StudyResult
 from squeezenet.cli.output import plain, print_json
 from squeezenet.cli.table import Column, print_table, print_text
-from squeezenet.report.compression_table.page import sizes_text
 
 _COLUMNS = (
     Column("network", rank=1),
@@ -30,9 +29,9 @@ _TABLE_COLUMNS = (
     Column("approach", rank=1),
     Column("MB", rank=2, optional=True),
     Column("bytes", rank=0),
-    Column("smaller", rank=3, optional=True),
+    Column("reduction", rank=3, optional=True),
     Column("top-1 %", rank=0),
-    Column("to its original", rank=2, optional=True),
+    Column("Δ top-1", rank=2, optional=True),
     Column("paper, ImageNet", rank=4, optional=True),
 )
 
@@ -137,10 +136,10 @@ def show_compression_table(found: CompressionTableResult) -> None:
     rows = [
         [
             row.network,
-            row.approach if row.base is None else f"{row.approach}, {row.data_type}",
-            sizes_text(results, row),
+            row.approach_text,
+            results.megabytes_text(row),
             f"{row.bytes:,}",
-            f"{results.reduction(row):,.0f}x",
+            results.reduction_text(row),
             f"{row.top1:.2f}",
             row.difference_text,
             str(row.paper or ""),

@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from torch import nn
 
 from squeezenet.arch.graph import Graph
+from squeezenet.arch.record import ModelRecord
 from squeezenet.compress.distill import teacher_loss
 from squeezenet.compress.prune import Masks, mask_holder
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel, copy_model
 from squeezenet.train.fit import Fit, FitOptions
-from squeezenet.train.recipe import Recipe
+from squeezenet.train.recipe import (
+    Recipe,
+    default_recipe,
+    recipe_named,
+    recorded_augmentation,
+)
 from squeezenet.train.run_folder import RunFolder
 
 Hold = Callable[[nn.Module], None]
@@ -85,6 +91,21 @@ def pruned(
     retrain(student.module, hold)
     student.module.cpu()
     return fold_batch_norm(student)
+
+
+def base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
+    """Return the named recipe, or the data's default with the augmentation of the training.
+
+    ``source``: the images, as the DATA argument.
+
+    Raises:
+        UnknownNameError: there is no such recipe.
+    """
+    if name is not None:
+        return recipe_named(name)
+    recipe = default_recipe(source, input_size=record.spec.input_size)
+    known = recorded_augmentation(record)
+    return recipe if known is None else dataclasses.replace(recipe, augmentation=known)
 
 
 def retraining_recipe(

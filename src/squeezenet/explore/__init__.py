@@ -9,5 +9,5 @@ Out: a study folder (``study_folder``): a run folder per trial, Optuna's databas
 (``storage``), from which ``worker`` processes take them one by one; ``trial`` trains and measures
 one. ``pool`` starts the workers of one machine and shows their progress, ``run`` is the whole.
 ``space``, ``costs`` and ``budgets`` are what a search chooses from, and by; ``search_trial`` is a
-trial of it, ``finalists`` are compressed.
+trial of it, ``finalists`` are compressed. ``compression_table`` is the paper's table 2.
 """

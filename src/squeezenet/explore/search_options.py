@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from squeezenet.arch.record import ModelRecord
 from squeezenet.arch.spec import MAX_INPUT_SIZE, SqueezeNetSpec
-from squeezenet.compress.rate_distortion.settings import default_divergence
+from squeezenet.compress.rate_distortion.settings import (
+    MAX_DIVERGENCE,
+    MIN_DIVERGENCE,
+    default_divergence,
+)
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import TrainingData
 from squeezenet.errors import UsageError
@@ -23,6 +28,7 @@ from squeezenet.explore.search import Search, predicted_bytes, search_settings
 from squeezenet.explore.space import Space, TrunkSpace
 from squeezenet.explore.trial import open_data
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
+from squeezenet.model.loaded import LoadedModel
 from squeezenet.progress import Progress
 from squeezenet.train.plan import TrainOptions, recipe_for, start_path
 from squeezenet.train.start import (
@@ -64,6 +70,11 @@ class SearchOptions:
         size = self.input_size
         if size is not None and not 1 <= size <= MAX_INPUT_SIZE:
             raise UsageError(f"--input-size {size}, expected 1 to {MAX_INPUT_SIZE}")
+        if self.divergence is not None and not MIN_DIVERGENCE <= self.divergence <= MAX_DIVERGENCE:
+            raise UsageError(
+                f"--divergence {self.divergence:g}, expected {MIN_DIVERGENCE:g} to "
+                f"{MAX_DIVERGENCE:g}"
+            )
 
     @property
     def budgets(self) -> Budgets:
@@ -96,7 +107,8 @@ def define_search(
     """
     training, budgets = options.training, options.budgets
     data = open_data(source, training, progress, limits)
-    start = None if training.start is None else _pretrained(training.start, progress)
+    loaded = None if training.start is None else _pretrained(training.start, progress)
+    start = None if loaded is None else loaded.record
     space = _space(source, options, data, start, progress)
     smallest = measure_costs(space.smallest(), latency=budgets.latency_ms is not None)
     budgets.require_possible(smallest, predicted_bytes(smallest, ()))
@@ -114,7 +126,9 @@ def define_search(
         recipe=recipe_for(source, data, training, (size, size), start),
         settings={
             "search": search_settings(search),
-            "training": given(training),
+            # The weights themselves, wherever they are.
+            "start": loaded.source.sha256 if loaded is not None and loaded.source else None,
+            "training": given(dataclasses.replace(training, start=None)),
             "data": data_settings(data),
         },
         measured_on=f"{len(data.val):,} images that are held out from training",
@@ -130,16 +144,16 @@ def define_search(
     )
 
 
-def _pretrained(start: Path | str, progress: Progress) -> ModelRecord:
-    """The record of the model to start from.
+def _pretrained(start: Path | str, progress: Progress) -> LoadedModel:
+    """The model to start from.
 
     Raises:
         UsageError: it is no SqueezeNet.
     """
-    record = open_pretrained(start_path(start, progress), None, progress=progress).record
-    if not isinstance(record.spec, SqueezeNetSpec):
+    model = open_pretrained(start_path(start, progress), None, progress=progress)
+    if not isinstance(model.record.spec, SqueezeNetSpec):
         raise UsageError(f"--from {start}: is no SqueezeNet; a search is of that family")
-    return record
+    return model
 
 
 def _space(
@@ -157,7 +171,7 @@ def _space(
         sizes = (options.input_size,)
     elif start is not None and max(start.spec.input_size) <= MAX_SMALL_IMAGE:
         sizes = (max(start.spec.input_size),)
-    elif side is not None and not are_photographs:
+    elif side is not None and not are_photographs and start is None:
         sizes = (side,)
     if start is not None:
         assert isinstance(start.spec, SqueezeNetSpec)
@@ -166,7 +180,7 @@ def _space(
         )
     if are_photographs:
         progress.log(
-            f"no --from: networks are trained from nothing; --from {PRETRAINED} starts them from "
+            f"no --from: networks are trained from scratch; --from {PRETRAINED} starts them from "
             "ImageNet's weights"
         )
     return Space(

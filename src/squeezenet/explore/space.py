@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from squeezenet.arch.counts import count
+from squeezenet.arch.graph import build_graph
 from squeezenet.arch.spec import (
     ConvSpec,
     FireSpec,
@@ -131,13 +133,27 @@ class TrunkSpace:
         Raises:
             SpecError: its choices make no network for the input.
         """
-        whole = self.pretrained
         size = self.input_sizes[0]
         if len(self.input_sizes) > 1:
             sizes = [str(each) for each in self.input_sizes]
             size = int(chooser.suggest_categorical("input_size", sizes))
-        trunk = chooser.suggest_int("trunk", 1, len(whole.fires))
+        trunk = chooser.suggest_int("trunk", 1, len(self.pretrained.fires))
         modules, fire = _modules(chooser, "", self.added, self.expand)
+        return self._network(name, trunk, modules, fire, size)
+
+    def smallest(self) -> SqueezeNetSpec:
+        """Return the network of the fewest parameters."""
+        _, narrow = _modules(_Smallest(), "", self.added, self.expand)
+        found = [
+            self._network("smallest", 1, modules, narrow, min(self.input_sizes))
+            for modules in (0, 1)
+        ]
+        return min(found, key=lambda spec: count(build_graph(spec)).parameters)
+
+    def _network(
+        self, name: str, trunk: int, modules: int, fire: FireSpec, size: int
+    ) -> SqueezeNetSpec:
+        whole = self.pretrained
         inside = ("conv1", *whole.fire_names[: trunk if modules else trunk - 1])
         return dataclasses.replace(
             whole,
@@ -148,10 +164,6 @@ class TrunkSpace:
             num_classes=self.num_classes,
             input_size=(size, size),
         )
-
-    def smallest(self) -> SqueezeNetSpec:
-        """Return the network with the least of everything."""
-        return self.choose(_Smallest(), "smallest")
 
 
 def _stage(chooser: Chooser, k: int, stage: StageRange, at_least: int) -> list[FireSpec]:

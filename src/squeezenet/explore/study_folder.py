@@ -7,6 +7,12 @@ networks/        of a search: the networks of its front, for train --arch
 finalists/       of a search: the compressed finalists
 workers/         a lock for each process that works on the study
 report/          ``study.html``, figures, ``trials.csv``
+
+That of table 2 has ``trials/`` for its two networks, and:
+files/           the compressed networks
+rows/            what was measured of each row
+work/            checkpoints of what is being retrained
+report/          ``table.html``, a figure, ``table.csv``
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from squeezenet.explore.definition import (
 )
 from squeezenet.explore.plan import plans
 from squeezenet.explore.sweeps import SWEEPS, Metaparameters, Sweep, variants
-from squeezenet.explore.trial import measured_on, open_data
+from squeezenet.explore.trial import measured_on, measured_settings, open_data
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.progress import Progress
 from squeezenet.train.plan import TrainOptions, recipe_for
@@ -103,6 +103,7 @@ def define_sweep(
             "metaparameters": to_plain(base),
             "training": given(training),
             "data": data_settings(data),
+            "measured": measured_settings(source, data, limits),
         },
         measured_on=measured_on(source, data, limits),
         command=command_line(sweep.name, source, out, given(options), given(training)),

@@ -11,9 +11,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
+from squeezenet.data.fingerprint import fingerprint
 from squeezenet.data.locations import data_name, locate
 from squeezenet.data.sources import (
     TrainingData,
@@ -27,6 +29,7 @@ from squeezenet.explore.plan import TrialPlan
 from squeezenet.images.batches import EvalBatches
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.preprocess import from_pixels
+from squeezenet.images.sets import ImageSet
 from squeezenet.images.walk import log_findings
 from squeezenet.model.safetensors_file import load_safetensors
 from squeezenet.progress import Progress
@@ -146,6 +149,25 @@ def open_data(
     return data
 
 
+def measured_settings(
+    source: str, data: TrainingData, limits: ImageLimits = DEFAULT_LIMITS
+) -> dict[str, Any]:
+    """Return what tells one set of measured images from another.
+
+    Raises:
+        DataError: the part ``test`` cannot be used.
+    """
+    if not measures_on_test(source, limits):
+        return {"part": "val"}
+    return {"part": _TEST, **fingerprint((_test_images(source, data, limits),)).summary}
+
+
+def _test_images(source: str, data: TrainingData, limits: ImageLimits) -> ImageSet:
+    location = locate(source, limits)
+    test = location.labelled(_TEST, allow_empty=True)
+    return with_classes(test, data.class_names, location.where(_TEST), location.where("train"))
+
+
 def measures_on_test(source: str, limits: ImageLimits = DEFAULT_LIMITS) -> bool:
     """Whether the data has a part ``test`` to measure on."""
     return _TEST in locate(source, limits).parts
@@ -158,9 +180,7 @@ def measured_on(source: str, data: TrainingData, limits: ImageLimits = DEFAULT_L
         DataError: the part ``test`` cannot be used.
     """
     if measures_on_test(source, limits):
-        location = locate(source, limits)
         # Opened here too: a fault of it should not be met after the first training.
-        test = location.labelled(_TEST, allow_empty=True)
-        with_classes(test, data.class_names, location.where(_TEST), location.where("train"))
+        _test_images(source, data, limits)
         return f"{data_name(source)}, its part test/"
     return f"{len(data.val):,} images of {data_name(source)} that are held out from training"

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 10, 36
 _NUM_TICKS = 5
 _MIN_LOG_TICKS = 3
-"""With fewer powers of ten a logarithmic axis has evenly spaced numbers."""
+"""With fewer round numbers a logarithmic axis has evenly spaced ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,11 @@ class Axis:
         """Round numbers within the axis."""
         if self.log:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            steps = (1, 2, 5) if last - first <= 2 else (1,)
-            found = [m * 10.0**e for e in range(first, last + 1) for m in steps]
-            inside = [value for value in found if self.low <= value <= self.high]
-            if len(inside) >= _MIN_LOG_TICKS:
-                return inside
+            for steps in ((1,), (1, 3), (1, 2, 5)):
+                found = [m * 10.0**e for e in range(first, last + 1) for m in steps]
+                inside = [value for value in found if self.low <= value <= self.high]
+                if len(inside) >= _MIN_LOG_TICKS:
+                    return inside
         if self.high <= self.low:
             return [self.low]
         rough = (self.high - self.low) / _NUM_TICKS

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from matplotlib import rc_context, rcdefaults, rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 FIGURE_SUFFIXES = (".png", ".svg")
 _DPI = 120
@@ -23,6 +25,14 @@ def reproducible_figures() -> Iterator[None]:
         rcParams["svg.fonttype"] = "none"
         rcParams["text.parse_math"] = False  # names may have dollar signs
         yield
+
+
+def use_log_x(axes: Axes) -> None:
+    """Make the x axis logarithmic, with plain numbers: matplotlib's own labels are formulas."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def rendered(figure: Figure, kind: str) -> bytes:

@@ -253,7 +253,7 @@ def _fine_tuned(
         layers = len(build_graph(model.record.spec).convs)
         progress.log(
             f"{network.name}: {count} of {layers} layers are those of "
-            f"{pretrained.record.spec.name}; the others are learned anew"
+            f"{pretrained.record.spec.name}; the others are initialised randomly"
         )
         size = model.record.spec.input_size
         return model, recipe_for(source, data, options, size, model.record), True

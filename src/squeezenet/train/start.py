@@ -176,33 +176,28 @@ def start_from_layers(
 ) -> tuple[LoadedModel, int]:
     """Return a network of ``spec`` that begins with the pretrained model's layers.
 
-    Layers are taken in order for as long as both networks are the same; the others are drawn anew.
-    Batch normalisation is as in the pretrained model. Returns the number of layers taken, too.
+    Layers are taken in order for as long as both networks are the same, but for the last layer; the
+    others are initialised randomly. Returns the number of layers taken, too.
 
     Raises:
         WeightsError: not even the first layer is the same.
         SpecError: ``spec`` makes no network for the classes.
     """
     record = pretrained.record
-    spec = adapted(
-        spec,
-        num_classes=len(class_names),
-        input_channels=record.spec.input_channels,
-        batch_norm=record.spec.batch_norm,
-    )
+    spec = adapted(spec, num_classes=len(class_names))
     theirs = pretrained.module.state_dict()
     taken: list[Conv] = []
-    for ours, other in zip(
-        build_graph(spec).operations, build_graph(record.spec).operations, strict=False
-    ):
-        if ours != other:
+    graph = build_graph(spec)
+    for ours, other in zip(graph.operations, build_graph(record.spec).operations, strict=False):
+        if ours != other or ours == graph.convs[-1]:
             break
         if isinstance(ours, Conv):
             taken.append(ours)
     if not taken:
         raise WeightsError(
-            f"{spec.name}: its first layer is not that of {record.spec.name}, so there is nothing "
-            "to start from; train it from scratch, without --from"
+            f"{spec.name}: its first layer is not that of {record.spec.name} (filters, stride, "
+            "padding, batch normalisation, input channels), so there is nothing to start from; "
+            "train it from scratch, without --from"
         )
     module = build_module(spec)
     initialise(module, spec, "he", seed)

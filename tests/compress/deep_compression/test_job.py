@@ -19,7 +19,13 @@ from squeezenet.compress.deep_compression import job as deep
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.run import compress_model
 from squeezenet.data.digits import load_digits
-from squeezenet.errors import CheckpointError, InterruptedRunError, QualityError
+from squeezenet.errors import (
+    CheckpointError,
+    InterruptedRunError,
+    QualityError,
+    SpecError,
+    UsageError,
+)
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import from_compressed
 from squeezenet.train.recipe import recipe_named
@@ -110,11 +116,11 @@ def test_the_most_bits_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(deep, "round_floats", lambda layers: layers)
     job = job_of(model, tmp_path, file_bytes=lambda bits: 100 * bits)
     student, graph = fold_batch_norm(model), build_graph(model.record.spec)
-    for target, bits in ((None, 6), (600, 6), (599, 5), (200, 2)):
+    for target, bits in ((None, 6), (610, 6), (609, 5), (210, 2)):
         settings = DeepCompressionSettings(target_bytes=target)
         assert deep._cluster(job, settings, student, graph)[1] == bits
-    with pytest.raises(QualityError, match="--target-bytes 199: 200 bytes even with 2 bits"):
-        deep._cluster(job, DeepCompressionSettings(target_bytes=199), student, graph)
+    with pytest.raises(QualityError, match="--target-bytes 209: 200 bytes even with 2 bits"):
+        deep._cluster(job, DeepCompressionSettings(target_bytes=209), student, graph)
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -208,3 +214,18 @@ def test_work_folder_of_other_settings(tmp_path: Path) -> None:
     RunFolder(work).open({"method": "other"})
     with pytest.raises(CheckpointError, match=r"x\.sqz\.work: holds a run with"):
         run(tmp_path / "x.sqz")
+
+
+def test_layers_have_their_own_bits(tmp_path: Path) -> None:
+    report = run(tmp_path / "a.sqz", bits=3, layer_bits={"conv1": 8, "conv10": 2})
+    model = container.decode((tmp_path / "a.sqz").read_bytes())
+    layers = {layer.name: layer for layer in model.layers}
+    sizes = {name: layer.weights.side_values.size for name, layer in layers.items()}
+    assert sizes["conv10"] <= 4 and 8 < sizes["conv1"] <= 256
+    assert all(size <= 8 for name, size in sizes.items() if name != "conv1")
+    shared = next(row for row in report.stages if row.stage == "shared")
+    assert 2 < shared.bits_per_weight < 8 and shared.bits_per_weight != 3
+    with pytest.raises(UsageError, match="bits for 'fc6': no such layer; expected conv1, "):
+        run(tmp_path / "b.sqz", layer_bits={"fc6": 5})
+    with pytest.raises(SpecError, match="conv1: 9 bits per weight, expected 2 to 8"):
+        DeepCompressionSettings(layer_bits={"conv1": 9})

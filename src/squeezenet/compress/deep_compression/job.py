@@ -23,6 +23,7 @@ from squeezenet.compress.deep_compression.weight_sharing import (
     share_network,
     with_shared_temperature,
 )
+from squeezenet.compress.file_record import UNKNOWN_BYTES
 from squeezenet.compress.images import random_subset
 from squeezenet.compress.job import CompressionJob
 from squeezenet.compress.number_range import without_denormals
@@ -194,7 +195,7 @@ def _cluster(
         if target is None:
             return by_layer, layers
         size = job.file_bytes(round_floats(layers))
-        if size <= target:
+        if size + UNKNOWN_BYTES <= target:
             return by_layer, layers
     raise QualityError(
         f"--target-bytes {target}: {size} bytes even with {MIN_BITS} bits per weight; prune more "

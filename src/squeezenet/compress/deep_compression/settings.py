@@ -38,10 +38,10 @@ class DeepCompressionSettings:
     target_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        for bits in (self.bits, *self.layer_bits.values()):
+        for where, bits in (("Deep Compression", self.bits), *self.layer_bits.items()):
             if not MIN_BITS <= bits <= MAX_BITS:
                 raise SpecError(
-                    f"Deep Compression: {bits} bits per weight, expected {MIN_BITS} to {MAX_BITS}"
+                    f"{where}: {bits} bits per weight, expected {MIN_BITS} to {MAX_BITS}"
                 )
         for name in ("prune_epochs", "share_epochs"):
             epochs = getattr(self, name)

@@ -37,7 +37,7 @@ class CandidateChoice:
         Candidates larger than ``target_bytes`` do not count, except the first, which is always
         allowed.
         """
-        target = self._session.settings.target_bytes
+        target = self._session.max_file_bytes
         allowed = list(candidates)
         if target is not None:
             fitting = [each for each in candidates[1:] if self._session.file_bytes(each) <= target]

@@ -205,8 +205,8 @@ def _search(session: Session, search: LevelSearch, width: SearchWidth) -> Quanti
 
     def judge(network: QuantizedNetwork) -> Judgement:
         file_bytes = session.file_bytes(network)
-        if settings.target_bytes is not None:
-            return judge_size(file_bytes, settings.target_bytes)
+        if session.max_file_bytes is not None:
+            return judge_size(file_bytes, session.max_file_bytes)
         assert settings.max_drop is not None
         drop = job.measure_drop(session.model(network))
         return judge_drop(file_bytes, drop, settings.max_drop)
@@ -284,7 +284,7 @@ def _train(
         base_recipe=job.base_recipe,
         max_steps=session.preset.training_steps,
         size=session.file_bytes,
-        max_bytes=session.settings.target_bytes or session.file_bytes(network),
+        max_bytes=session.max_file_bytes or session.file_bytes(network),
         divergence=lambda found: choice.divergence(found, session.original),
         work=job.work,
         seed=job.seed,

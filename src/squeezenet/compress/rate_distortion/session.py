@@ -17,6 +17,7 @@ from squeezenet.arch.graph import Graph, build_graph
 from squeezenet.codec.numerics import Float32Array
 from squeezenet.codec.sizes import layer_sizes
 from squeezenet.codec.types import CompressedModel
+from squeezenet.compress.file_record import UNKNOWN_BYTES
 from squeezenet.compress.images import FULL_TRAINING_IMAGES, random_subset
 from squeezenet.compress.job import CompressionJob
 from squeezenet.compress.number_range import without_denormals
@@ -144,6 +145,12 @@ class Session:
         model = self.model(network)
         model.module.to(next(self.original.module.parameters()).device)
         return model
+
+    @property
+    def max_file_bytes(self) -> int | None:
+        """What ``file_bytes`` may be, so that the file has at most the target's bytes."""
+        target = self.settings.target_bytes
+        return None if target is None else target - UNKNOWN_BYTES
 
     def file_bytes(self, network: QuantizedNetwork) -> int:
         """Return the size of the finished file."""

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from squeezenet.report.compression_table.results import Approach
 from squeezenet.report.study.results import PaperFigure
 
 ALEXNET, SQUEEZENET = "alexnet", "squeezenet"
 """Names of the rows of the two networks as they were trained."""
 ALEXNET_SVD, ALEXNET_PRUNED, ALEXNET_DEEP = "alexnet-svd", "alexnet-pruned", "alexnet-dc"
 SQUEEZENET_8, SQUEEZENET_6, SQUEEZENET_RD = "squeezenet-dc8", "squeezenet-dc6", "squeezenet-rd"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Approach:
-    """A row that is to be made; see ``TableRow``."""
-
-    name: str
-    network: str
-    approach: str
-    data_type: str
-    base: str | None = None
-    paper: PaperFigure | None = None
 
 
 APPROACHES = (

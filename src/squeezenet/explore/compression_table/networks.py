@@ -15,27 +15,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from squeezenet.arch.counts import count
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
-from squeezenet.arch.spec import NetworkSpec
 from squeezenet.client import Classifier
 from squeezenet.compress.deep_compression.job import stage_recipe
 from squeezenet.compress.deep_compression.settings import DeepCompressionSettings
 from squeezenet.compress.file_record import Settings
 from squeezenet.compress.images import CompressionImages
-from squeezenet.compress.low_rank import from_low_rank_state, fully_connected, with_low_rank
+from squeezenet.compress.low_rank import (
+    from_low_rank_state,
+    fully_connected,
+    low_rank_bytes,
+    ranks_of,
+    with_low_rank,
+)
 from squeezenet.compress.prune import layer_densities, magnitude_masks
-from squeezenet.compress.rate_distortion.settings import RateDistortionSettings
-from squeezenet.compress.retrain import Hold, Retraining, pruned
+from squeezenet.compress.rate_distortion.settings import (
+    RateDistortionSettings,
+    default_divergence,
+)
+from squeezenet.compress.retrain import Hold, Retraining, base_recipe, pruned
 from squeezenet.compress.run import compress_model
 from squeezenet.compress.stage_table import pruned_row
-from squeezenet.compress.work_folder import open_stage
+from squeezenet.compress.work_folder import open_stage, remove_work
+from squeezenet.errors import FormatError, MalformedError
 from squeezenet.evaluation.predict import LogitsFn
 from squeezenet.explore.compression_table.approaches import (
     ALEXNET,
@@ -47,10 +57,16 @@ from squeezenet.explore.compression_table.approaches import (
     SQUEEZENET_8,
     SQUEEZENET_RD,
 )
-from squeezenet.explore.compression_table.options import CompressionTableDefinition
+from squeezenet.explore.compression_table.options import (
+    ALEXNET_DENSITY,
+    SQUEEZENET_DENSITY,
+    CompressionTableDefinition,
+    max_svd_bytes,
+)
 from squeezenet.explore.study_folder import StudyFolder
 from squeezenet.explore.trial import TrialJob, measures_on_test
-from squeezenet.files import make_folder, write_bytes_atomically
+from squeezenet.files import make_folder, remove_leftovers, write_bytes_atomically
+from squeezenet.images.batches import default_workers
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import load_model
@@ -58,15 +74,12 @@ from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.safetensors_file import save_safetensors
 from squeezenet.progress import Progress
 from squeezenet.train.plan import plan_training
+from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
-SVD_REDUCTION = 5
-"""How many times smaller the factorised AlexNet is: 240 and 48 MB in the paper."""
-ALEXNET_DENSITY, SQUEEZENET_DENSITY = 0.11, 0.33
-"""Shares of weights that pruning keeps: those of AlexNet in arXiv 1510.00149 and of SqueezeNet in
-table 2's source, its authors' released file."""
 CONV_BITS, FC_BITS = 8, 5
 """Bits per weight of AlexNet's two kinds of layers (arXiv 1510.00149, section 5.2)."""
+T = TypeVar("T")
 SHARE_PART = 0.4
 """Epochs of retraining shared weights, in epochs of retraining pruned ones; 4 and 10 in
 ``compress``."""
@@ -85,7 +98,7 @@ class TableNetwork:
 class TableNetworks:
     """Makes the networks by the names of their rows.
 
-    What takes long goes on where an interrupted call was.
+    What takes long resumes where an interrupted call was. A file that is damaged is made again.
     """
 
     def __init__(
@@ -98,38 +111,34 @@ class TableNetworks:
         self._definition, self._job, self._progress = definition, job, progress
         self._trials = folder.trials
         self._files, self._work = folder.path / "files", folder.path / "work"
-        self._trained = cache(self._train)
+        self._base = cache(self._trained)
+        for each in (self._files, self._work):
+            make_folder(each)
+        remove_leftovers(self._files)
 
     def make(self, name: str) -> TableNetwork:
         """Return the network of a row, made if it is not there yet.
 
         Raises:
-            InterruptedRunError: a signal came; the same call goes on.
+            InterruptedRunError: a signal came; the same call resumes.
             SqueezeNetError: it cannot be trained or compressed.
         """
         made: dict[str, Callable[[], TableNetwork]] = {
-            ALEXNET: lambda: self._whole(self._definition.alexnet),
-            SQUEEZENET: lambda: self._whole(self._definition.squeezenet),
-            ALEXNET_SVD: self._factorised,
-            ALEXNET_PRUNED: lambda: _sparse(self._pruned(ALEXNET)),
-            ALEXNET_DEEP: lambda: self._shared(name, ALEXNET, self._alexnet_bits()),
-            SQUEEZENET_8: lambda: self._shared(name, SQUEEZENET, {"bits": 8}),
-            SQUEEZENET_6: lambda: self._shared(name, SQUEEZENET, {"bits": 6}),
+            ALEXNET: lambda: _float_network(self._base(ALEXNET)),
+            SQUEEZENET: lambda: _float_network(self._base(SQUEEZENET)),
+            ALEXNET_SVD: self._low_rank_network,
+            ALEXNET_PRUNED: lambda: _pruned_network(self._pruned(ALEXNET)),
+            ALEXNET_DEEP: lambda: self._deep_compression(name, ALEXNET, self._alexnet_bits()),
+            SQUEEZENET_8: lambda: self._deep_compression(name, SQUEEZENET, {"bits": 8}),
+            SQUEEZENET_6: lambda: self._deep_compression(name, SQUEEZENET, {"bits": 6}),
             SQUEEZENET_RD: self._rate_distortion,
         }
-        make_folder(self._files)
         return made[name]()
 
-    def _whole(self, spec: NetworkSpec) -> TableNetwork:
-        model = self._trained(spec)
-        folded = dataclasses.replace(spec, batch_norm=False)
-        size = count(build_graph(folded)).weight_bytes
-        return _of_model(model, size, "float32 weights and biases")
-
-    def _train(self, spec: NetworkSpec) -> LoadedModel:
+    def _trained(self, name: str) -> LoadedModel:
         """Train a network, and return the weights that ``run_trial`` would measure."""
         definition, job = self._definition, self._job
-        name = ALEXNET if spec == definition.alexnet else SQUEEZENET
+        spec = definition.alexnet if name == ALEXNET else definition.squeezenet
         run = RunFolder(self._trials / name)
         self._progress.log(f"{name}: training {spec.name}")
         options = definition.training_of(spec)
@@ -138,30 +147,35 @@ class TableNetworks:
         on_test = measures_on_test(definition.source, job.limits)
         return load_model(run.best if on_test else run.last)
 
-    def _base(self, name: str) -> LoadedModel:
-        is_alexnet = name == ALEXNET
-        return self._trained(
-            self._definition.alexnet if is_alexnet else self._definition.squeezenet
-        )
-
-    def _factorised(self) -> TableNetwork:
+    def _low_rank_network(self) -> TableNetwork:
         file = self._files / f"{ALEXNET_SVD}.safetensors"
-        original = fold_batch_norm(self._base(ALEXNET))
-        if not file.is_file():
-            max_bytes = count(build_graph(original.record.spec)).weight_bytes // SVD_REDUCTION
+        original = self._base(ALEXNET)
+
+        def make() -> None:
             self._progress.log(f"{ALEXNET_SVD}: singular value decompositions")
-            module = with_low_rank(original, max_bytes)
+            module = with_low_rank(original, max_svd_bytes(self._definition.alexnet))
             self._retrain(ALEXNET_SVD, original, module, None)
             state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
             write_bytes_atomically(file, save(state))
-        module = from_low_rank_state(original, load_file(file))
-        size = sum(p.numel() * p.element_size() for p in module.parameters())
-        model = dataclasses.replace(original, module=module)
-        return _of_model(model, size, "float32 factors, weights and biases")
+
+        def read() -> nn.Module:
+            try:
+                return from_low_rank_state(original, load_file(file))
+            except (SafetensorError, RuntimeError, OSError) as error:
+                raise MalformedError(f"{file}: {error}") from None
+
+        module = self._from_file(file, make, read)
+        graph = build_graph(original.record.spec)
+        return _of_model(
+            dataclasses.replace(original, module=module),
+            low_rank_bytes(graph, ranks_of(module, graph)),
+            "float32 factors, weights and biases",
+        )
 
     def _pruned(self, name: str) -> LoadedModel:
         file = self._files / f"{name}-pruned.safetensors"
-        if not file.is_file():
+
+        def make() -> None:
             model = self._base(name)
             folded = fold_batch_norm(model)
             graph = build_graph(folded.record.spec)
@@ -170,27 +184,31 @@ class TableNetworks:
             masks = magnitude_masks(folded.module, graph, densities)
 
             def retrain(module: nn.Module, hold: Hold) -> None:
-                self._retrain(f"{name}-pruned", folded, module, hold)
+                self._retrain(f"{name}-pruned", model, module, hold)
 
             student = pruned(model, graph, masks, retrain)
-            save_safetensors(file, student.record, student.module.state_dict())
-        return load_model(file)
+            provenance = {
+                "method": "pruned", "density": density, "source": model.record.provenance,
+            }  # fmt: skip
+            record = dataclasses.replace(student.record, provenance=provenance)
+            save_safetensors(file, record, student.module.state_dict())
+
+        return self._from_file(file, make, lambda: load_model(file))
 
     def _retrain(
-        self, name: str, teacher: LoadedModel, module: nn.Module, hold: Hold | None
+        self, name: str, original: LoadedModel, module: nn.Module, hold: Hold | None
     ) -> None:
-        """Retrain a module, by what ``compress`` does after pruning."""
+        """Retrain a module, as ``compress`` does after pruning: labels and the original teach."""
         definition, train = self._definition, self._definition.data.train
         recipe = stage_recipe(
-            definition.recipe, len(train), DeepCompressionSettings(), "prune",
+            self._base_recipe(original), len(train), DeepCompressionSettings(), "prune",
             definition.retrain_epochs,
         )  # fmt: skip
         given = {"stage": name, "recipe": recipe}
-        make_folder(self._work)
         folder = open_stage(self._work / name, given, self._progress)
         self._progress.log(f"{name}: retraining for {recipe.epochs} epochs")
         training = Retraining(
-            teacher=teacher,
+            teacher=fold_batch_norm(original),
             images=train,
             labelled=train,
             seed=0,
@@ -198,41 +216,49 @@ class TableNetworks:
         )
         training.run(module, recipe, folder, hold)
 
-    def _alexnet_bits(self) -> dict[str, object]:
-        layers = {
-            conv.name: FC_BITS for conv in fully_connected(build_graph(self._definition.alexnet))
-        }
-        return {"bits": CONV_BITS, "layer_bits": layers}
+    def _base_recipe(self, model: LoadedModel) -> Recipe:
+        definition = self._definition
+        return base_recipe(model.record, definition.source, definition.training.recipe)
 
-    def _shared(self, name: str, base: str, bits: dict[str, object]) -> TableNetwork:
-        """Share the weights of the pruned network; its zeros stay."""
+    def _alexnet_bits(self) -> dict[str, Any]:
+        layers = fully_connected(build_graph(self._definition.alexnet))
+        return {"bits": CONV_BITS, "layer_bits": {conv.name: FC_BITS for conv in layers}}
+
+    def _deep_compression(self, name: str, base: str, bits: dict[str, Any]) -> TableNetwork:
+        """Share the weights of the pruned network, which also teaches; its zeros stay."""
         epochs = self._definition.retrain_epochs
         settings = DeepCompressionSettings(
             density=1.0,
             prune_epochs=0,
             share_epochs=None if epochs is None else math.ceil(SHARE_PART * epochs),
-            **bits,  # type: ignore[arg-type]
+            **bits,
         )
-        file = self._compressed(name, lambda: self._pruned(base), settings)
-        return _of_model(load_model(file), file.stat().st_size, "the file")
+        file = self._files / f"{name}.sqz"
+        model = self._compressed(file, lambda: self._pruned(base), settings)
+        return _of_model(model, file.stat().st_size, "the file")
 
     def _rate_distortion(self) -> TableNetwork:
-        settings = RateDistortionSettings(effort=self._definition.effort)
-        file = self._compressed(SQUEEZENET_RD, lambda: self._base(SQUEEZENET), settings)
-        classifier = Classifier(file.read_bytes(), threads=torch.get_num_threads())
+        definition = self._definition
+        settings = RateDistortionSettings(
+            effort=definition.effort, divergence=default_divergence(len(definition.data.train))
+        )
+        file = self._files / f"{SQUEEZENET_RD}.sqz"
+        model = self._compressed(file, lambda: self._base(SQUEEZENET), settings)
         return TableNetwork(
-            network=classifier.logits,
-            record=load_model(file).record,
+            network=Classifier(file.read_bytes(), threads=default_workers()).logits,
+            record=model.record,
             bytes=file.stat().st_size,
             size_of="the file, run in integers",
         )
 
-    def _compressed(self, name: str, model: Callable[[], LoadedModel], settings: Settings) -> Path:
-        file = self._files / f"{name}.sqz"
-        if not file.is_file():
-            data = self._definition.data
+    def _compressed(
+        self, file: Path, model: Callable[[], LoadedModel], settings: Settings
+    ) -> LoadedModel:
+        data = self._definition.data
+
+        def make() -> None:
             loaded = model()
-            self._progress.log(f"{name}: compressing")
+            self._progress.log(f"{file.stem}: compressing")
             compress_model(
                 loaded,
                 CompressionImages(
@@ -240,10 +266,28 @@ class TableNetworks:
                 ),
                 file,
                 settings,
-                self._definition.recipe,
+                self._base_recipe(loaded),
                 options=self._job.fit_options(self._progress),
             )
-        return file
+
+        found = self._from_file(file, make, lambda: load_model(file))
+        leftover = RunFolder(file.with_name(f"{file.name}.work"))
+        if leftover.path.is_dir():  # of a call that was killed after it had written the file
+            remove_work(leftover, self._progress)
+        return found
+
+    def _from_file(self, file: Path, make: Callable[[], None], read: Callable[[], T]) -> T:
+        """Return what ``read`` finds in a file that ``make`` writes; its checkpoints go then."""
+        if file.is_file():
+            try:
+                return read()
+            except FormatError as error:
+                self._progress.log(f"{error}; it is made again")
+        make()
+        work = RunFolder(self._work / file.stem)
+        if work.path.is_dir():
+            work.remove()
+        return read()
 
 
 def _of_model(model: LoadedModel, size: int, size_of: str) -> TableNetwork:
@@ -255,7 +299,13 @@ def _of_model(model: LoadedModel, size: int, size_of: str) -> TableNetwork:
     )
 
 
-def _sparse(model: LoadedModel) -> TableNetwork:
+def _float_network(model: LoadedModel) -> TableNetwork:
+    folded = dataclasses.replace(model.record.spec, batch_norm=False)
+    size = count(build_graph(folded)).weight_bytes
+    return _of_model(model, size, "float32 weights and biases")
+
+
+def _pruned_network(model: LoadedModel) -> TableNetwork:
     """A pruned network, sized as Deep Compression stores one."""
     state, graph = model.module.state_dict(), build_graph(model.record.spec)
     kept = [(state[f"{conv.key}.weight"] != 0).numpy() for conv in graph.convs]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from squeezenet.arch.network_file import find_network
+from squeezenet.arch.counts import count
+from squeezenet.arch.graph import build_graph
+from squeezenet.arch.network_file import NETWORK_SUFFIX, find_network
 from squeezenet.arch.presets import adapted
 from squeezenet.arch.serialization import to_plain
 from squeezenet.arch.spec import AlexNetSpec, NetworkSpec, SqueezeNetSpec
+from squeezenet.compress.low_rank import require_possible
+from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, Effort
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import TrainingData
-from squeezenet.errors import UsageError
+from squeezenet.errors import SpecError, TooLargeError, UsageError
 from squeezenet.explore.definition import command_line, data_settings, given, recipe_shown
-from squeezenet.explore.trial import measured_on, open_data
+from squeezenet.explore.trial import measured_on, measured_settings, open_data
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.progress import Progress
 from squeezenet.report.compression_table.results import CompressionTable, TableRow
@@ -22,10 +26,14 @@ from squeezenet.train.plan import TrainOptions, recipe_for
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.start import MAX_SMALL_IMAGE, largest_short_side
 
-Effort = Literal["low", "medium", "high"]
 ALEXNET_RATE = 0.5
 """AlexNet's learning rate, in rates of the recipe: at the whole, its loss has spikes
 (docs/experiments/cifar10.md)."""
+SVD_REDUCTION = 5
+"""How many times smaller the factorised AlexNet is: 240 and 48 MB in the paper."""
+ALEXNET_DENSITY, SQUEEZENET_DENSITY = 0.11, 0.33
+"""Shares of weights that pruning keeps: AlexNet's in arXiv 1510.00149, and SqueezeNet's in the
+authors' released file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +57,8 @@ class CompressionTableOptions:
     def __post_init__(self) -> None:
         if self.retrain_epochs is not None and self.retrain_epochs < 1:
             raise UsageError(f"--retrain-epochs {self.retrain_epochs}, expected at least 1")
+        if self.effort not in EFFORT_PRESETS:
+            raise UsageError(f"--effort {self.effort}, expected one of {', '.join(EFFORT_PRESETS)}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,15 +95,34 @@ class CompressionTableDefinition:
             learning_rate=rate,
         )
 
+    def _shown(self, spec: NetworkSpec, batch_norm: bool) -> str:
+        rate = self.training_of(spec).learning_rate
+        norm = "with" if batch_norm else "without"
+        return (
+            f"{spec.name}, {spec.input_size[0]} pixels, peak learning rate {rate:g}, {norm} batch "
+            "normalisation"
+        )
+
     def results(self, name: str, rows: tuple[TableRow, ...]) -> CompressionTable:
         """Return the table for its report."""
+        retraining = "as compress does"
+        if self.retrain_epochs is not None:
+            retraining = f"{self.retrain_epochs} epochs"
         return CompressionTable(
             name=name,
             data=self.measured_on,
             settings=(
-                *recipe_shown(self.source, self.data, self.training, self.recipe),
-                ("SqueezeNet", self.squeezenet.name),
-                ("AlexNet", self.alexnet.name),
+                *(
+                    pair
+                    for pair in recipe_shown(self.source, self.data, self.training, self.recipe)
+                    if pair[0] not in ("peak learning rate", "batch normalisation")
+                ),
+                ("AlexNet", self._shown(self.alexnet, self.alexnet.batch_norm)),
+                ("SqueezeNet", self._shown(self.squeezenet, self.recipe.batch_norm)),
+                ("SVD", f"{SVD_REDUCTION} times smaller"),
+                ("weights kept of AlexNet", f"{ALEXNET_DENSITY:.0%}"),
+                ("weights kept of SqueezeNet", f"{SQUEEZENET_DENSITY:.0%}"),
+                ("retraining", retraining),
                 ("effort of rd", self.effort),
             ),
             command=self.command,
@@ -114,23 +143,37 @@ def define_compression_table(
         UsageError, UnknownNameError, SpecError: the options do not make networks for the data.
         DataError: see ``open_training_data``.
     """
-    data = open_data(source, options.training, progress, limits)
-    small = source == DIGITS or _is_small(data)
+    training = options.training
+    data = open_data(source, training, progress, limits)
+    side = largest_short_side(data.train)
+    size = training.input_size
+    if size is None and side is not None and side <= MAX_SMALL_IMAGE:
+        size = side
+    small = size is not None and size <= MAX_SMALL_IMAGE
+    if side is not None and side > MAX_SMALL_IMAGE:
+        progress.log("both networks are trained from scratch, which takes many photographs")
     arch = options.arch or _default_squeezenet(source, small=small)
-    squeezenet = _for_data(arch, source, data, options.training)
+    squeezenet = _for_data(arch, source, data, size)
     if not isinstance(squeezenet, SqueezeNetSpec):
         raise UsageError(f"--arch {arch}: is no SqueezeNet")
+    recipe = recipe_for(source, data, training, squeezenet.input_size)
     baseline = options.baseline or ("alexnet_cifar" if small else "alexnet")
-    alexnet = _for_data(baseline, source, data, options.training)
+    alexnet = _for_data(baseline, source, data, size)
     if not isinstance(alexnet, AlexNetSpec):
         raise UsageError(f"--baseline {baseline}: is no AlexNet")
+    if options.baseline is None:
+        alexnet = _as_a_baseline(alexnet, batch_norm=recipe.batch_norm)
+    for spec in (alexnet, squeezenet):
+        _require_square(spec)
+    require_possible(build_graph(alexnet), max_svd_bytes(alexnet))
+    build_graph(squeezenet)
     return CompressionTableDefinition(
         source=source,
         data=data,
         alexnet=alexnet,
         squeezenet=squeezenet,
-        training=options.training,
-        recipe=recipe_for(source, data, options.training, squeezenet.input_size),
+        training=training,
+        recipe=recipe,
         retrain_epochs=options.retrain_epochs,
         effort=options.effort,
         settings={
@@ -138,17 +181,19 @@ def define_compression_table(
             "networks": [to_plain(alexnet), to_plain(squeezenet)],
             "retraining": options.retrain_epochs,
             "effort": options.effort,
-            "training": given(options.training),
+            "training": given(training),
             "data": data_settings(data),
+            "measured": measured_settings(source, data, limits),
         },
         measured_on=measured_on(source, data, limits),
-        command=command_line("table2", source, out, given(options), given(options.training)),
+        command=command_line("table2", source, out, given(options), given(training)),
     )
 
 
-def _is_small(data: TrainingData) -> bool:
-    side = largest_short_side(data.train)
-    return side is not None and side <= MAX_SMALL_IMAGE
+def max_svd_bytes(alexnet: AlexNetSpec) -> int:
+    """Return the size of AlexNet by SVD, in bytes of float32."""
+    whole = dataclasses.replace(alexnet, batch_norm=False)
+    return count(build_graph(whole)).weight_bytes // SVD_REDUCTION
 
 
 def _default_squeezenet(source: str, *, small: bool) -> str:
@@ -157,15 +202,40 @@ def _default_squeezenet(source: str, *, small: bool) -> str:
     return "squeezenet_cifar" if small else "squeezenet1_0"
 
 
-def _for_data(arch: str, source: str, data: TrainingData, training: TrainOptions) -> NetworkSpec:
-    """A network for the data's classes, and for its images where these are small."""
+def _for_data(arch: str, source: str, data: TrainingData, size: int | None) -> NetworkSpec:
+    """A network for the data's classes; one that has a name also for its images."""
     spec = find_network(arch)
-    size = training.input_size
-    if size is None and (source == DIGITS or _is_small(data)):
-        size = largest_short_side(data.train)
+    if arch.endswith(NETWORK_SUFFIX):
+        return adapted(spec, num_classes=len(data.class_names))
     return adapted(
         spec,
         num_classes=len(data.class_names),
         input_channels=1 if source == DIGITS else 3,
         input_size=None if size is None else (size, size),
     )
+
+
+def _as_a_baseline(spec: AlexNetSpec, *, batch_norm: bool) -> AlexNetSpec:
+    """AlexNet with the aids of our networks, and no more pools than its input has room for.
+
+    Batch normalisation replaces LRN, as in ``alexnet_cifar``. Of the pools, the earliest go.
+    """
+    if batch_norm:
+        convs = tuple(dataclasses.replace(conv, lrn=False) for conv in spec.convs)
+        spec = dataclasses.replace(spec, convs=convs, batch_norm=True)
+    while spec.pools:
+        try:
+            build_graph(spec)
+        except TooLargeError:
+            break
+        except SpecError:
+            spec = dataclasses.replace(spec, pools=spec.pools[1:])
+        else:
+            break
+    return spec
+
+
+def _require_square(spec: NetworkSpec) -> None:
+    if spec.input_size[0] != spec.input_size[1]:
+        height, width = spec.input_size
+        raise UsageError(f"{spec.name}: its input is {height}x{width}, expected a square one")

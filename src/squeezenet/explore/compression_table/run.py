@@ -1,10 +1,11 @@
 """Make every row of the table, and measure it.
 
-A row that was measured is kept in ``rows/`` of the folder, so an interrupted call goes on.
+A row that was measured is kept in ``rows/`` of the folder, so an interrupted call resumes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 
@@ -13,16 +14,16 @@ from squeezenet.data.sources import open_evaluation_data
 from squeezenet.errors import SpecError
 from squeezenet.evaluation.metrics import compare, score
 from squeezenet.evaluation.predict import LabelledLogits, predict
-from squeezenet.explore.compression_table.approaches import APPROACHES, Approach
+from squeezenet.explore.compression_table.approaches import APPROACHES
 from squeezenet.explore.compression_table.networks import TableNetwork, TableNetworks
 from squeezenet.explore.compression_table.options import CompressionTableDefinition
 from squeezenet.explore.study_folder import StudyFolder
 from squeezenet.explore.trial import TrialJob, measures_on_test
-from squeezenet.files import make_folder
+from squeezenet.files import make_folder, remove_leftovers
 from squeezenet.folder_lock import FolderLock
 from squeezenet.images.batches import EvalBatches
 from squeezenet.progress import Progress
-from squeezenet.report.compression_table.results import TableRow
+from squeezenet.report.compression_table.results import Approach, TableRow
 from squeezenet.sealed_files import read_sealed_json, write_sealed_json
 
 
@@ -37,7 +38,7 @@ def run_compression_table(
     Raises:
         StudyError: the folder has another table or study, or is damaged.
         CheckpointError: it is in use, or cannot be written.
-        InterruptedRunError: a signal came; the same call goes on.
+        InterruptedRunError: a signal came; the same call resumes.
     """
     make_folder(folder.path)
     with FolderLock(folder.path):
@@ -66,11 +67,12 @@ class _Table:
         self._definition, self._job, self._progress = definition, job, progress
         self._networks = TableNetworks(definition, folder, job, progress)
         self._rows = folder.path / "rows"
+        make_folder(self._rows)
+        remove_leftovers(self._rows)
         self._predictions_of_base = cache(lambda name: self._predict(self._networks.make(name)))
 
     def row(self, approach: Approach) -> TableRow:
         """Return a row, as it was measured before or newly."""
-        make_folder(self._rows)
         file = self._rows / f"{approach.name}.json"
         known = _read_row(file)
         if known is not None:
@@ -83,11 +85,7 @@ class _Table:
             difference = compare(predicted, self._predictions_of_base(approach.base))
         measured = score(predicted)
         row = TableRow(
-            name=approach.name,
-            network=approach.network,
-            approach=approach.approach,
-            data_type=approach.data_type,
-            base=approach.base,
+            **{f.name: getattr(approach, f.name) for f in dataclasses.fields(approach)},
             bytes=made.bytes,
             size_of=made.size_of,
             top1=measured.top1,
@@ -95,7 +93,6 @@ class _Table:
             images=measured.images,
             difference=difference.top1_difference if difference else None,
             difference_error=difference.top1_standard_error if difference else None,
-            paper=approach.paper,
         )
         write_sealed_json(file, to_plain(row))
         return row

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from squeezenet.report.charts import Series, chart, span
-from squeezenet.report.compression_table.results import CompressionTable, TableRow
+from squeezenet.report.compression_table.results import MEGABYTE, CompressionTable, TableRow
 from squeezenet.report.document import document
 from squeezenet.report.markup import code, facts, figure, section, table, text
 from squeezenet.report.sorting import SORT_SCRIPT, SORTABLE
 
 Section = tuple[str, str, str]
-_MEGABYTE = 1_000_000
 
 
 def table_page(results: CompressionTable) -> str:
@@ -23,25 +22,15 @@ def table_page(results: CompressionTable) -> str:
     )
 
 
-def sizes_text(results: CompressionTable, row: TableRow) -> str:
-    """Return the size in megabytes, as the paper has it: before and after."""
-    after = f"{row.bytes / _MEGABYTE:.3g}"
-    if row.base is None:
-        return after
-    return f"{results.original_bytes(row) / _MEGABYTE:.3g} → {after}"
-
-
 def _table(results: CompressionTable) -> Section:
     top5 = ["top-5, %"] if results.has_top5 else []
     rows = [
         [
             text(row.network),
-            text(row.approach),
-            text(row.data_type),
-            text(row.size_of),
-            sizes_text(results, row),
+            text(row.approach_text),
+            f"{row.bytes / MEGABYTE:.3g}",
             f"{row.bytes:,}",
-            f"{results.reduction(row):,.0f}x",
+            results.reduction_text(row),
             f"{row.top1:.2f}",
             row.difference_text,
             *([f"{row.top5:.2f}"] if top5 else []),
@@ -50,15 +39,16 @@ def _table(results: CompressionTable) -> Section:
         for row in results.rows
     ]
     head = [
-        "network", "approach", "data type", "what is counted", "MB", "bytes",
-        "smaller than AlexNet", "top-1, %", "to its original", *top5,
+        "network", "approach", "MB", "bytes", "reduction", "top-1, %", "Δ top-1", *top5,
         "paper, ImageNet: top-1/top-5",
     ]  # fmt: skip
     note = (
-        "<p>MB are millions of bytes. ± is one standard error of the difference, paired by image."
-        "</p>"
+        "<p>MB are millions of bytes: of float32 weights and biases, with gaps of 4 bits between "
+        "the weights of a pruned network; with Deep Compression and rd, of the file. Reduction: "
+        "how many times smaller than AlexNet. ± is one standard error of the difference, paired "
+        "by image, to the same network without compression.</p>"
     )
-    return section("table", "Table", table("Table 2", head, rows, num_text=4, kind=SORTABLE), note)
+    return section("table", "Table", table("Table 2", head, rows, num_text=2, kind=SORTABLE), note)
 
 
 def _chart(results: CompressionTable) -> Section:
@@ -69,23 +59,26 @@ def _chart(results: CompressionTable) -> Section:
         rows = [row for row in results.rows if row.network == network]
         series.append(
             Series(
-                points=[(row.bytes / _MEGABYTE, row.top1) for row in rows],
+                points=[(row.bytes / MEGABYTE, row.top1) for row in rows],
                 style=style,
                 line=False,
                 dots=True,
-                labels=[f"{row.label}: {row.bytes:,} bytes, {row.top1:.2f}%" for row in rows],
+                labels=[_described(row) for row in rows],
             )
         )
-    sizes = [row.bytes / _MEGABYTE for row in results.rows]
+    sizes = [row.bytes / MEGABYTE for row in results.rows]
     drawn = chart(
-        "top-1 against megabytes: "
-        + "; ".join(f"{row.label} {row.bytes:,} bytes {row.top1:.2f}%" for row in results.rows),
+        "top-1 against megabytes: " + "; ".join(map(_described, results.rows)),
         span("MB", sizes, log=True),
         span("top-1, %", [row.top1 for row in results.rows]),
         series=series,
     )
     caption = "Top-1 against megabytes: AlexNet in orange, SqueezeNet in blue."
     return section("chart", "Chart", f'<div class="charts">{figure(drawn, caption)}</div>')
+
+
+def _described(row: TableRow) -> str:
+    return f"{row.network}, {row.approach_text}: {row.bytes:,} bytes, {row.top1:.2f}%"
 
 
 def _settings(results: CompressionTable) -> Section:

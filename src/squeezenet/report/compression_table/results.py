@@ -6,26 +6,44 @@ from dataclasses import dataclass
 
 from squeezenet.report.study.results import PaperFigure
 
+MEGABYTE = 1_000_000
+_WHOLE_FROM = 10
+"""From here on, reductions are shown as whole numbers."""
 PAGE = "table.html"
 """The page of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableRow:
-    """A network, as it is or compressed.
+class Approach:
+    """A network, as it is or compressed: a row that is to be made.
 
-    ``name`` is part of file names. ``base``: the row of the network that was compressed, None for
-    that network itself. ``data_type``: of a weight, in words. ``bytes``: what the weights take
-    (``size_of`` says how they are stored). ``top1`` and ``top5`` are percent of ``images`` images;
-    ``difference`` is the top-1 less that of the base in points, with the standard error of the
-    differences paired by image. ``paper``: what the paper has, on ImageNet.
+    ``name`` is part of file names. ``base``: the row of the network that is compressed, None for
+    that network itself. ``data_type``: of a weight, in words. ``paper``: what the paper has, on
+    ImageNet.
     """
 
     name: str
     network: str
     approach: str
     data_type: str
-    base: str | None
+    base: str | None = None
+    paper: PaperFigure | None = None
+
+    @property
+    def approach_text(self) -> str:
+        """The approach with its data type, for tables and plots."""
+        return self.approach if self.base is None else f"{self.approach}, {self.data_type}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow(Approach):
+    """An approach that was measured.
+
+    ``bytes``: what the weights take (``size_of`` says how they are stored). ``top1`` and ``top5``
+    are percent of ``images`` images; ``difference`` is the top-1 less that of the base in points,
+    with the standard error of the differences paired by image.
+    """
+
     bytes: int
     size_of: str
     top1: float
@@ -33,12 +51,6 @@ class TableRow:
     images: int
     difference: float | None = None
     difference_error: float | None = None
-    paper: PaperFigure | None = None
-
-    @property
-    def label(self) -> str:
-        """Network and approach, for plots."""
-        return self.network if self.base is None else f"{self.network}, {self.approach}"
 
     @property
     def difference_text(self) -> str:
@@ -66,9 +78,21 @@ class CompressionTable:
         """Return the size of the network that a row compresses."""
         return next((r.bytes for r in self.rows if r.name == row.base), row.bytes)
 
+    def megabytes_text(self, row: TableRow) -> str:
+        """Return the size in megabytes as the paper has it: before and after."""
+        after = f"{row.bytes / MEGABYTE:.3g}"
+        if row.base is None:
+            return after
+        return f"{self.original_bytes(row) / MEGABYTE:.3g} → {after}"
+
     def reduction(self, row: TableRow) -> float:
         """Return how many times smaller than the first row a row is."""
         return self.rows[0].bytes / row.bytes
+
+    def reduction_text(self, row: TableRow) -> str:
+        """Return the reduction for a table: 1.4x, 510x."""
+        value = self.reduction(row)
+        return f"{value:.1f}x" if value < _WHOLE_FROM else f"{value:,.0f}x"
 
     @property
     def has_top5(self) -> bool:

@@ -11,12 +11,16 @@ from matplotlib.figure import Figure
 
 from squeezenet.output_folder import OutputFolder
 from squeezenet.report.compression_table.page import table_page
-from squeezenet.report.compression_table.results import PAGE, CompressionTable, TableRow
+from squeezenet.report.compression_table.results import (
+    MEGABYTE,
+    PAGE,
+    CompressionTable,
+    TableRow,
+)
 from squeezenet.report.csv_cells import csv_text
-from squeezenet.report.render import FIGURE_SUFFIXES, rendered, reproducible_figures
+from squeezenet.report.render import FIGURE_SUFFIXES, rendered, reproducible_figures, use_log_x
 
 _COLOURS = ("#D55E00", "#0072B2")
-_MEGABYTE = 1_000_000
 
 
 def write_table(folder: Path, results: CompressionTable) -> Path:
@@ -50,16 +54,16 @@ def _csv(results: CompressionTable) -> str:
 
 
 def _figure(results: CompressionTable) -> Figure:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.subplots()
     networks = list(dict.fromkeys(row.network for row in results.rows))
     for network, colour in zip(networks, _COLOURS, strict=False):
         rows = [row for row in results.rows if row.network == network]
-        sizes = [row.bytes / _MEGABYTE for row in rows]
+        sizes = [row.bytes / MEGABYTE for row in rows]
         axes.plot(sizes, [row.top1 for row in rows], "o", color=colour, label=network)
         for i, (size, row) in enumerate(zip(sizes, rows, strict=True)):
             axes.annotate(
-                row.approach,
+                row.approach_text,
                 (size, row.top1),
                 xytext=(0, 7 if i % 2 else -15),
                 textcoords="offset points",
@@ -67,7 +71,7 @@ def _figure(results: CompressionTable) -> Figure:
                 fontsize=8,
                 color=colour,
             )
-    axes.set_xscale("log")
+    use_log_x(axes)
     axes.set_xlabel("MB")
     axes.set_ylabel("top-1 accuracy, %")
     axes.set_title(f"table 2: top-1 on {results.data}", fontsize=10)

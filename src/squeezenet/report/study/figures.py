@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from squeezenet.report.render import use_log_x
 from squeezenet.report.study.results import StudyResults, VariantRow
 
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
@@ -99,7 +100,7 @@ def _search_figures(results: StudyResults) -> dict[str, Figure]:
                 label=label,
                 markersize=5,
             )
-        axes.set_xscale("log")
+        use_log_x(axes)
         axes.set_xlabel(title)
         axes.legend(loc="lower right", frameon=False)
         figures[name] = figure
