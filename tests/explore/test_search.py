@@ -318,8 +318,8 @@ def test_a_search_from_a_pretrained_model(tmp_path: Path, capsys: Capture) -> No
     words_of_best[words_of_best.index("--out") + 1] = str(tmp_path / "best")
     trained = as_json(capsys, *words_of_best, "--epochs", 1)
     assert trained["from"] == str(run)
-    line = failure(capsys, 1, *words[:-2], "--from", tmp_path / "none", "--out", tmp_path / "y")
-    assert "none" in line
+    other = ["explore", "search", "digits", "--out", tmp_path / "y", "--from", tmp_path / "none"]
+    assert "none: no such file" in failure(capsys, 2, *other)
 
 
 def test_the_smallest_network_of_a_trunk() -> None:

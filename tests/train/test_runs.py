@@ -75,8 +75,10 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
     }  # fmt: skip
     assert [line["epoch"] for line in metrics_of(folder, "val")] == list(range(1, 13))
     losses = [line["loss"] for line in metrics_of(folder, "train")]
-    # A golden curve, with room for other processors' arithmetic: every 20 steps of seed 0.
-    assert losses[:6] == pytest.approx(GOLDEN_LOSSES, rel=0.1)
+    # A golden curve, every 20 steps of seed 0. Other processors round otherwise, and differences
+    # grow with the steps: AVX2 without bfloat16 is 0.5% off at the second and 12% at the third.
+    assert losses[:2] == pytest.approx(GOLDEN_LOSSES[:2], rel=0.02)
+    assert losses[2:6] == pytest.approx(GOLDEN_LOSSES[2:], rel=0.2)
     model = load_model(folder)
     assert model.record.class_names == tuple("0123456789")
     provenance = model.record.provenance

@@ -37,9 +37,9 @@ def choice_of(
     ("order", "target", "best"),
     [
         ((1.0, 2.0, 3.0), None, 2.0),
-        ((1.0, 2.0, 3.0), 1000, 3.0),  # the second is a byte too large
-        ((2.0, 3.0), 1000, 2.0),  # the first is always allowed
-        ((4.0, 3.0), 1000, 4.0),  # of equals the first
+        ((1.0, 2.0, 3.0), 1010, 3.0),  # the second is a byte too large
+        ((2.0, 3.0), 1010, 2.0),  # the first is always allowed
+        ((4.0, 3.0), 1010, 4.0),  # of equals the first
         ((1.0, 3.0), 800, 1.0),
     ],
 )

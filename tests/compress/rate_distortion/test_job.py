@@ -16,6 +16,7 @@ from squeezenet.client import Classifier
 from squeezenet.codec import container
 from squeezenet.codec.types import LevelWeights
 from squeezenet.compress import retrain
+from squeezenet.compress.file_record import UNKNOWN_BYTES
 from squeezenet.compress.rate_distortion import job as rd
 from squeezenet.compress.rate_distortion import session
 from squeezenet.compress.rate_distortion.session import Session
@@ -312,7 +313,8 @@ def test_training_may_use_the_bytes_that_are_allowed(
         assert rd._train(opened, opened.original, quantized, choice) is quantized
         assert [point.divergence for point in opened.job.trained] == [0.125]
         training = calls.pop()
-        assert training.max_bytes == (target or 1234) and training.size(quantized) == 1234
+        allowed = 1234 if target is None else target - UNKNOWN_BYTES
+        assert training.max_bytes == allowed and training.size(quantized) == 1234
         assert training.labelled is (images.retrain if labelled else None)
         assert training.seed == 3
         assert len(training.images) == len(opened.learn)
