@@ -123,7 +123,7 @@ def _images(data: Path, part: str, work: Path) -> tuple[torch.Tensor, torch.Tens
 def _trained(options: argparse.Namespace) -> ResNet20:
     """SGD with Nesterov's momentum, one cosine after a warm-up, mirrored and shifted images."""
     torch.manual_seed(0)
-    model = ResNet20().to(memory_format=torch.channels_last)
+    model = ResNet20()
     checkpoint = options.work / "resnet20.pt"
     optimizer = torch.optim.SGD(
         model.parameters(), lr=options.learning_rate, momentum=0.9, nesterov=True, weight_decay=5e-4
@@ -145,7 +145,8 @@ def _trained(options: argparse.Namespace) -> ResNet20:
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             print(f"epoch {epoch + 1} of {options.epochs}: loss {loss:.3f}", flush=True)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _epoch(
@@ -159,7 +160,8 @@ def _epoch(
 ) -> float:
     model.train()
     generator = torch.Generator().manual_seed(epoch)
-    batches = torch.randperm(len(labels), generator=generator).split(options.batch_size)[:-1]
+    order = torch.randperm(len(labels), generator=generator)
+    batches = torch.split(order, options.batch_size)[:-1]
     total = 0.0
     for step, chosen in enumerate(batches):
         done = (epoch + step / len(batches)) / options.epochs
@@ -171,7 +173,7 @@ def _epoch(
             logits = model(x)
         loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.1)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         total += float(loss.detach())
     return total / len(batches)
@@ -204,7 +206,8 @@ def _points(
         known: list[dict[str, Any]] = json.loads(results.read_text())
         return known
     file, out = options.work / "weights.npz", options.work / "nncodec"
-    np.savez(file, **{name: value.numpy() for name, value in weights.items()})
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in weights.items()}
+    np.savez(file, **arrays)
     size = 4 * sum(value.numel() for value in weights.values())
     points = [{"name": "float32", "bytes": size, "top1": _top1(weights, test)}]
     code(file, out, _QPS, options.work / "nncodec-env")
@@ -241,9 +244,9 @@ def _folded(model: ResNet20) -> dict[str, torch.Tensor]:
 @torch.inference_mode()
 def _top1(weights: dict[str, torch.Tensor], test: tuple[torch.Tensor, torch.Tensor]) -> float:
     """Top-1 of folded weights, in percent."""
-    pixels, labels = test
     correct = 0
-    for images, classes in zip(pixels.split(_EVAL_BATCH), labels.split(_EVAL_BATCH), strict=True):
+    batches = (torch.split(each, _EVAL_BATCH) for each in test)
+    for images, classes in zip(*batches, strict=True):
         x = torch.relu(_convolved(_normalised(images), weights, "conv", 1))
         channels = _WIDTHS[0]
         for i in range(len(_WIDTHS) * _BLOCKS):
@@ -257,7 +260,7 @@ def _top1(weights: dict[str, torch.Tensor], test: tuple[torch.Tensor, torch.Tens
             channels = width
         logits = functional.linear(x.mean((2, 3)), weights["linear.weight"], weights["linear.bias"])
         correct += int((logits.argmax(1) == classes).sum())
-    return 100 * correct / len(labels)
+    return 100 * correct / len(test[1])
 
 
 def _convolved(
