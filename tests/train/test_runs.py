@@ -40,7 +40,10 @@ from squeezenet.train.run import (
 from squeezenet.train.start import NetworkChoice, new_model, open_pretrained, start_from
 from tests.train.small import CPU, bright_images, quick, quick_run, small_data
 
-GOLDEN_LOSSES = [2.135, 1.249, 0.727, 0.751, 0.498, 0.593]
+GOLDEN_LOSSES = (
+    [2.135, 1.249, 0.727, 0.751, 0.498, 0.593],
+    [2.135, 1.244, 0.806, 0.752, 0.461, 0.531],  # on AVX2 alone (Zen 3), where sums differ
+)
 
 
 def train_digits(
@@ -75,10 +78,8 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
     }  # fmt: skip
     assert [line["epoch"] for line in metrics_of(folder, "val")] == list(range(1, 13))
     losses = [line["loss"] for line in metrics_of(folder, "train")]
-    # A golden curve, every 20 steps of seed 0. Other processors round otherwise, and differences
-    # grow with the steps: AVX2 without bfloat16 is 0.5% off at the second and 12% at the third.
-    assert losses[:2] == pytest.approx(GOLDEN_LOSSES[:2], rel=0.02)
-    assert losses[2:6] == pytest.approx(GOLDEN_LOSSES[2:], rel=0.2)
+    # A golden curve, with room for other processors' arithmetic: every 20 steps of seed 0.
+    assert any(losses[:6] == pytest.approx(golden, rel=0.1) for golden in GOLDEN_LOSSES), losses[:6]
     model = load_model(folder)
     assert model.record.class_names == tuple("0123456789")
     provenance = model.record.provenance

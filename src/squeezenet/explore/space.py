@@ -73,10 +73,7 @@ class Space:
         Raises:
             SpecError: its choices make no network for the input.
         """
-        size = self.input_sizes[0]
-        if len(self.input_sizes) > 1:
-            sizes = [str(each) for each in self.input_sizes]
-            size = int(chooser.suggest_categorical("input_size", sizes))
+        size = _input_size(chooser, self.input_sizes)
         is_small = size <= _SMALL_INPUT
         low, high = self.stem
         stem = ConvSpec(
@@ -133,10 +130,7 @@ class TrunkSpace:
         Raises:
             SpecError: its choices make no network for the input.
         """
-        size = self.input_sizes[0]
-        if len(self.input_sizes) > 1:
-            sizes = [str(each) for each in self.input_sizes]
-            size = int(chooser.suggest_categorical("input_size", sizes))
+        size = _input_size(chooser, self.input_sizes)
         trunk = chooser.suggest_int("trunk", 1, len(self.pretrained.fires))
         modules, fire = _modules(chooser, "", self.added, self.expand)
         return self._network(name, trunk, modules, fire, size)
@@ -164,6 +158,12 @@ class TrunkSpace:
             num_classes=self.num_classes,
             input_size=(size, size),
         )
+
+
+def _input_size(chooser: Chooser, sizes: Sequence[int]) -> int:
+    if len(sizes) == 1:
+        return sizes[0]
+    return int(chooser.suggest_categorical("input_size", [str(each) for each in sizes]))
 
 
 def _stage(chooser: Chooser, k: int, stage: StageRange, at_least: int) -> list[FireSpec]:
