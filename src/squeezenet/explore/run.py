@@ -19,7 +19,7 @@ from squeezenet.explore.definition import StudyDefinition, given, option_words
 from squeezenet.explore.finalists import choose_finalists, measure_finalist
 from squeezenet.explore.pool import WorkerPool
 from squeezenet.explore.presence import is_gone, remove_gone
-from squeezenet.explore.search import DIRECTIONS, Search, front
+from squeezenet.explore.search import Search, front
 from squeezenet.explore.study import Counts, Direction, Study
 from squeezenet.explore.study_folder import StudyFolder
 from squeezenet.explore.trial import TrialJob
@@ -122,7 +122,7 @@ def _opened(
         known = folder.open(settings)
         directions: tuple[Direction, ...] = ("maximize",)
         if definition.search is not None:
-            directions = DIRECTIONS
+            directions = definition.search.directions
         # What is in our own folder is ours.
         known = known or url == folder.database
         try:

@@ -1,9 +1,10 @@
 """The search for networks in a budget: what it proposes, and how it compares them.
 
-Optuna's multi-objective sampler proposes networks of a ``Space``. Those over a budget are not
-trained; the others are, for a short time, and compared by accuracy, bytes of the compressed file
-and multiply-accumulates. Accuracy is that of the images held out from training: choosing among
-networks by the test images would flatter the chosen one.
+Optuna's sampler proposes networks of a ``Space``. Those over a budget are not trained; the others
+are, for a short time, and compared by accuracy, bytes of the compressed file and multiply-
+accumulates. A cost that has a budget is a constraint, and the sampler looks for accuracy within it;
+one that has none is an objective. Accuracy is that of the images held out from training: choosing
+among networks by the test images would flatter the chosen one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from squeezenet.report.study.results import TrialMeasures, TrialRow
 if TYPE_CHECKING:
     import optuna
 
-DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize", "minimize")
-"""Of accuracy, bytes of the file, and multiply-accumulates."""
+_OBJECTIVES = ("file_bytes", "macs")
+"""Costs that are objectives unless they have a budget."""
 BYTES_PER_WEIGHT, BYTES_OF_A_FILE = 0.2, 700
 """What a file takes, before any trial has told: the rest is names, biases and scales."""
 _SLACK = 1.1
@@ -47,6 +48,18 @@ class Search:
     budgets: Budgets
     num_trials: int
     divergence: float
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The costs that the sampler minimises beside maximising accuracy."""
+        limits = self.budgets.limits()
+        return tuple(name for name in _OBJECTIVES if name not in limits)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Of accuracy, and of each objective."""
+        minimize: Direction = "minimize"
+        return ("maximize", *(minimize for _ in self.objectives))
 
 
 class NetworkProposer:
@@ -74,9 +87,12 @@ class NetworkProposer:
         return TrialPlan(variant=Variant(name=name, label=name, x=None, spec=spec), seed=0)
 
     def values(self, measures: TrialMeasures) -> tuple[float, ...]:
-        """Return accuracy, bytes and multiply-accumulates."""
-        assert measures.file_bytes is not None
-        return (measures.top1, measures.file_bytes, measures.macs)
+        """Return accuracy and the objectives; see ``study.Proposer``."""
+        return (measures.top1, *(getattr(measures, each) for each in self._search.objectives))
+
+    def constraints(self, measures: TrialMeasures) -> dict[str, float]:
+        """Return by how much of itself each budget is exceeded; see ``study.Proposer``."""
+        return _excess(measures, self._search.budgets)
 
 
 def sampler(seed: int | None = None) -> optuna.samplers.BaseSampler:
@@ -117,16 +133,21 @@ def best_within(rows: Sequence[TrialRow], budgets: Budgets) -> TrialRow | None:
         m = row.measures
         if row.state != "done" or m is None or m.file_bytes is None or m.arena_bytes is None:
             continue
-        costs = Costs(
-            parameters=m.parameters,
-            weight_bytes=m.weight_bytes,
-            macs=m.macs,
-            arena_bytes=m.arena_bytes,
-            latency_ms=m.latency_ms,
-        )
-        if all(value <= 0 for value in budgets.excess(costs, m.file_bytes).values()):
+        if all(value <= 0 for value in _excess(m, budgets).values()):
             inside.append((m.top1, -m.file_bytes, row))
     return max(inside, key=lambda each: each[:2])[2] if inside else None
+
+
+def _excess(measures: TrialMeasures, budgets: Budgets) -> dict[str, float]:
+    assert measures.file_bytes is not None and measures.arena_bytes is not None
+    costs = Costs(
+        parameters=measures.parameters,
+        weight_bytes=measures.weight_bytes,
+        macs=measures.macs,
+        arena_bytes=measures.arena_bytes,
+        latency_ms=measures.latency_ms,
+    )
+    return budgets.excess(costs, measures.file_bytes)
 
 
 def _dominates(a: TrialRow, b: TrialRow) -> bool:

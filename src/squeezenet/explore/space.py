@@ -46,7 +46,8 @@ class Chooser(Protocol):
 class StageRange:
     """The choices of a stage: numbers of Fire modules, and expand filters of each.
 
-    A first stage of no modules lets the pool follow the stem, for small images.
+    A stage of no modules has no pool before it either. Without the first, for small images, the
+    pool of the second follows the stem.
     """
 
     modules: tuple[int, int]
@@ -65,6 +66,7 @@ class Space:
         StageRange(modules=(0, 2), expand=(16, 96)),
         StageRange(modules=(1, 4), expand=(32, 192)),
         StageRange(modules=(1, 4), expand=(48, 384)),
+        StageRange(modules=(0, 3), expand=(64, 384)),
     )
 
     def choose(self, chooser: Chooser, name: str) -> SqueezeNetSpec:
@@ -85,11 +87,11 @@ class Space:
         fires: list[FireSpec] = []
         places = [] if is_small else ["conv1"]
         for k, stage in enumerate(self.stages, 1):
-            # A pool follows the stem already where images are large.
-            fires += _stage(chooser, k, stage, 0 if is_small else 1)
-            place = f"fire{len(fires) + 1}" if fires else "conv1"
-            if k < len(self.stages) and place not in places:
-                places.append(place)
+            # Where images are large, a pool follows the stem already, and the first stage it.
+            modules = _stage(chooser, k, stage, at_least=1 if k == 1 and not is_small else 0)
+            if k > 1 and modules:
+                places.append(f"fire{len(fires) + 1}" if fires else "conv1")
+            fires += modules
         forms: dict[str, NetworkBypass] = {"none": "none", "simple": "simple", "complex": "complex"}
         bypass = forms[chooser.suggest_categorical("bypass", list(forms))]
         spec = SqueezeNetSpec(
@@ -166,7 +168,7 @@ def _input_size(chooser: Chooser, sizes: Sequence[int]) -> int:
     return int(chooser.suggest_categorical("input_size", [str(each) for each in sizes]))
 
 
-def _stage(chooser: Chooser, k: int, stage: StageRange, at_least: int) -> list[FireSpec]:
+def _stage(chooser: Chooser, k: int, stage: StageRange, *, at_least: int) -> list[FireSpec]:
     fewest, most = stage.modules
     modules, fire = _modules(chooser, str(k), (max(fewest, at_least), most), stage.expand)
     return [fire] * modules

@@ -82,6 +82,9 @@ class Proposer(Protocol):
     def values(self, measures: TrialMeasures) -> tuple[float, ...]:
         """Return the values that the search compares networks by."""
 
+    def constraints(self, measures: TrialMeasures) -> dict[str, float]:
+        """Return by how much each budget is exceeded; at most 0 where it is kept."""
+
 
 class RefusedError(Exception):
     """A network that is not trained; ``constraints`` that are above 0 say why."""
@@ -245,7 +248,11 @@ class Study:
                 trial.set_user_attr(_ERROR, one_line(text))
                 raise
             trial.set_user_attr(_MEASURES, to_plain(measures))
-            return measures.top1 if proposer is None else proposer.values(measures)
+            if proposer is None:
+                return measures.top1
+            for name, value in proposer.constraints(measures).items():
+                trial.set_constraint(name, value)
+            return proposer.values(measures)
 
         with storage_errors(self.url), quiet_optuna():
             try:
