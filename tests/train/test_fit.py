@@ -24,8 +24,8 @@ from squeezenet.images.decode import Pixels
 from squeezenet.images.sets import ArrayImages
 from squeezenet.model.network import build_module
 from squeezenet.train.fit import Fit, FitOptions, FitResult
+from squeezenet.train.losses import cross_entropy
 from squeezenet.train.recipe import Recipe
-from squeezenet.train.run import cross_entropy
 from squeezenet.train.run_folder import RunFolder
 from squeezenet.train.schedule import learning_rate_factor
 from tests.train.small import CPU, Log, bright_images, quick, quick_run

@@ -317,3 +317,51 @@ def test_real_weights_from_a_file(photographs: Path, shared: Path) -> None:
     assert plan.model.record.spec.name == "squeezenet1_1"
     assert plan.model.record.spec.input_size == (224, 224)
     assert plan.recipe == recipe_named("finetune")
+
+
+def test_a_teacher_is_learned_from(tmp_path: Path, capfd: Capture) -> None:
+    """Taught by a network that saw ten times as many digits, the same training comes nearer it."""
+    few = ("--train-images", "120", "--epochs", "40", "--threads", "1")
+    teacher = tmp_path / "teacher"
+    assert cli(["train", "digits", "--out", str(teacher), "--epochs", "4", "--threads", "1"]) == 0
+    assert cli(["train", "digits", "--out", str(tmp_path / "alone"), *few]) == 0
+    taught = ["train", "digits", "--out", str(tmp_path / "taught"), *few, "--teacher", str(teacher)]
+    assert cli(taught) == 0
+    divergence = {}
+    for name in ("alone", "taught"):
+        capfd.readouterr()
+        compared = ["eval", str(tmp_path / name), "digits", "--against", str(teacher), "--json"]
+        assert cli(compared) == 0
+        divergence[name] = json.loads(capfd.readouterr().out)["kl"]
+    assert divergence["taught"] < 0.7 * divergence["alone"], divergence
+    record = load_model(tmp_path / "taught").record
+    assert record.provenance["teacher"]["architecture"] == "squeezenet_tiny"
+    assert cli(taught[:-2]) == 1
+    assert "teacher" in capfd.readouterr().err
+
+
+def test_a_teacher_must_see_and_say_the_same(
+    photographs: Path, image_folder: MakeFolder, fetched: Path, tmp_path: Path
+) -> None:
+    model = new_model(
+        NetworkChoice(arch="squeezenet_tiny", input_channels=3),
+        recipe_named("digits"),
+        ("green", "red"),
+        0,
+    )
+    teacher = tmp_path / "teacher.safetensors"
+    save_safetensors(teacher, model.record, model.module.state_dict())
+    plan = plan_training(
+        str(photographs), TrainOptions(arch="squeezenet_tiny", input_channels=3, teacher=teacher)
+    )
+    assert plan.teacher is not None
+    with pytest.raises(UsageError, match=r"5 classes .* the data has 2 classes \(green, red\)"):
+        plan_training(
+            str(photographs),
+            TrainOptions(arch="squeezenet_tiny", input_channels=3, teacher="squeezenet1_1"),
+        )
+    with pytest.raises(UsageError, match=r"its preprocessing has crop \(8, 8\), the network's"):
+        plan_training(
+            str(photographs),
+            TrainOptions(arch="squeezenet_tiny", input_channels=3, input_size=16, teacher=teacher),
+        )

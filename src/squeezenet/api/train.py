@@ -84,6 +84,7 @@ def train(
     from_: str | os.PathLike[str] | None = None,
     classes: Classes | None = None,
     new_head: bool = False,
+    teacher: str | os.PathLike[str] | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     max_steps: int | None = None,
@@ -122,9 +123,11 @@ def train(
     ``from_`` is the model to fine-tune: a path, ``default``, or the name of published weights; with
     the JSON file of a network too, that network takes the layers that both have in common;
     ``classes`` names its outputs if its file does not, as in ``open_model``. Without both, the data
-    decide. ``out`` is the run folder, by default ``runs/`` and the data's name. The same call
-    resumes an interrupted run and returns the result of a finished one; with more ``epochs`` it
-    trains a run longer. ``train_images`` trains on so many images, the same ones every time.
+    decide. ``teacher`` is a model, named as ``from_`` is, whose predictions are learned beside the
+    labels (distillation, arXiv 1503.02531). ``out`` is the run folder, by default ``runs/`` and the
+    data's name. The same call resumes an interrupted run and returns the result of a finished one;
+    with more ``epochs`` it trains a run longer. ``train_images`` trains on so many images, the same
+    ones every time.
     Options are those of ``squeezenet train``; messages name them as a command line does:
     ``--val-fraction`` is ``val_fraction``.
 
@@ -172,6 +175,7 @@ def train(
         start=start_model(from_),
         classes=class_labels(classes),
         new_head=new_head,
+        teacher=start_model(teacher),
         recipe=recipe,
         epochs=epochs,
         max_steps=max_steps,
@@ -259,7 +263,7 @@ def _draw_report(
 
 
 def start_model(model: str | os.PathLike[str] | None) -> Path | str | None:
-    """Return a model to fine-tune as a path, or the name of published weights as it is."""
+    """Return a model to start or learn from as a path, or a name of published weights as it is."""
     if model is None or (isinstance(model, str) and model != DEFAULT):
         return model
     return model_path(model) if isinstance(model, str) else Path(model)

@@ -81,6 +81,14 @@ NewHeadOption: TypeAlias = Annotated[
         help="With --from: learn the last layer anew. By default only if the classes differ.",
     ),
 ]
+TeacherOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="Model whose predictions are learned beside the labels (distillation), usually a "
+        "larger network: a file, a run folder or a name, as for --from. Its classes and input are "
+        "those of the network that is trained."
+    ),
+]
 RecipeOption: TypeAlias = Annotated[
     str | None,
     Parameter(
@@ -183,6 +191,7 @@ def train(
     from_: FromOption = None,
     classes: ClassesOption = None,
     new_head: NewHeadOption = False,
+    teacher: TeacherOption = None,
     recipe: RecipeOption = None,
     epochs: EpochsOption = None,
     max_steps: MaxStepsOption = None,
@@ -222,6 +231,7 @@ def train(
         from_=from_,
         classes=classes,
         new_head=new_head,
+        teacher=teacher,
         recipe=recipe,
         epochs=epochs,
         max_steps=max_steps,

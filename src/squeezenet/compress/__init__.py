@@ -9,7 +9,7 @@ Out: a ``CompressedModel`` for the codec, and the table of stages (``stage_table
 ``rate_distortion``   "rd": integer levels by rate-distortion optimisation.
 ``deep_compression``  "deep-compression": prune, share weights, code (arXiv 1510.00149).
 
-They share ``prune``, ``retrain`` (with the losses of ``distill``) and ``compressed_network``, which
-trains the weights that a file will hold. ``calibrate`` finds the scales of 8-bit activations.
+They share ``prune``, ``retrain`` (by distillation) and ``compressed_network``, which trains the
+weights that a file will hold. ``calibrate`` finds the scales of 8-bit activations.
 ``measurement`` and ``report`` say what the file is worth.
 """

@@ -14,12 +14,12 @@ from torch import nn
 
 from squeezenet.arch.graph import Graph
 from squeezenet.arch.record import ModelRecord
-from squeezenet.compress.distill import teacher_loss
 from squeezenet.compress.prune import Masks, mask_holder
 from squeezenet.images.sets import ImageSet
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.loaded import LoadedModel, copy_model
 from squeezenet.train.fit import Fit, FitOptions
+from squeezenet.train.losses import TEMPERATURE, teacher_loss
 from squeezenet.train.recipe import (
     Recipe,
     default_recipe,
@@ -31,8 +31,6 @@ from squeezenet.train.run_folder import RunFolder
 Hold = Callable[[nn.Module], None]
 """Restores, after each step, what must not change."""
 
-TEMPERATURE = 2.0
-"""Of the distillation. arXiv 1503.02531 uses 1 to 20; no other value is on record here."""
 WARMUP_EPOCHS = 0.5
 CLIP_NORM = 1.0
 """Against the large first gradients of a network that has just lost weights. No measurement is on

@@ -27,6 +27,8 @@ from squeezenet.errors import FetchError, SpecError, UsageError
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.images.sets import require_readable_classes
 from squeezenet.images.walk import log_findings
+from squeezenet.model.fold import fold_batch_norm
+from squeezenet.model.load import load_model
 from squeezenet.model.loaded import LoadedModel, needs_new_head
 from squeezenet.model.published import PUBLISHED, published_file
 from squeezenet.progress import Progress, SilentProgress
@@ -58,6 +60,7 @@ class TrainOptions:
     of that name; a ``Path`` or ``./NAME`` is always a file or folder.
     ``classes``: the outputs of that model, if its file does not name them.
     ``new_head``: learn the last layer anew even if the model has the data's classes already.
+    ``teacher``: a model whose predictions are learned beside the labels, named as ``start`` is.
     Other names are those of ``Recipe``, ``NetworkChoice`` and ``open_training_data``.
 
     Raises:
@@ -68,6 +71,7 @@ class TrainOptions:
     start: Path | str | None = None
     classes: ClassLabels | None = None
     new_head: bool = False
+    teacher: Path | str | None = None
     recipe: str | None = None
     epochs: int | None = None
     max_steps: int | None = None
@@ -118,7 +122,8 @@ class TrainingPlan:
     """A training with every choice made.
 
     ``start`` is the path or published name of the model to fine-tune, or None. ``new_head``: its
-    last layer is learned anew.
+    last layer is learned anew. ``teacher``: the model whose predictions are learned too, its batch
+    normalisation folded.
     """
 
     model: LoadedModel
@@ -126,6 +131,7 @@ class TrainingPlan:
     recipe: Recipe
     start: str | None
     new_head: bool
+    teacher: LoadedModel | None
     seed: int
     val_fraction: float
 
@@ -150,6 +156,7 @@ class TrainingPlan:
             seed=self.seed,
             val_fraction=self.val_fraction,
             new_head=self.new_head,
+            teacher=self.teacher,
             after_epoch=after_epoch,
             options=options,
         )
@@ -169,7 +176,7 @@ def plan_training(
         UnknownNameError, SpecError: no such architecture or recipe, or it does not fit its input.
         DataError: see ``open_training_data``.
         FetchError: published weights are neither in the cache nor reachable.
-        WeightsError, FormatError: the model to fine-tune cannot be used.
+        WeightsError, FormatError: the model to fine-tune, or the teacher, cannot be used.
     """
     progress = progress or SilentProgress()
     data = open_training_data(source, val_fraction=options.val_fraction, limits=limits)
@@ -190,6 +197,7 @@ def plan_training(
         recipe=recipe,
         start=None if options.start is None else str(options.start),
         new_head=new_head,
+        teacher=_teacher(options, model, progress),
         seed=options.seed,
         val_fraction=options.val_fraction,
     )
@@ -270,8 +278,30 @@ def _fine_tuned(
     return model, recipe, new_head
 
 
+def _teacher(options: TrainOptions, model: LoadedModel, progress: Progress) -> LoadedModel | None:
+    """Open the teacher of a model at step 0, which sees the images that the model sees."""
+    if options.teacher is None:
+        return None
+    teacher = load_model(start_path(options.teacher, progress), progress=progress)
+    theirs, ours = teacher.record, model.record
+    if needs_new_head(teacher, ours.class_names):
+        raise UsageError(
+            f"--teacher {options.teacher}: predicts {_classes(theirs.class_names)}, the data has "
+            f"{_classes(ours.class_names)}"
+        )
+    for name in ("crop", "channels", "mean", "std"):
+        value = getattr(theirs.preprocessing, name)
+        wanted = getattr(ours.preprocessing, name)
+        if value != wanted:
+            raise UsageError(
+                f"--teacher {options.teacher}: its preprocessing has {name} {value}, the network's "
+                f"{wanted}; a teacher gets the images that the network gets"
+            )
+    return fold_batch_norm(teacher)
+
+
 def start_path(start: Path | str, progress: Progress) -> Path:
-    """Return the file or folder of a model to fine-tune; published weights are fetched.
+    """Return the file or folder of a model; published weights are fetched.
 
     Raises:
         FetchError: they are neither in the cache nor reachable.

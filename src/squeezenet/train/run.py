@@ -8,9 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from torch.nn import functional
 
 from squeezenet.arch.graph import build_graph
 from squeezenet.arch.record import ModelRecord
@@ -18,19 +16,18 @@ from squeezenet.arch.serialization import to_plain
 from squeezenet.arch.spec import NetworkSpec, SqueezeNetSpec
 from squeezenet.data.fingerprint import Fingerprint
 from squeezenet.data.sources import VAL_FRACTION, TrainingData
-from squeezenet.data.split import class_weights
 from squeezenet.errors import DistributedError, SpecError, SqueezeNetError
 from squeezenet.evaluation.metrics import Evaluation
 from squeezenet.images.preprocess import from_pixels
-from squeezenet.images.sets import ImageSet
 from squeezenet.model.loaded import LoadedModel
 from squeezenet.model.safetensors_file import load_safetensors, save_safetensors
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.checkpoint import checkpoint_paths, remove_old_checkpoints
 from squeezenet.train.distributed.evaluation import batches_of_rank, evaluate_on_ranks
 from squeezenet.train.distributed.ranks import Ranks
-from squeezenet.train.fit import AfterEpoch, Fit, FitOptions, FitResult, Loss, Validate
+from squeezenet.train.fit import AfterEpoch, Fit, FitOptions, FitResult, Validate
 from squeezenet.train.head import fit_head
+from squeezenet.train.losses import TEMPERATURE, cross_entropy, teacher_loss
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
@@ -46,13 +43,15 @@ def train_run(
     seed: int = 0,
     val_fraction: float = VAL_FRACTION,
     new_head: bool = False,
+    teacher: LoadedModel | None = None,
     after_epoch: AfterEpoch | None = None,
     options: FitOptions | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` on ``data`` into ``folder``; return the contents of ``result.json``.
 
     ``val_fraction`` is the fraction that ``data`` was split by; the record keeps it. ``new_head``:
-    fit the last layer by logistic regression first, see ``head``. ``after_epoch`` may end the
+    fit the last layer by logistic regression first, see ``head``. ``teacher``: its predictions are
+    learned beside the labels; it has the same input and classes. ``after_epoch`` may end the
     training, see ``Fit``; the run is then finished.
 
     An unfinished run in the folder is resumed. A finished run is returned as it is. Either may be
@@ -75,7 +74,7 @@ def train_run(
     recipe = _without_impossible_resizing(recipe, model.record.spec)
     run = RunFolder(folder)
     images = data.fingerprint(run.known_data())
-    settings = _settings(model.record, images, recipe, seed)
+    settings = _settings(model.record, images, recipe, seed, teacher)
     ranks.require_equal(
         {key: value for key, value in settings.items() if key != "data"}
         | {"gradients": options.gradients, "new_head": new_head}
@@ -91,7 +90,7 @@ def train_run(
         # Another process may have finished it by now.
         finished = ranks.on_main(lambda: _open(run, lock, settings, images, total_steps, progress))
         return finished or _train(
-            model, data, recipe, run, seed, val_fraction, new_head, after_epoch, options
+            model, data, recipe, run, seed, val_fraction, new_head, teacher, after_epoch, options
         )
 
 
@@ -158,6 +157,7 @@ def _train(
     seed: int,
     val_fraction: float,
     new_head: bool,
+    teacher: LoadedModel | None,
     after_epoch: AfterEpoch | None,
     options: FitOptions,
 ) -> dict[str, Any]:
@@ -170,6 +170,7 @@ def _train(
         "recipe": recipe.name,
         "augmentation": to_plain(recipe.augmentation),
         "val_fraction": val_fraction,
+        **_teacher_settings(teacher),
     }
     record = dataclasses.replace(model.record, provenance=provenance)
     fitted = Fit(
@@ -177,7 +178,11 @@ def _train(
         recipe=recipe,
         preprocessing=model.record.preprocessing,
         images=data.train,
-        loss=cross_entropy(recipe, data.train),
+        loss=(
+            cross_entropy(recipe, data.train)
+            if teacher is None
+            else teacher_loss(teacher, recipe, TEMPERATURE, labelled=data.train)
+        ),
         validate=validator(model.record, data, options),
         save_weights=lambda path, module: save_safetensors(path, record, module.state_dict()),
         are_whole=_are_whole,
@@ -206,7 +211,11 @@ def _finish(run: RunFolder, result: dict[str, Any], *, keep_all: bool) -> None:
 
 
 def _settings(
-    record: ModelRecord, images: Fingerprint, recipe: Recipe, seed: int
+    record: ModelRecord,
+    images: Fingerprint,
+    recipe: Recipe,
+    seed: int,
+    teacher: LoadedModel | None,
 ) -> dict[str, Any]:
     """What a run must have in common with the one that it resumes."""
     return {
@@ -217,7 +226,17 @@ def _settings(
         "recipe": recipe,
         "data": images.summary,
         "seed": seed,
+        **_teacher_settings(teacher),
     }
+
+
+def _teacher_settings(teacher: LoadedModel | None) -> dict[str, Any]:
+    """Say which model the teacher is; nothing without one, as runs of earlier versions have it."""
+    if teacher is None:
+        return {}
+    source = teacher.source
+    sha256 = None if source is None else source.sha256
+    return {"teacher": {"architecture": teacher.record.spec.name, "sha256": sha256}}
 
 
 def _finished(run: RunFolder, progress: Progress) -> dict[str, Any] | None:
@@ -271,27 +290,6 @@ def _without_impossible_resizing(recipe: Recipe, spec: NetworkSpec) -> Recipe:
             return dataclasses.replace(recipe, coarse_share=0.0)
         return recipe
     return dataclasses.replace(recipe, coarse_share=0.0)
-
-
-def cross_entropy(recipe: Recipe, images: ImageSet) -> Loss:
-    """Return the recipe's loss: label smoothing, and class weights if class sizes differ."""
-    weights = None
-    if recipe.balance:
-        weights = torch.from_numpy(class_weights(images.labels, len(images.class_names)))
-        if bool((weights == weights[0]).all()):
-            weights = None
-
-    def loss(logits_NK: torch.Tensor, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        # The mean over images, not over weights: else the parts of a batch would not add up.
-        return functional.cross_entropy(
-            logits_NK.float(),
-            labels,
-            weight=None if weights is None else weights.to(logits_NK.device),
-            label_smoothing=recipe.label_smoothing,
-            reduction="none",
-        ).mean()
-
-    return loss
 
 
 def validator(record: ModelRecord, data: TrainingData, options: FitOptions) -> Validate:

@@ -16,7 +16,6 @@ from pathlib import Path
 from torch import nn
 
 from squeezenet.arch.graph import Graph
-from squeezenet.compress.distill import teacher_loss
 from squeezenet.compress.rate_distortion.quantized_network import QuantizedNetwork
 from squeezenet.compress.rate_distortion.straight_through import StraightThroughNetwork
 from squeezenet.compress.report import TrainingPoint
@@ -26,6 +25,7 @@ from squeezenet.model.loaded import LoadedModel, copy_model
 from squeezenet.progress import SilentProgress
 from squeezenet.sealed_files import read_sealed_lines
 from squeezenet.train.fit import Fit, FitOptions
+from squeezenet.train.losses import TEMPERATURE, teacher_loss
 from squeezenet.train.recipe import Recipe
 from squeezenet.train.run_folder import RunFolder
 
@@ -35,8 +35,6 @@ LEARNING_RATE = 0.01
 steps, and 0.02 takes the divergence from 0.054 to 0.038 in 800. On ImageNet's v1.1 at 243,860 bytes
 0.02 is too much (docs/experiments/rate_distortion_cifar10.md). This is in between, and not
 measured to its end."""
-TEMPERATURE = 2.0
-"""Of the distillation. No other value is on record."""
 WARMUP_STEPS = 50
 """In which the rate rises: Adam's first steps are as long as any, whatever the gradients. No other
 number is on record."""

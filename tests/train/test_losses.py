@@ -1,15 +1,14 @@
-"""Distillation losses."""
+"""The losses of training."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from squeezenet.compress.distill import distillation, teacher_loss
 from squeezenet.data.digits import load_digits
 from squeezenet.model.fold import fold_batch_norm
+from squeezenet.train.losses import cross_entropy, distillation, teacher_loss
 from squeezenet.train.recipe import recipe_named
-from squeezenet.train.run import cross_entropy
 from tests.compress.conftest import untrained_model
 
 
