@@ -18,6 +18,7 @@ from squeezenet.report.compression_table.results import (
     TableRow,
 )
 from squeezenet.report.csv_cells import csv_text
+from squeezenet.report.point_labels import label_points
 from squeezenet.report.render import FIGURE_SUFFIXES, rendered, reproducible_figures, use_log_x
 
 _COLOURS = ("#D55E00", "#0072B2")
@@ -57,20 +58,11 @@ def _figure(results: CompressionTable) -> Figure:
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.subplots()
     networks = list(dict.fromkeys(row.network for row in results.rows))
-    for network, colour in zip(networks, _COLOURS, strict=False):
+    colour_of = dict(zip(networks, _COLOURS, strict=False))
+    for network, colour in colour_of.items():
         rows = [row for row in results.rows if row.network == network]
         sizes = [row.bytes / MEGABYTE for row in rows]
         axes.plot(sizes, [row.top1 for row in rows], "o", color=colour, label=network)
-        for i, (size, row) in enumerate(zip(sizes, rows, strict=True)):
-            axes.annotate(
-                row.approach_text,
-                (size, row.top1),
-                xytext=(0, 7 if i % 2 else -15),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=colour,
-            )
     use_log_x(axes)
     axes.set_xlabel("MB")
     axes.set_ylabel("top-1 accuracy, %")
@@ -78,4 +70,10 @@ def _figure(results: CompressionTable) -> Figure:
     axes.margins(x=0.1, y=0.15)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
+    label_points(
+        axes,
+        [(row.bytes / MEGABYTE, row.top1) for row in results.rows],
+        [row.approach_text for row in results.rows],
+        [colour_of[row.network] for row in results.rows],
+    )
     return figure
