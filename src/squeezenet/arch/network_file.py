@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from squeezenet.arch.json_file import read_json
 from squeezenet.arch.presets import PRESETS, preset
 from squeezenet.arch.record import spec_from_plain
 from squeezenet.arch.serialization import to_plain
@@ -16,8 +17,6 @@ from squeezenet.arch.spec import NetworkSpec
 from squeezenet.errors import SpecError, UnknownNameError
 
 NETWORK_SUFFIX = ".json"
-_MAX_BYTES = 1 << 20
-"""A network of 256 Fire modules has 25 KB."""
 
 
 def find_network(arch: str | NetworkSpec) -> NetworkSpec:
@@ -48,16 +47,7 @@ def read_network(file: Path) -> NetworkSpec:
         UnknownNameError: there is no such file.
         SpecError: it does not describe a network.
     """
-    if not file.is_file():
-        raise UnknownNameError(f"{file}: no such file, expected a network in JSON")
-    try:
-        with file.open("rb") as opened:
-            text = opened.read(_MAX_BYTES + 1)
-        data = json.loads(text) if len(text) <= _MAX_BYTES else None
-    except OSError as error:
-        raise SpecError(f"{file}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        data = None
+    data = read_json(file, "a network")
     if not isinstance(data, dict) or "spec" not in data:
         raise SpecError(
             f'{file}: is no network, expected a JSON object with a member "spec", such as '

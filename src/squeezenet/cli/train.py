@@ -92,8 +92,9 @@ TeacherOption: TypeAlias = Annotated[
 RecipeOption: TypeAlias = Annotated[
     str | None,
     Parameter(
-        help="default, small, digits, finetune, imagenet or paper (default: chosen by data and "
-        "network)."
+        help="default, small, digits, finetune, imagenet or paper, or a JSON file with what "
+        'differs from one of them, as in {"base": "small", "epochs": 20} (default: chosen by '
+        "data and network)."
     ),
 ]
 EpochsOption: TypeAlias = Annotated[

@@ -23,9 +23,9 @@ from squeezenet.train.losses import TEMPERATURE, teacher_loss
 from squeezenet.train.recipe import (
     Recipe,
     default_recipe,
-    recipe_named,
     recorded_augmentation,
 )
+from squeezenet.train.recipe_file import find_recipe
 from squeezenet.train.run_folder import RunFolder
 
 Hold = Callable[[nn.Module], None]
@@ -100,7 +100,7 @@ def base_recipe(record: ModelRecord, source: str, name: str | None) -> Recipe:
         UnknownNameError: there is no such recipe.
     """
     if name is not None:
-        return recipe_named(name)
+        return find_recipe(name)
     recipe = default_recipe(source, input_size=record.spec.input_size)
     known = recorded_augmentation(record)
     return recipe if known is None else dataclasses.replace(recipe, augmentation=known)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from squeezenet.arch.serialization import to_plain
 from squeezenet.data.locations import data_name
 from squeezenet.data.sources import TrainingData
 from squeezenet.explore.plan import TrialPlan
 from squeezenet.explore.search import Search
 from squeezenet.report.study.results import PaperFigure, SearchResults, StudyResults, TrialRow
 from squeezenet.train.plan import TrainOptions
-from squeezenet.train.recipe import Recipe
+from squeezenet.train.recipe import RECIPES, Recipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,6 +95,15 @@ def given(options: Any) -> dict[str, Any]:
         if each.default is not dataclasses.MISSING and value != each.default:
             found[each.name] = value
     return found
+
+
+def training_settings(training: TrainOptions, recipe: Recipe) -> dict[str, Any]:
+    """Return what a study must have in common with the one that it resumes.
+
+    The recipe of a file is its contents, not its path.
+    """
+    is_named = training.recipe is None or training.recipe in RECIPES
+    return given(training) | ({} if is_named else {"recipe": to_plain(recipe)})
 
 
 def command_line(kind: str, source: str, out: str, *options: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from squeezenet.explore.definition import (
     command_line,
     data_settings,
     given,
+    training_settings,
 )
 from squeezenet.explore.search import Search, predicted_bytes, search_settings
 from squeezenet.explore.space import Space, TrunkSpace
@@ -117,18 +118,19 @@ def define_search(
         divergence = default_divergence(len(data.train))
     search = Search(space=space, budgets=budgets, num_trials=options.trials, divergence=divergence)
     size = max(space.input_sizes)
+    recipe = recipe_for(source, data, training, (size, size), start)
     return StudyDefinition(
         title="search",
         axis="network",
         source=source,
         data=data,
         training=training,
-        recipe=recipe_for(source, data, training, (size, size), start),
+        recipe=recipe,
         settings={
             "search": search_settings(search),
             # The weights themselves, wherever they are.
             "start": loaded.source.sha256 if loaded is not None and loaded.source else None,
-            "training": given(dataclasses.replace(training, start=None)),
+            "training": training_settings(dataclasses.replace(training, start=None), recipe),
             "data": data_settings(data),
         },
         measured_on=f"{len(data.val):,} images that are held out from training",

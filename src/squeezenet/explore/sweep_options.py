@@ -16,6 +16,7 @@ from squeezenet.explore.definition import (
     command_line,
     data_settings,
     given,
+    training_settings,
 )
 from squeezenet.explore.plan import plans
 from squeezenet.explore.sweeps import SWEEPS, Metaparameters, Sweep, variants
@@ -93,7 +94,7 @@ def define_sweep(
         # One recipe for all, whatever a network's input: by default the input chooses it.
         training=dataclasses.replace(
             training,
-            recipe=recipe.name,
+            recipe=training.recipe or recipe.name,
             batch_size=recipe.batch_size,
             learning_rate=recipe.learning_rate,
         ),
@@ -101,7 +102,7 @@ def define_sweep(
         settings={
             "sweep": sweep.name,
             "metaparameters": to_plain(base),
-            "training": given(training),
+            "training": training_settings(training, recipe),
             "data": data_settings(data),
             "measured": measured_settings(source, data, limits),
         },

@@ -33,7 +33,8 @@ from squeezenet.model.loaded import LoadedModel, needs_new_head
 from squeezenet.model.published import PUBLISHED, published_file
 from squeezenet.progress import Progress, SilentProgress
 from squeezenet.train.fit import AfterEpoch, FitOptions
-from squeezenet.train.recipe import Recipe, default_recipe, recipe_named
+from squeezenet.train.recipe import Recipe, default_recipe
+from squeezenet.train.recipe_file import find_recipe
 from squeezenet.train.run import train_run
 from squeezenet.train.start import (
     NetworkChoice,
@@ -330,7 +331,7 @@ def recipe_for(
         UsageError, UnknownNameError: there is no such recipe.
     """
     if options.recipe is not None:
-        recipe = recipe_named(options.recipe)
+        recipe = find_recipe(options.recipe)
     else:
         recipe = default_recipe(source, input_size=input_size, start=start)
         if start is None and options.batch_size is None:

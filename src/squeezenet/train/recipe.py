@@ -202,7 +202,10 @@ def recipe_named(name: str) -> Recipe:
         UnknownNameError: lists the known names.
     """
     if name not in RECIPES:
-        raise UnknownNameError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+        raise UnknownNameError(
+            f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}, or a .json file with "
+            "what differs from one of them"
+        )
     return RECIPES[name]
 
 

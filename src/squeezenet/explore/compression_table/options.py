@@ -17,7 +17,13 @@ from squeezenet.compress.rate_distortion.settings import EFFORT_PRESETS, Effort
 from squeezenet.data.digits import DIGITS
 from squeezenet.data.sources import TrainingData
 from squeezenet.errors import SpecError, TooLargeError, UsageError
-from squeezenet.explore.definition import command_line, data_settings, given, recipe_shown
+from squeezenet.explore.definition import (
+    command_line,
+    data_settings,
+    given,
+    recipe_shown,
+    training_settings,
+)
 from squeezenet.explore.trial import measured_on, measured_settings, open_data
 from squeezenet.images.limits import DEFAULT_LIMITS, ImageLimits
 from squeezenet.progress import Progress
@@ -90,7 +96,7 @@ class CompressionTableDefinition:
             self.training,
             arch=spec,
             input_size=spec.input_size[0],
-            recipe=self.recipe.name,
+            recipe=self.training.recipe or self.recipe.name,
             batch_size=self.recipe.batch_size,
             learning_rate=rate,
         )
@@ -181,7 +187,7 @@ def define_compression_table(
             "networks": [to_plain(alexnet), to_plain(squeezenet)],
             "retraining": options.retrain_epochs,
             "effort": options.effort,
-            "training": given(training),
+            "training": training_settings(training, recipe),
             "data": data_settings(data),
             "measured": measured_settings(source, data, limits),
         },
