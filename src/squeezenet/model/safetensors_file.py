@@ -32,6 +32,11 @@ from squeezenet.progress import Progress
 
 _METADATA_KEY = "squeezenet"
 _WITH_CHECKSUM = re.compile(r'(.*),"sha256":"([0-9a-f]{64})"\}', re.DOTALL)
+_CHECKSUM_KEY = "sha256"
+_IS_DAMAGED = (
+    "its SHA-256 is not the one inside, so it was damaged or changed; copy it again from where it "
+    "was written"
+)
 _IN_EVERY_RECORD = '"preprocessing":'
 
 
@@ -50,6 +55,37 @@ def _checksum(record_text: str, tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def save_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors that no record describes, atomically, with a checksum in the metadata."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    write_bytes_atomically(path, save(tensors, {_CHECKSUM_KEY: _checksum("", tensors)}))
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read what ``save_tensors`` wrote.
+
+    Raises:
+        TruncatedError: it is not a complete .safetensors file.
+        ChecksumError: a bit of it is not what was written.
+    """
+    metadata, state = _read(path)
+    if metadata.get(_CHECKSUM_KEY) != _checksum("", state):
+        raise ChecksumError(f"{path}: {_IS_DAMAGED}")
+    return state
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Return the metadata and the tensors of a file."""
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, state
+    except (SafetensorError, OSError) as error:
+        raise TruncatedError(
+            f"{path}: not a whole .safetensors file ({error}); copy it again"
+        ) from None
 
 
 def with_half_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -82,14 +118,7 @@ def load_safetensors(
         MalformedError: the record is invalid.
         WeightsError: the weights are not those of the record's network, or of no network.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise TruncatedError(
-            f"{path}: not a whole .safetensors file ({error}); copy it again"
-        ) from None
+    metadata, state = _read(path)
     text = metadata.get(_METADATA_KEY)
     if text is None:
         if any(_IN_EVERY_RECORD in value for value in metadata.values()):
@@ -98,10 +127,7 @@ def load_safetensors(
     if signed := _WITH_CHECKSUM.fullmatch(text):
         text = signed[1] + "}"
         if _checksum(text, state) != signed[2]:
-            raise ChecksumError(
-                f"{path}: its SHA-256 is not the one inside, so it was damaged or changed; copy "
-                "it again from where it was written"
-            )
+            raise ChecksumError(f"{path}: {_IS_DAMAGED}")
     try:
         record = ModelRecord.from_json(text)
     except SpecError as error:

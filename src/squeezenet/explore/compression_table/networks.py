@@ -17,8 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from squeezenet.arch.counts import count
@@ -65,13 +63,13 @@ from squeezenet.explore.compression_table.options import (
 )
 from squeezenet.explore.study_folder import StudyFolder
 from squeezenet.explore.trial import TrialJob, measures_on_test
-from squeezenet.files import make_folder, remove_leftovers, write_bytes_atomically
+from squeezenet.files import make_folder, remove_leftovers
 from squeezenet.images.batches import default_workers
 from squeezenet.images.preprocess import from_pixels
 from squeezenet.model.fold import fold_batch_norm
 from squeezenet.model.load import load_model
 from squeezenet.model.loaded import LoadedModel
-from squeezenet.model.safetensors_file import save_safetensors
+from squeezenet.model.safetensors_file import load_tensors, save_safetensors, save_tensors
 from squeezenet.progress import Progress
 from squeezenet.train.plan import plan_training
 from squeezenet.train.recipe import Recipe
@@ -155,13 +153,12 @@ class TableNetworks:
             self._progress.log(f"{ALEXNET_SVD}: singular value decompositions")
             module = with_low_rank(original, max_svd_bytes(self._definition.alexnet))
             self._retrain(ALEXNET_SVD, original, module, None)
-            state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-            write_bytes_atomically(file, save(state))
+            save_tensors(file, module.state_dict())
 
         def read() -> nn.Module:
             try:
-                return from_low_rank_state(original, load_file(file))
-            except (SafetensorError, RuntimeError, OSError) as error:
+                return from_low_rank_state(original, load_tensors(file))
+            except RuntimeError as error:
                 raise MalformedError(f"{file}: {error}") from None
 
         module = self._from_file(file, make, read)
