@@ -335,9 +335,14 @@ def test_a_teacher_is_learned_from(tmp_path: Path, capfd: Capture) -> None:
         divergence[name] = json.loads(capfd.readouterr().out)["kl"]
     assert divergence["taught"] < 0.7 * divergence["alone"], divergence
     record = load_model(tmp_path / "taught").record
-    assert record.provenance["teacher"]["architecture"] == "squeezenet_tiny"
-    assert cli(taught[:-2]) == 1
-    assert "teacher" in capfd.readouterr().err
+    assert record.provenance["teacher"] == {
+        "architecture": "squeezenet_tiny",
+        "sha256": hashlib.sha256((teacher / "best.safetensors").read_bytes()).hexdigest(),
+    }
+    # Neither without the teacher nor with another of the same network is it this run.
+    for other in ([], ["--teacher", str(tmp_path / "alone")]):
+        assert cli([*taught[:-2], *other]) == 1
+        assert "teacher" in capfd.readouterr().err
 
 
 def test_a_teacher_must_see_and_say_the_same(

@@ -298,7 +298,8 @@ def _teacher(options: TrainOptions, model: LoadedModel, progress: Progress) -> L
                 f"--teacher {options.teacher}: its preprocessing has {name} {value}, the network's "
                 f"{wanted}; a teacher gets the images that the network gets"
             )
-    return fold_batch_norm(teacher)
+    # The run records the file, which the folded model no longer names.
+    return dataclasses.replace(fold_batch_norm(teacher), source=teacher.source)
 
 
 def start_path(start: Path | str, progress: Progress) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from squeezenet.report.point_labels import label_points
 from squeezenet.report.render import use_log_x
 from squeezenet.report.study.results import StudyResults, VariantRow
 
@@ -33,10 +34,14 @@ def _by_size(results: StudyResults, rows: Sequence[VariantRow]) -> Figure:
     figure, axes = _axes(results)
     sizes = [row.measures.weight_bytes / _MEGABYTE for row in rows]
     _points(axes, sizes, rows, line=_is_curve(sizes, rows))
-    for size, row in zip(sizes, rows, strict=True):
-        axes.annotate(row.label, (size, row.top1.mean), xytext=(6, -12), textcoords="offset points")
     axes.set_xlabel(f"float32 weights, MB (beside the points: {results.axis})")
     axes.margins(x=0.1)
+    label_points(
+        axes,
+        [(size, row.top1.mean) for size, row in zip(sizes, rows, strict=True)],
+        [row.label for row in rows],
+        ["black"] * len(rows),
+    )
     return figure
 
 
