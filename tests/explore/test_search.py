@@ -90,6 +90,19 @@ def test_every_network_of_the_space_runs_on_clients(space: Space) -> None:
     assert measure_costs(space.smallest()).arena_bytes > 0
 
 
+@pytest.mark.parametrize(("size", "pools"), [(2, 0), (4, 1), (8, 2), (16, 3), (28, 3)])
+def test_small_images_have_as_many_stages_as_pools_fit(size: int, pools: int) -> None:
+    """A proposal that is no network is one of those after which a search gives up."""
+    space = dataclasses.replace(SPACE, input_sizes=(size,))
+    counts = set()
+    for seed in range(40):
+        spec = space.choose(Draws(seed), "drawn")
+        build_graph(spec)  # as it is refused if its layers do not fit
+        counts.add(len(spec.pools))
+    assert max(counts) == pools
+    build_graph(space.smallest())
+
+
 def test_costs_are_those_of_the_real_file() -> None:
     costs = measure_costs(squeezenet_cifar(), latency=True)
     assert costs.arena_bytes == Classifier(DEFAULT, kernels="portable").arena_bytes

@@ -9,6 +9,7 @@ Widths are multiples of 8, which the clients' kernels work in.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,7 +47,8 @@ class Chooser(Protocol):
 class StageRange:
     """The choices of a stage: numbers of Fire modules, and expand filters of each.
 
-    A stage of no modules has no pool before it either. Without the first, for small images, the
+    A stage of no modules has no pool before it either, and an image that is too small for the pool
+    has neither that stage nor those after it. Without the first, for small images, the
     pool of the second follows the stem.
     """
 
@@ -86,9 +88,13 @@ class Space:
         )
         fires: list[FireSpec] = []
         places = [] if is_small else ["conv1"]
+        most_pools = _pools_that_fit((size + 2 * stem.padding - stem.kernel) // stem.stride + 1)
         for k, stage in enumerate(self.stages, 1):
+            if k > 1 and len(places) >= most_pools:
+                break  # what comes before the pool is smaller than its window
             # Where images are large, a pool follows the stem already, and the first stage it.
-            modules = _stage(chooser, k, stage, at_least=1 if k == 1 and not is_small else 0)
+            needs_first = k == 1 and (not is_small or most_pools == 0)
+            modules = _stage(chooser, k, stage, at_least=1 if needs_first else 0)
             if k > 1 and modules:
                 places.append(f"fire{len(fires) + 1}" if fires else "conv1")
             fires += modules
@@ -160,6 +166,16 @@ class TrunkSpace:
             num_classes=self.num_classes,
             input_size=(size, size),
         )
+
+
+def _pools_that_fit(side: int) -> int:
+    """How many pools in a row have a window that fits into ``side`` pixels and what they leave."""
+    pool = PoolSpec(after="conv1")
+    number = 0
+    while side >= pool.kernel:
+        side = math.ceil((side - pool.kernel) / pool.stride) + 1
+        number += 1
+    return number
 
 
 def _input_size(chooser: Chooser, sizes: Sequence[int]) -> int:
